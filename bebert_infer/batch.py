@@ -1,0 +1,119 @@
+"""A batch without padding: the rows of all sentences one after the other.
+
+Padded tokens are never computed, so an answer depends on its own sentence only. The one exception is the
+published batch-wide rule (`padded_batch`), where padded positions take part in the statistics: it exists
+to compare with the published code and runs on the reference backend only.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bebert_infer.errors import InputError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Token rows of S sentences, M rows in all.
+
+    ids, positions, types : int64[M]   token id, position and segment of each row
+    offsets               : int64[S+1] rows of sentence s are offsets[s]:offsets[s+1]
+    key_mask              : bool[M] or None   False = a padded row, computed but never attended to
+    """
+
+    ids: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    types: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    key_mask: NDArray[np.bool_] | None = None
+
+    @property
+    def rows(self) -> int:
+        """Number of rows M."""
+        return len(self.ids)
+
+    @property
+    def sentences(self) -> int:
+        """Number of sentences S."""
+        return len(self.offsets) - 1
+
+
+def checked_inputs(
+    input_ids: ArrayLike,
+    attention_mask: ArrayLike | None,
+    token_type_ids: ArrayLike | None,
+    limits: "Limits",
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
+    """Check one padded batch completely and return ids int64[B, T], mask bool[B, T], types int64[B, T].
+
+    A missing mask means that every token is real; missing types mean segment 0. Raises InputError.
+    """
+    ids = _integers("input_ids", input_ids, None)
+    mask = np.ones_like(ids) if attention_mask is None else _integers("attention_mask", attention_mask, ids.shape)
+    types = np.zeros_like(ids) if token_type_ids is None else _integers("token_type_ids", token_type_ids, ids.shape)
+    if ids.shape[1] > limits.positions:
+        raise InputError(
+            f"input_ids has {ids.shape[1]} tokens a row; this model has {limits.positions} positions: shorten the text"
+        )
+    if ids.shape[0] and ids.shape[1] == 0:
+        raise InputError("input_ids has rows of 0 tokens; each needs at least one, normally [CLS]")
+    for name, values, count in (
+        ("input_ids", ids, limits.vocabulary),
+        ("token_type_ids", types, limits.types),
+        ("attention_mask", mask, 2),
+    ):
+        wrong = np.argwhere((values < 0) | (values >= count))
+        if len(wrong):
+            row, column = wrong[0]
+            raise InputError(
+                f"{name}[{row}, {column}] is {values[row, column]}; this model accepts 0 to {count - 1}"
+            )
+    real = mask.astype(bool)
+    headless = np.flatnonzero(~real[:, 0]) if real.size else []
+    if len(headless):
+        raise InputError(
+            f"attention_mask[{headless[0]}, 0] is 0; the first token carries the answer and must be real"
+        )
+    return ids, real, types
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an ensemble accepts: number of token ids, of positions and of segment types."""
+
+    vocabulary: int
+    positions: int
+    types: int
+
+
+def ragged_batch(ids: NDArray[np.int64], mask: NDArray[np.bool_], types: NDArray[np.int64]) -> Batch:
+    """Drop the padding: rows of real tokens only, each keeping its position in the padded row."""
+    _, columns = np.nonzero(mask)
+    lengths = mask.sum(axis=1)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Batch(ids[mask], columns.astype(np.int64), types[mask], offsets)
+
+
+def padded_batch(ids: NDArray[np.int64], mask: NDArray[np.bool_], types: NDArray[np.int64]) -> Batch:
+    """Keep the padding, as the published code does: every row is computed, padded ones are masked as keys."""
+    sentences, tokens = ids.shape
+    positions = np.tile(np.arange(tokens, dtype=np.int64), sentences)
+    offsets = np.arange(sentences + 1, dtype=np.int64) * tokens
+    return Batch(ids.reshape(-1), positions, types.reshape(-1), offsets, mask.reshape(-1))
+
+
+def _integers(name: str, values: ArrayLike, shape: tuple[int, ...] | None) -> NDArray[np.int64]:
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise InputError(f"{name} has rows of different lengths; pad them and pass an attention_mask") from None
+    if array.ndim != 2:
+        raise InputError(f"{name} has shape {list(array.shape)}; accepted is [sentences, tokens]")
+    if array.dtype == bool:
+        array = array.astype(np.int64)
+    if array.size and not np.issubdtype(array.dtype, np.integer):
+        raise InputError(f"{name} has dtype {array.dtype}; accepted are integers")
+    if shape is not None and array.shape != shape:
+        raise InputError(f"{name} has shape {list(array.shape)}, but input_ids has {list(shape)}; make them equal")
+    return array.astype(np.int64)

@@ -1,0 +1,65 @@
+"""From the members' outputs to one answer: the rules by which an ensemble decides.
+
+    vote           per class the sum of alpha over the members whose argmax it is        BEBERT Algorithm 1
+    logits         sum of alpha * logits
+    probabilities  sum of alpha * softmax(logits)
+    mean, median   of the outputs, weighted by alpha                                     regression (AdaBoost.R2)
+
+Sums run in float64 over the members in their order; the answer is the first class with the largest sum.
+A negative alpha votes against (the published code produces some; numerics §5.2).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def softmax(logits: NDArray) -> Floats:
+    """Softmax over the last axis in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    exponentials = np.exp(shifted)
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def combine(rule: str, member_logits: NDArray[np.float32], alphas: Floats) -> Floats:
+    """Return the combined scores float64[B, labels] of member logits float32[members, B, labels]."""
+    logits = member_logits.astype(np.float64)
+    if rule == "vote":
+        winners = logits.argmax(axis=2)
+        return _weighted_sum(np.eye(logits.shape[2])[winners], alphas)
+    if rule == "logits":
+        return _weighted_sum(logits, alphas)
+    if rule == "probabilities":
+        return _weighted_sum(softmax(logits), alphas)
+    if rule == "mean":
+        return _weighted_sum(logits, alphas) / alphas.sum()
+    return _weighted_median(logits, alphas)
+
+
+def class_probabilities(rule: str, scores: Floats, alphas: Floats) -> Floats:
+    """Turn combined scores into shares that sum to 1: votes and probabilities are divided by their sum.
+
+    Summed logits are divided by the sum of |alpha| and softmaxed, so that more members do not mean more confidence.
+    Scores below 0 (possible with negative alphas) count as 0.
+    """
+    if rule == "logits":
+        return softmax(scores / np.abs(alphas).sum())
+    positive = np.maximum(scores, 0.0)
+    total = positive.sum(axis=1, keepdims=True)
+    return np.divide(positive, total, out=np.full_like(positive, 1 / positive.shape[1]), where=total > 0)
+
+
+def _weighted_sum(values: Floats, alphas: Floats) -> Floats:
+    total = np.zeros(values.shape[1:])
+    for value, alpha in zip(values, alphas, strict=True):  # a fixed order, whatever the batch
+        total += alpha * value
+    return total
+
+
+def _weighted_median(outputs: Floats, alphas: Floats) -> Floats:
+    """Smallest output at which the alphas of the members at or below it reach half of their sum (Drucker 1997)."""
+    order = np.argsort(outputs, axis=0, kind="stable")
+    reached = np.cumsum(alphas[order], axis=0) >= alphas.sum() / 2
+    position = np.argmax(reached, axis=0)
+    return np.take_along_axis(np.take_along_axis(outputs, order, axis=0), position[None], axis=0)[0]

@@ -1,0 +1,197 @@
+"""An ensemble of binarized BERTs: text -> tokens -> every member's logits -> vote -> answer."""
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bebert_infer.artifact import Artifact, read_artifact
+from bebert_infer.backend import choose_backend
+from bebert_infer.batch import Batch, Limits, checked_inputs, padded_batch, ragged_batch
+from bebert_infer.combine import class_probabilities, combine
+from bebert_infer.errors import InputError
+from bebert_infer.loading import build_members
+from bebert_infer.quantizer import MinimumRule
+from bebert_infer.threads import ThreadTeam, thread_budget
+from bebert_infer.tokenizer import TextEncoder, as_texts
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer to one text.
+
+    label         : the class that wins; for regression the name of the one output
+    score         : its share between 0 and 1; for regression the predicted value
+    probabilities : label -> share (for regression label -> value)
+    logits        : combined scores float64[labels] of the combination rule
+    votes         : the label that each member answers (for regression its value), in member order
+    """
+
+    label: str
+    score: float
+    probabilities: dict[str, float]
+    logits: NDArray[np.float64]
+    votes: list[str] | list[float]
+
+
+class Ensemble:
+    """Members of one model folder and the rule that combines them; safe to use from many threads at once."""
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        *,
+        threads: int | None = None,
+        backend: str | None = None,
+        minimum: MinimumRule = "zero",
+    ):
+        if minimum not in ("zero", "batch"):
+            raise InputError(f'minimum is "{minimum}"; accepted are "zero" and "batch"')
+        self.kernels = choose_backend(backend)
+        self.backend = self.kernels.__name__.rsplit(".", 1)[-1]
+        if minimum == "batch" and self.backend != "reference":
+            raise InputError('minimum="batch" is the published rule for comparisons; it needs backend="reference"')
+        self.artifact = artifact
+        self.config = artifact.config
+        self.minimum: MinimumRule = minimum
+        self.threads, self.threads_from = thread_budget(threads)
+        self.alphas: NDArray[np.float64] = artifact.tensors["alphas"]
+        self.members = build_members(artifact.config, artifact.tensors)
+        self.limits = Limits(
+            self.config.vocab_size, self.config.max_position_embeddings, self.config.type_vocab_size
+        )
+        self._team = ThreadTeam(self.threads)
+        self._encoder: TextEncoder | None = None
+        if artifact.tokenizer_json is not None and self.config.tokenizer is not None:
+            length = self.config.tokenizer.max_length
+            self._encoder = TextEncoder(artifact.tokenizer_json, length, self.config.vocab_size)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        threads: int | None = None,
+        backend: str | None = None,
+        minimum: MinimumRule = "zero",
+    ) -> "Ensemble":
+        """Load a model folder.
+
+        threads : budget for one call; default BEBERT_THREADS, else CPU affinity and cgroup quota
+        backend : "numba" or "reference"; default BEBERT_BACKEND, else "numba"
+        minimum : "zero", or "batch" for the published batch-wide rule (reference backend only)
+
+        Raises ModelFormatError for a folder that is missing, damaged or no model, InputError for bad options.
+        """
+        return cls(read_artifact(Path(path)), threads=threads, backend=backend, minimum=minimum)
+
+    def __call__(
+        self, inputs: Any, *, top_k: int | None = 1, truncate: bool = False
+    ) -> dict[str, Any] | list[dict[str, Any]] | list[list[dict[str, Any]]]:
+        """Classify one text, a pair, or a list of these, with answers shaped like a transformers pipeline's.
+
+        top_k : 1 gives {"label", "score"}; a larger number or None (all) gives a list of them, best first.
+        One input gives one answer, a list gives a list. Raises InputError.
+        """
+        if top_k is not None and top_k < 1:
+            raise InputError(f"top_k is {top_k}; accepted are whole numbers of at least 1, or None for all labels")
+        texts, single = as_texts(inputs)
+        answers: list[Any] = []
+        for prediction in self.predict(texts, truncate=truncate):
+            ranked = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])
+            if prediction.label != ranked[0][0]:  # a tie: the winner is the first class, and comes first
+                ranked.sort(key=lambda pair: pair[0] != prediction.label)
+            best = [{"label": label, "score": score} for label, score in ranked[:top_k]]
+            answers.append(best[0] if top_k == 1 else best)
+        return answers[0] if single else answers
+
+    def predict(self, inputs: Any, *, truncate: bool = False) -> list[Prediction]:
+        """Classify a list of texts or pairs (or one); returns one Prediction each. Raises InputError."""
+        texts, _ = as_texts(inputs)
+        if self._encoder is None:
+            raise InputError(
+                "this model has no tokenizer and takes token ids only: call logits(input_ids, …), "
+                "or convert the checkpoint again with --tokenizer DIR"
+            )
+        encoded = self._encoder.encode(texts, truncate)
+        return self.predict_ids(encoded.input_ids, encoded.attention_mask, encoded.token_type_ids)
+
+    def predict_ids(
+        self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, token_type_ids: ArrayLike | None = None
+    ) -> list[Prediction]:
+        """Like `predict`, from token ids int[B, T]."""
+        members = self.member_logits(input_ids, attention_mask, token_type_ids)
+        labels = self.config.labels
+        scores = combine(self.config.combination, members, self.alphas)
+        if self.config.problem_type == "regression":
+            return [
+                Prediction(labels[0], float(row[0]), {labels[0]: float(row[0])}, row, members[:, index, 0].tolist())
+                for index, row in enumerate(scores)
+            ]
+        shares = class_probabilities(self.config.combination, scores, self.alphas)
+        votes = members.argmax(axis=2)
+        predictions = []
+        for index, row in enumerate(scores):
+            best = int(row.argmax())
+            named = dict(zip(labels, shares[index].tolist(), strict=True))
+            cast = [labels[vote] for vote in votes[:, index]]
+            predictions.append(Prediction(labels[best], named[labels[best]], named, row, cast))
+        return predictions
+
+    def logits(
+        self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, token_type_ids: ArrayLike | None = None
+    ) -> NDArray[np.float32]:
+        """Combined scores float32[B, labels] under the model's rule (`combine.py`). Raises InputError."""
+        members = self.member_logits(input_ids, attention_mask, token_type_ids)
+        return combine(self.config.combination, members, self.alphas).astype(np.float32)
+
+    def member_logits(
+        self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, token_type_ids: ArrayLike | None = None
+    ) -> NDArray[np.float32]:
+        """Logits of every member, float32[members, B, labels], for token ids int[B, T] (mask 1 = real token).
+
+        On one instruction set the numbers are the same bits whatever the batch, padding, order or threads.
+        Raises InputError.
+        """
+        checked = checked_inputs(input_ids, attention_mask, token_type_ids, self.limits)
+        batch = padded_batch(*checked) if self.minimum == "batch" else ragged_batch(*checked)
+        out = np.empty((len(self.members), batch.sentences, self.config.num_labels), np.float32)
+        if batch.sentences:
+            self._run_members(batch, out)
+        return out
+
+    def trace(
+        self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, token_type_ids: ArrayLike | None = None
+    ) -> list[dict[str, Any]]:
+        """Run every member on one thread and return its codes and hidden states, for parity checks and study.
+
+        Arrays have one row a token, padding left out (with minimum="batch" it is kept).
+        """
+        checked = checked_inputs(input_ids, attention_mask, token_type_ids, self.limits)
+        batch = padded_batch(*checked) if self.minimum == "batch" else ragged_batch(*checked)
+        traces: list[dict[str, Any]] = [{} for _ in self.members]
+        for member, trace in zip(self.members, traces, strict=True):
+            member.forward(batch, self.kernels, self.minimum, trace=trace)
+        return traces
+
+    def _run_members(self, batch: Batch, out: NDArray[np.float32]) -> None:
+        """Members first, one thread each; those left over share all threads by rows."""
+        count = 1 if self.minimum == "batch" else self.threads  # batch statistics need all rows on one thread
+        whole = len(self.members) // count * count
+
+        def run(index: int, threads: int = 1) -> None:
+            member = self.members[index]
+            out[index] = member.forward(batch, self.kernels, self.minimum, start=self._team.run, threads=threads)
+
+        def lane(first: int) -> None:
+            for index in range(first, whole, count):
+                run(index)
+
+        if whole:
+            self._team.run([partial(lane, first) for first in range(count)])
+        for index in range(whole, len(self.members)):
+            run(index, count)

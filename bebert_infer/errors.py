@@ -1,0 +1,31 @@
+"""The errors that a user can cause, each one sentence: what, which value, what is accepted, what next."""
+
+
+class BebertError(Exception):
+    """Base of every error that this package raises on purpose; the command line prints it without a traceback."""
+
+    exit_code = 1
+
+
+class ModelFormatError(BebertError, ValueError):
+    """A model folder is missing, damaged, of a future version, or contradicts itself."""
+
+
+class CheckpointError(BebertError, ValueError):
+    """A training checkpoint is of no known family, or its tensors contradict its config."""
+
+
+class ParityError(BebertError):
+    """The packed engine and the PyTorch graph disagree by more than rounding explains; nothing was written."""
+
+
+class InputError(BebertError, ValueError):
+    """Text, token ids or options that this model cannot take."""
+
+    exit_code = 2
+
+
+class MissingExtraError(BebertError, ImportError):
+    """A command needs packages that only an optional extra installs."""
+
+    exit_code = 2

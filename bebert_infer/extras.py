@@ -1,0 +1,18 @@
+"""Commands that need torch load it only when called, and say what to install where it is missing."""
+
+import importlib
+from types import ModuleType
+
+from bebert_infer.errors import MissingExtraError
+
+
+def load_export(module: str) -> ModuleType:
+    """Import `bebert_export.<module>`; raises MissingExtraError with the pip command if the extra is missing."""
+    try:
+        return importlib.import_module(f"bebert_export.{module}")
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0].startswith("bebert"):
+            raise  # our own code is broken; no pip command would help
+        raise MissingExtraError(
+            f'this command needs the package "{error.name}": pip install "bebert-infer[export]"'
+        ) from None

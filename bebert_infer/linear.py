@@ -1,0 +1,113 @@
+"""A binary linear layer: pack the activations, multiply with popcounts, scale.
+
+A layer is one or two branches that see the same input, each with its own quantizer, sign matrix and scale,
+and whose outputs are added (numerics §1.3; ternary weights are two branches as well):
+
+    y[m, n] = sum over branches  step * scale[n] * (codes[m] . signs[n])  +  minimum * scale[n] * sum(signs[n])  +  bias[n]
+
+The dot product is an exact integer: XNOR-popcount for signs, AND-popcount over bitplanes for codes.
+"""
+
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+from bebert_kernels.packing import unpack_bits
+from numpy.typing import NDArray
+
+from bebert_infer.quantizer import MinimumRule, Quantizer
+
+Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One binary matrix with the quantizer of its input.
+
+    signs : uint64[N, W]   bit 1 = negative          scale : float32[N]
+    sums  : float32[N]     sum of the signs of each row, for quantizers with a minimum
+    """
+
+    signs: NDArray[np.uint64]
+    scale: NDArray[np.float32]
+    sums: NDArray[np.float32]
+    quantizer: Quantizer
+
+    @classmethod
+    def build(
+        cls, signs: NDArray[np.uint64], scale: NDArray[np.float32], depth: int, quantizer: Quantizer
+    ) -> "Branch":
+        """Make a branch from its stored tensors; a scale of one value serves every output."""
+        outputs = len(signs)
+        negatives = np.bitwise_count(signs).sum(axis=1, dtype=np.int64)
+        sums = (depth - 2 * negatives).astype(np.float32)
+        return cls(signs, np.ascontiguousarray(np.broadcast_to(scale, outputs)), sums, quantizer)
+
+    def product(
+        self, x: Rows, add: NDArray[np.float32], gelu: bool, rule: MinimumRule, kernels: ModuleType, seen: list | None
+    ) -> Rows:
+        """Return step * scale * (codes . signs) + minimum term + add, float32[M, N]; `seen` collects codes."""
+        quantizer = self.quantizer
+        if quantizer.is_sign:
+            if gelu:  # only the sign of GELU is needed, and it is a threshold on x
+                signs, nonzero, has_zero = kernels.gelu_signs(x)
+            else:
+                signs, nonzero, has_zero = kernels.pack_signs(x, quantizer.shift)
+            if seen is not None:
+                seen.append(_sign_codes(signs, nonzero, x.shape[1]))
+            dots = kernels.xnor_gemm(signs, nonzero if has_zero else None, self.signs, x.shape[1])
+            step, minimum = quantizer.step, 0.0
+        else:
+            encoded = quantizer.codes(kernels.gelu(x) if gelu else x, rule, kernels)
+            step, minimum = encoded.step, encoded.minimum
+            planes, sums = kernels.pack_codes(encoded.codes, quantizer.bits)
+            dots = kernels.and_gemm(planes, sums, self.signs, encoded.codes.dtype == np.int8)
+            if seen is not None:
+                seen.append(encoded.codes)
+        if minimum:
+            add = add + np.float32(minimum) * self.scale * self.sums
+        return kernels.scale_add(dots, np.float32(step) * self.scale, add)
+
+
+@dataclass(frozen=True)
+class BinaryLinear:
+    """One or two branches and a bias, K inputs and N outputs."""
+
+    branches: tuple[Branch, ...]
+    bias: NDArray[np.float32]
+
+    def __call__(
+        self,
+        x: Rows,
+        groups: list[slice],
+        rule: MinimumRule,
+        kernels: ModuleType,
+        *,
+        gelu: bool = False,
+        seen: list[list] | None = None,
+    ) -> Rows:
+        """Apply the layer to x float32[M, K]; returns float32[M, N].
+
+        groups : the row ranges over which a dynamic quantizer takes its statistics, one per sentence;
+                 other quantizers ignore them and take all rows at once
+        gelu   : apply GELU to x first
+        seen   : receives, for every branch, the list of its code arrays (int8 or uint8[rows, K])
+        """
+        if seen is not None:
+            seen.extend([] for _ in self.branches)
+        if all(branch.quantizer.kind != "dynamic" for branch in self.branches):
+            return self._rows(x, gelu, rule, kernels, seen)
+        out = np.empty((len(x), len(self.bias)), np.float32)
+        for rows in groups:
+            out[rows] = self._rows(x[rows], gelu, rule, kernels, seen)
+        return out
+
+    def _rows(self, x: Rows, gelu: bool, rule: MinimumRule, kernels: ModuleType, seen: list[list] | None) -> Rows:
+        out = self.bias
+        for index, branch in enumerate(self.branches):
+            out = branch.product(x, out, gelu, rule, kernels, None if seen is None else seen[index])
+        return out
+
+
+def _sign_codes(signs: NDArray[np.uint64], nonzero: NDArray[np.uint64], depth: int) -> NDArray[np.int8]:
+    return np.where(unpack_bits(signs, depth), -1, unpack_bits(nonzero, depth)).astype(np.int8)
