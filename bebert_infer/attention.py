@@ -18,7 +18,7 @@ from bebert_kernels.packing import pack_bits, unpack_bits, words
 from numpy.typing import NDArray
 
 from bebert_infer.batch import Batch
-from bebert_infer.quantizer import MinimumRule, Quantizer
+from bebert_infer.quantizer import MinimumRule, Quantizer, sign_codes
 
 Rows = NDArray[np.float32]
 MASKED = np.float32(-10000.0)  # what the published code adds to the score of a padded key
@@ -74,9 +74,8 @@ class SoftmaxAttention:
         for index, (quantizer, name, x) in enumerate(sites):
             if quantizer.is_sign:
                 signs, nonzero, _ = kernels.pack_signs(x, None)
-                depth = x.shape[1]
-                codes = np.where(unpack_bits(signs, depth), -1, unpack_bits(nonzero, depth)).astype(np.int8)
-                store[name][rows], store["steps"][index] = codes, quantizer.step
+                store[name][rows] = sign_codes(signs, nonzero, x.shape[1])
+                store["steps"][index] = quantizer.step
             elif quantizer.kind == "dynamic" and rule == "zero":
                 for sentence, own, _ in spans(batch, rows):
                     encoded = quantizer.codes(x[_relative(own, rows)], rule, kernels)
@@ -84,6 +83,10 @@ class SoftmaxAttention:
             else:
                 encoded = quantizer.codes(x, rule, kernels)
                 store[name][rows], store["steps"][index] = encoded.codes, encoded.step
+
+    def codes(self, store: dict[str, NDArray]) -> dict[str, NDArray[np.int8]]:
+        """Return copies of the codes int8[rows, C] of q, k, v, for a trace."""
+        return {name: store[name].copy() for name in "qkv"}
 
     def context(
         self,
@@ -161,6 +164,14 @@ class BooleanAttention:
             signs, nonzero, _ = kernels.pack_signs(x.reshape(-1, self.head_size), None)
             store[name][rows] = signs.reshape(len(x), self.heads, -1)
             store[name + "_nonzero"][rows] = nonzero.reshape(len(x), self.heads, -1)
+
+    def codes(self, store: dict[str, NDArray]) -> dict[str, NDArray[np.int8]]:
+        """Return the codes -1/0/+1 int8[rows, C] of q, k, v, for a trace."""
+        width = self.heads * self.head_size
+        return {
+            name: sign_codes(store[name], store[name + "_nonzero"], self.head_size).reshape(-1, width)
+            for name in "qkv"
+        }
 
     def context(
         self,

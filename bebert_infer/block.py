@@ -74,7 +74,7 @@ class Block:
         q, k, v = (self._linear(layer, f"{name}.attn.{site}", hidden, rows, run) for site, layer in linears)
         self.attention.encode((q, k, v), rows, run.batch, store, run.rule, run.kernels)
         if run.trace is not None:
-            run.trace.update({f"{name}.attn.{key}": array.copy() for key, array in store.items()})
+            run.trace.update({f"{name}.attn.{key}": codes for key, codes in self.attention.codes(store).items()})
 
     def finish(self, hidden: Rows, rows: slice, store: dict[str, NDArray], run: Run, name: str) -> Rows:
         """Return the block's output for these rows, once the store holds the codes of all rows."""

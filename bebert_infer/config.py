@@ -22,7 +22,7 @@ class Site(msgspec.Struct, frozen=True):
     """The quantizer at one place of the network (`quantizer.py`); its learned numbers are tensors."""
 
     kind: Literal["sign", "shifted_sign", "bool", "codes", "dynamic"]
-    bits: Literal[1, 2, 4, 8] = 1
+    bits: Annotated[int, msgspec.Meta(ge=1, le=8)] = 1
     signed: bool = True
     shift: bool = False
 
@@ -89,7 +89,7 @@ class MemberConfig(msgspec.Struct, frozen=True):
             if quantizer.kind == "dynamic" and quantizer.shift:
                 found.append(f"{name}.sites.{site} is dynamic and has a shift; these exclude each other")
             if quantizer.kind == "dynamic" and quantizer.bits == 1:
-                found.append(f"{name}.sites.{site} is dynamic with 1 bit; accepted are 2, 4, 8")
+                found.append(f"{name}.sites.{site} is dynamic with 1 bit; accepted are 2 to 8")
             if quantizer.kind == "bool" and quantizer.signed:
                 found.append(f"{name}.sites.{site} is bool and signed; bool codes are 0 and 1")
             if quantizer.kind in ("sign", "shifted_sign", "bool") and quantizer.bits != 1:
@@ -108,7 +108,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     format: str
     format_version: int
-    architectures: list[str] = ["BebertForSequenceClassification"]
+    architectures: tuple[str, ...] = ("BebertForSequenceClassification",)
     model_type: str = "bebert"
     vocab_size: Count
     max_position_embeddings: Count

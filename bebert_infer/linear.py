@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
-from bebert_kernels.packing import unpack_bits
 from numpy.typing import NDArray
 
-from bebert_infer.quantizer import MinimumRule, Quantizer
+from bebert_infer.quantizer import MinimumRule, Quantizer, sign_codes
 
 Rows = NDArray[np.float32]
 
@@ -54,7 +53,7 @@ class Branch:
             else:
                 signs, nonzero, has_zero = kernels.pack_signs(x, quantizer.shift)
             if seen is not None:
-                seen.append(_sign_codes(signs, nonzero, x.shape[1]))
+                seen.append(sign_codes(signs, nonzero, x.shape[1]))
             dots = kernels.xnor_gemm(signs, nonzero if has_zero else None, self.signs, x.shape[1])
             step, minimum = quantizer.step, 0.0
         else:
@@ -108,6 +107,3 @@ class BinaryLinear:
             out = branch.product(x, out, gelu, rule, kernels, None if seen is None else seen[index])
         return out
 
-
-def _sign_codes(signs: NDArray[np.uint64], nonzero: NDArray[np.uint64], depth: int) -> NDArray[np.int8]:
-    return np.where(unpack_bits(signs, depth), -1, unpack_bits(nonzero, depth)).astype(np.int8)

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Literal
 
 import numpy as np
+from bebert_kernels.packing import unpack_bits
 from numpy.typing import NDArray
 
 Kind = Literal["sign", "shifted_sign", "bool", "codes", "dynamic"]
@@ -90,3 +91,8 @@ class Codes:
     codes: NDArray[np.int8] | NDArray[np.uint8]
     step: float
     minimum: float
+
+
+def sign_codes(signs: NDArray[np.uint64], nonzero: NDArray[np.uint64], depth: int) -> NDArray[np.int8]:
+    """Unpack sign and non-zero words uint64[..., W] to codes -1/0/+1, int8[..., depth]."""
+    return np.where(unpack_bits(signs, depth), -1, unpack_bits(nonzero, depth)).astype(np.int8)

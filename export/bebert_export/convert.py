@@ -1,0 +1,76 @@
+"""`bebert convert`: published checkpoints in, one packed ensemble out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bebert_infer.errors import InputError
+
+from bebert_export.checkpoint import Checkpoint, find_members, read_checkpoint
+from bebert_export.data import load_tokenizer
+from bebert_export.write import Written, write_ensemble
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a conversion read and wrote."""
+
+    checkpoints: list[Checkpoint]
+    written: Written
+
+
+def convert(
+    sources: list[Path],
+    out: Path,
+    *,
+    alphas: list[float] | None = None,
+    combination: str | None = None,
+    tokenizer: Path | None = None,
+    labels: list[str] | None = None,
+    max_length: int | None = None,
+) -> Converted:
+    """Convert one or several checkpoints to one model folder.
+
+    alphas      : default 1 for every member
+    combination : default "vote" for several members, "logits" for one, "mean" for regression
+    tokenizer   : folder with vocab.txt or tokenizer.json; default the first checkpoint's folder, and if that has
+                  none the model takes token ids only
+    labels      : default id2label of the first config, else LABEL_0, LABEL_1, …
+
+    Raises CheckpointError, InputError or ParityError; then nothing is written.
+    """
+    members = [member for source in sources for member in find_members(source)]
+    checkpoints = [read_checkpoint(weights, folder) for weights, folder in members]
+    first = checkpoints[0]
+    outputs = first.student.config.num_labels
+    chosen = labels or _labels(first.raw_config, outputs)
+    rule = combination or ("mean" if outputs == 1 else "vote" if len(checkpoints) > 1 else "logits")
+    written = write_ensemble(
+        [checkpoint.student for checkpoint in checkpoints],
+        out,
+        alphas=alphas or [1.0] * len(checkpoints),
+        combination=rule,
+        labels=chosen,
+        tokenizer_json=_tokenizer(tokenizer, first),
+        max_length=max_length,
+        evidence={"sources": [f"{c.source.parent.name}/{c.source.name}" for c in checkpoints]},
+    )
+    return Converted(checkpoints, written)
+
+
+def _labels(raw: dict, outputs: int) -> list[str]:
+    named = raw.get("id2label")
+    if isinstance(named, dict) and sorted(named) == sorted(str(i) for i in range(outputs)):
+        return [str(named[str(i)]) for i in range(outputs)]
+    return [f"LABEL_{i}" for i in range(outputs)]
+
+
+def _tokenizer(folder: Path | None, checkpoint: Checkpoint) -> str | None:
+    """Return the text of tokenizer.json; pad-free, so that the model decides about length."""
+    chosen = folder or checkpoint.source.parent
+    if folder is None and not any((chosen / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        return None
+    tokenizer = load_tokenizer(chosen)
+    size, rows = tokenizer.get_vocab_size(), checkpoint.student.config.vocab_size
+    if size > rows:
+        raise InputError(f"the tokenizer of {chosen} has {size} tokens, the checkpoint only {rows}; pass the right one")
+    return tokenizer.to_str()

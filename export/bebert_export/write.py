@@ -1,0 +1,111 @@
+"""Fold, pack, check and write an ensemble; nothing appears on disk unless the packed engine passes the parity check."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from bebert_infer.artifact import Artifact, finish_config, write_artifact
+from bebert_infer.config import FORMAT, FORMAT_VERSION, Config, TokenizerConfig
+from bebert_infer.ensemble import Ensemble
+from bebert_infer.errors import InputError
+from numpy.typing import NDArray
+
+from bebert_export.card import model_card
+from bebert_export.fold import fold
+from bebert_export.modeling import Student
+from bebert_export.parity import Parity, check_parity
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written: the config, the parity seen, and how many weights were exactly 0 and became +1."""
+
+    config: Config
+    parity: Parity
+    zeros: int
+
+
+def write_ensemble(
+    students: list[Student],
+    out: str | os.PathLike[str],
+    *,
+    alphas: list[float],
+    combination: str,
+    labels: list[str],
+    tokenizer_json: str | None = None,
+    max_length: int | None = None,
+    evidence: dict[str, Any] | None = None,
+    card: str | None = None,
+) -> Written:
+    """Write the members as one model folder.
+
+    alphas      : one weight a member; combination : a rule of `bebert_infer.combine`
+    labels      : names in the order of the logits; one name means regression
+    max_length  : token limit of the tokenizer, default all positions
+    evidence    : facts for the config and the card, beside the parity that is measured here
+    card        : what the model card should say first
+
+    Raises InputError for members that do not belong together, ParityError if the packed engine disagrees with
+    PyTorch, ModelFormatError if `out` is taken. Existing models are replaced only after everything has passed.
+    """
+    config, tensors, zeros = pack_ensemble(students, alphas, combination, labels)
+    if tokenizer_json is not None:
+        length = min(max_length or config.max_position_embeddings, config.max_position_embeddings)
+        config = msgspec.structs.replace(config, tokenizer=TokenizerConfig(length))
+    config, _ = finish_config(config, tensors)
+    parity = check_parity(students, Ensemble(Artifact(Path(out), config, tensors, tokenizer_json)))
+    facts = (evidence or {}) | {"parity": parity.summary(), "weights_exactly_zero": zeros}
+    config = msgspec.structs.replace(config, evidence=facts)
+    config = write_artifact(out, config, tensors, tokenizer_json, model_card(config, tensors, card))
+    return Written(config, parity, zeros)
+
+
+def pack_ensemble(
+    students: list[Student], alphas: list[float], combination: str, labels: list[str]
+) -> tuple[Config, dict[str, NDArray], int]:
+    """Return config, tensors and the count of zero weights of an ensemble, not yet checked for parity."""
+    if len(alphas) != len(students):
+        raise InputError(f"{len(alphas)} alphas for {len(students)} members; pass one each")
+    shared = _shared(students)
+    if len(labels) != shared["num_labels"]:
+        raise InputError(f"{len(labels)} labels for {shared['num_labels']} outputs; pass one each")
+    tensors: dict[str, NDArray] = {"alphas": np.array(alphas, np.float64)}
+    members, zeros = [], 0
+    for index, student in enumerate(students):
+        folded = fold(student.cpu())
+        members.append(folded.config)
+        tensors |= {f"members.{index}.{name}": tensor for name, tensor in folded.tensors.items()}
+        zeros += folded.zeros
+    config = Config(
+        format=FORMAT,
+        format_version=FORMAT_VERSION,
+        **shared,
+        id2label={str(index): label for index, label in enumerate(labels)},
+        label2id={label: index for index, label in enumerate(labels)},
+        problem_type="regression" if len(labels) == 1 else "single_label_classification",
+        combination=combination,  # type: ignore[arg-type]
+        members=members,
+        tensors_sha256="",
+        tensors_bytes=0,
+    )
+    return config, tensors, zeros
+
+
+def _shared(students: list[Student]) -> dict[str, int]:
+    """Dimensions that all members must have in common, because they see the same tokens and answer the same labels."""
+    names = {
+        "vocab_size": "vocab_size",
+        "max_position_embeddings": "max_positions",
+        "type_vocab_size": "type_vocab_size",
+        "num_labels": "num_labels",
+    }
+    shared = {}
+    for name, attribute in names.items():
+        values = [getattr(student.config, attribute) for student in students]
+        if len(set(values)) > 1:
+            raise InputError(f"the members have {name} {values}; members of one ensemble need the same")
+        shared[name] = values[0]
+    return shared
