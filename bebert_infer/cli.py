@@ -1,0 +1,233 @@
+"""The command line, `bebert`: each command is a few lines around a function of the library.
+
+Exit codes: 0 done, 1 a failure (damaged model, failed parity), 2 bad use (wrong option, missing file, missing extra).
+"""
+
+import importlib.util
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bebert_infer.errors import BebertError, InputError
+
+app = typer.Typer(
+    help="Train, convert and run binary ensemble BERT (BEBERT) on a CPU, on packed bits.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+console = Console()
+errors = Console(stderr=True)
+
+Model = Annotated[Path, typer.Argument(help="Folder of a packed model.", show_default=False)]
+Threads = Annotated[
+    int | None, typer.Option(help="Thread budget. Default: BEBERT_THREADS, else what the machine grants.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of a table.")]
+
+
+def main() -> None:
+    """Entry point of the command `bebert`: one sentence and an exit code instead of a traceback."""
+    try:
+        app()
+    except BebertError as error:
+        errors.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        errors.print("interrupted; nothing half-written was left behind")
+        sys.exit(130)
+
+
+@app.command()
+def predict(
+    model: Model,
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify.", show_default=False)] = None,
+    pair: Annotated[str | None, typer.Option(help="Second text of a pair, for one text.", show_default=False)] = None,
+    input: Annotated[
+        Path | None, typer.Option(help="File of texts: .jsonl, .csv, .tsv or .parquet.", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Where to write predictions as .jsonl, in the same order.", show_default=False)
+    ] = None,
+    truncate: Annotated[bool, typer.Option(help="Cut over-long texts instead of refusing them.")] = False,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Classify texts.
+
+    [dim]bebert predict model/ "a gripping, funny film"[/]
+    [dim]bebert predict model/ --input reviews.csv --output answers.jsonl[/]
+    """
+    from bebert_infer.ensemble import Ensemble
+    from bebert_infer.files import as_record, read_texts, write_predictions
+
+    if bool(texts) == bool(input):
+        raise InputError("pass either texts or --input FILE; see `bebert predict --help`")
+    if pair is not None and (not texts or len(texts) != 1):
+        raise InputError(f"--pair belongs to exactly one text; {len(texts or [])} were given")
+    if output is not None and output.suffix != ".jsonl":
+        raise InputError(f'output "{output}" ends in "{output.suffix}"; accepted is .jsonl')
+    ensemble = Ensemble.from_pretrained(model, threads=threads)
+    items: list[Any] = read_texts(input) if input else [(t, pair) if pair else t for t in texts or []]
+    if output is not None:
+        written = write_predictions(output, items, _in_chunks(ensemble, items, truncate))
+        console.print(f"{written:,} predictions in {output}")
+        return
+    predictions = ensemble.predict(items, truncate=truncate)
+    if as_json:
+        records = [as_record(text, prediction) for text, prediction in zip(items, predictions, strict=True)]
+        typer.echo(json.dumps(records, ensure_ascii=False))
+        return
+    console.print(_answers(items, predictions))
+
+
+@app.command()
+def inspect(
+    model: Model,
+    tokens: Annotated[int, typer.Option(min=1, help="Sentence length for operation counts.")] = 128,
+    as_json: Json = False,
+) -> None:
+    """Show what a model is: bits, bytes and operations by kind, and the evidence recorded at export."""
+    from bebert_infer.artifact import read_artifact
+    from bebert_infer.inspection import describe
+
+    facts = describe(read_artifact(model), tokens)
+    if as_json:
+        typer.echo(json.dumps(facts, ensure_ascii=False))
+        return
+    _print_facts(facts, tokens)
+
+
+@app.command()
+def demo(threads: Threads = None) -> None:
+    """Classify real sentences with the small ensemble that comes with this package."""
+    from bebert_infer.demo import run_demo
+
+    run_demo(console, threads)
+
+
+@app.command()
+def convert(
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(help="Folders or files of published checkpoints; several make one ensemble.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
+    alphas: Annotated[str | None, typer.Option(help="Weights of the members: 0.6,0.4", show_default=False)] = None,
+    combine: Annotated[
+        str | None,
+        typer.Option(help="vote, logits, probabilities; regression: mean, median.", show_default=False),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Folder with vocab.txt or tokenizer.json.", show_default=False)
+    ] = None,
+    labels: Annotated[str | None, typer.Option(help="Label names: negative,positive", show_default=False)] = None,
+    max_length: Annotated[int | None, typer.Option(min=1, help="Token limit for texts.", show_default=False)] = None,
+) -> None:
+    """Convert published checkpoints (BinaryBERT, BEBERT, BiBERT, BiT, TernaryBERT) to one packed model.
+
+    Pickles are read without running code. The packed engine is compared with the PyTorch graph, code by code,
+    and nothing is written unless they agree.
+    """
+    from bebert_infer.extras import load_export
+
+    module = load_export("convert")
+    started = time.perf_counter()
+    with console.status("reading, packing and checking"):
+        converted = module.convert(
+            checkpoints,
+            out,
+            alphas=None if alphas is None else _numbers(alphas),
+            combination=combine,
+            tokenizer=tokenizer,
+            labels=None if labels is None else [label.strip() for label in labels.split(",")],
+            max_length=max_length,
+        )
+    _print_conversion(converted, out, time.perf_counter() - started)
+
+
+def _in_chunks(ensemble: Any, items: list[Any], truncate: bool, size: int = 64) -> Any:
+    """Yield predictions chunk by chunk, so that memory does not grow with the file; sorted neither in nor out."""
+    from rich.progress import track
+
+    for start in track(range(0, len(items), size), "classifying", console=errors, transient=True):
+        yield from ensemble.predict(items[start : start + size], truncate=truncate)
+
+
+def _answers(items: list[Any], predictions: list[Any]) -> Table:
+    table = Table("text", "label", "score", "votes of the members")
+    for item, prediction in zip(items, predictions, strict=True):
+        text = item if isinstance(item, str) else " | ".join(item)
+        votes = " ".join(v if isinstance(v, str) else f"{v:.3f}" for v in prediction.votes)
+        table.add_row(_escape(text), _escape(prediction.label), f"{prediction.score:.3f}", _escape(votes))
+    return table
+
+
+def _print_facts(facts: dict[str, Any], tokens: int) -> None:
+    summary = Table(show_header=False, box=None)
+    for name, value in facts["model"].items():
+        summary.add_row(name, _escape(str(value)))
+    console.print(summary)
+    table = Table("bytes", "of", title="tensors, all members")
+    for kind, count in facts["bytes"].items():
+        table.add_row(f"{count:,}", kind)
+    console.print(table)
+    table = Table("member", "family", "bits W-E-A", "weights", "GMAC", "full precision GFLOPs", "paper-style GFLOPs", title=f"{tokens} tokens")
+    for row in facts["members"]:
+        table.add_row(*(str(value) for value in row.values()))
+    console.print(table)
+    console.print(facts["formula"], style="dim")
+    if facts["evidence"]:
+        console.print("evidence", style="bold")
+        console.print_json(data=facts["evidence"])
+
+
+def _print_conversion(converted: Any, out: Path, seconds: float) -> None:
+    config, parity = converted.written.config, converted.written.parity
+    table = Table("member", "family", "hidden × attention × FFN", "layers", "bits W-E-A", "ignored keys")
+    for index, (member, checkpoint) in enumerate(zip(config.members, converted.checkpoints, strict=True)):
+        width = f"{member.hidden_size} × {member.attention_size} × {member.intermediate_size}"
+        table.add_row(
+            str(index),
+            f"{member.family}, {member.branches} branch{'es' if member.branches > 1 else ''}",
+            width,
+            str(member.num_hidden_layers),
+            member.scheme,
+            str(len(checkpoint.ignored)),
+        )
+    console.print(table)
+    console.print(
+        f"parity: {parity.codes:,} codes over {parity.tokens} tokens, {parity.flips} flips at a threshold, "
+        f"hidden states within {parity.max_hidden_difference:.1e}, logits within {parity.max_logit_difference:.1e}, "
+        f"label agreement {parity.label_agreement:.0%}"
+    )
+    if converted.written.zeros:
+        console.print(f"{converted.written.zeros:,} weights were exactly 0 and are stored as +1")
+    text = "text and token ids" if config.tokenizer else "token ids only (add text with --tokenizer)"
+    console.print(f"{config.tensors_bytes:,} bytes in {out}, combined by {config.combination}; takes {text}; {seconds:.1f} s")
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f'--alphas is "{text}"; accepted are numbers with commas, like 0.6,0.4') from None
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+if importlib.util.find_spec("bebert_export") is not None:
+    from bebert_infer.cli_train import train
+
+    app.command()(train)
