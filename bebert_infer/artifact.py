@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from bebert_infer.config import FORMAT, FORMAT_VERSION, LINEARS, Config, expected_tensors
-from bebert_infer.errors import ModelFormatError
+from bebert_infer.errors import MissingModelError, ModelFormatError
 
 CONFIG, TENSORS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenizer.json", "README.md"
 MAX_CONFIG_BYTES = 64 * 2**20
@@ -40,9 +40,9 @@ def read_config(path: str | os.PathLike[str]) -> Config:
     """Read and check `config.json` of a folder. Raises ModelFormatError with all faults."""
     folder = Path(path)
     if not folder.exists():
-        raise ModelFormatError(f'there is no model folder "{folder}"; pass the folder that holds {CONFIG}')
+        raise MissingModelError(f'there is no model folder "{folder}"; pass the folder that holds {CONFIG}')
     if not folder.is_dir() or not (folder / CONFIG).is_file():
-        raise ModelFormatError(
+        raise MissingModelError(
             f'"{folder}" is no bebert model: it has no {CONFIG}; make one with `bebert convert` or `bebert train`'
         )
     file = folder / CONFIG

@@ -3,7 +3,6 @@
 Exit codes: 0 done, 1 a failure (damaged model, failed parity), 2 bad use (wrong option, missing file, missing extra).
 """
 
-import importlib.util
 import json
 import sys
 import time
@@ -14,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bebert_infer.cli_train import train
 from bebert_infer.errors import BebertError, InputError
 
 app = typer.Typer(
@@ -227,7 +227,4 @@ def _escape(text: str) -> str:
     return escape(text)
 
 
-if importlib.util.find_spec("bebert_export") is not None:
-    from bebert_infer.cli_train import train
-
-    app.command()(train)
+app.command()(train)

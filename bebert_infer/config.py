@@ -52,7 +52,7 @@ class MemberConfig(msgspec.Struct, frozen=True):
     num_attention_heads: Count
     intermediate_size: Count
     num_hidden_layers: Annotated[int, msgspec.Meta(ge=0, le=1000)]
-    layer_norm_eps: Annotated[float, msgspec.Meta(ge=0)]
+    layer_norm_eps: Annotated[float, msgspec.Meta(gt=0)]
     attention: Literal["softmax", "boolean"]
     activation: Literal["relu", "gelu"]
     sites: dict[str, Site]

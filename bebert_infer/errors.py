@@ -11,8 +11,20 @@ class ModelFormatError(BebertError, ValueError):
     """A model folder is missing, damaged, of a future version, or contradicts itself."""
 
 
+class MissingModelError(ModelFormatError):
+    """The path that a user gave holds no model at all."""
+
+    exit_code = 2
+
+
 class CheckpointError(BebertError, ValueError):
     """A training checkpoint is of no known family, or its tensors contradict its config."""
+
+
+class MissingCheckpointError(CheckpointError):
+    """The path that a user gave holds no checkpoint at all."""
+
+    exit_code = 2
 
 
 class ParityError(BebertError):

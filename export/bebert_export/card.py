@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 def model_card(config: Config, tensors: Mapping[str, NDArray], text: str | None) -> str:
     """Return the card: Hugging Face front matter, `text` (what only the maker knows), then facts from the model."""
     members = config.members
-    front = ["---", "library_name: bebert-infer", "pipeline_tag: text-classification", "tags: [binary-bert, bebert]"]
+    front = [
+        "---",
+        "library_name: bebert-infer",
+        "pipeline_tag: text-classification",
+        "tags: [binary-bert, bebert]",
+    ]
     size = sum(bytes_by_kind(tensors).values())
     parent = sum(full_precision_bytes(member, config) for member in members) / len(members)
     families = ", ".join(sorted({f"{member.family} {member.scheme}" for member in members}))
@@ -52,7 +57,9 @@ def model_card(config: Config, tensors: Mapping[str, NDArray], text: str | None)
         "from bebert_infer import Ensemble",
         "",
         'model = Ensemble.from_pretrained("path/of/this/folder")',
-        'model("some text")' if config.tokenizer else "model.logits(input_ids, attention_mask, token_type_ids)",
+        'model("some text")'
+        if config.tokenizer
+        else "model.logits(input_ids, attention_mask, token_type_ids)",
         "```",
         "",
     ]

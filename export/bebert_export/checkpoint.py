@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bebert_infer.errors import CheckpointError
+from bebert_infer.errors import CheckpointError, MissingCheckpointError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -58,13 +58,19 @@ def find_members(path: Path) -> list[tuple[Path, Path]]:
     if path.is_file():
         return [(path, path.parent)]
     if not path.is_dir():
-        raise CheckpointError(f'there is no checkpoint "{path}"; pass a folder with config.json and pytorch_model.bin')
+        raise MissingCheckpointError(
+            f'there is no checkpoint "{path}"; pass a folder with config.json and pytorch_model.bin'
+        )
     for name in WEIGHTS:
         if (path / name).is_file():
             return [(path / name, path)]
-    numbered = sorted((file for file in path.glob("*.bin") if file.stem.isdecimal()), key=lambda f: int(f.stem))
+    numbered = sorted(
+        (file for file in path.glob("*.bin") if file.stem.isdecimal()), key=lambda f: int(f.stem)
+    )
     if not numbered:
-        raise CheckpointError(f'"{path}" holds no checkpoint; accepted are {", ".join(WEIGHTS)}, or 0.bin, 1.bin, …')
+        raise MissingCheckpointError(
+            f'"{path}" holds no checkpoint; accepted are {", ".join(WEIGHTS)}, or 0.bin, 1.bin, …'
+        )
     return [(file, path) for file in numbered]
 
 
@@ -113,7 +119,9 @@ def recognise(state: Mapping[str, Tensor]) -> str:
 
 def _read_config(file: Path) -> dict[str, Any]:
     if not file.is_file():
-        raise CheckpointError(f'"{file.parent}" has no config.json; copy it there, it tells heads and activation bits')
+        raise CheckpointError(
+            f'"{file.parent}" has no config.json; copy it there, it tells heads and activation bits'
+        )
     try:
         raw = json.loads(file.read_text("utf-8"))
     except ValueError as error:
@@ -131,7 +139,15 @@ def _read_state(file: Path) -> dict[str, Tensor]:
             return load_file(file)
         # weights_only: a pickle from the net must not run code.
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, SafetensorError, OSError, ValueError, KeyError) as error:
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        SafetensorError,
+        OSError,
+        ValueError,
+        KeyError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"cannot be read as a state dict ({reason[:160]}); fetch it again") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -152,13 +168,19 @@ def _student_config(family: str, state: Mapping[str, Tensor], raw: Mapping[str, 
     heads, bits = raw.get("num_attention_heads"), raw.get("input_bits")
     for name, value in (("num_attention_heads", heads), ("input_bits", bits)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise CheckpointError(f"config.json has {name} {value!r}; the tensors do not tell it, so it must be there")
+            raise CheckpointError(
+                f"config.json has {name} {value!r}; the tensors do not tell it, so it must be there"
+            )
     assert isinstance(heads, int) and isinstance(bits, int)
     weight_bits = 2 if family in ("ternary", "ternarybert") else 1
     if raw.get("weight_bits", weight_bits) != weight_bits:
-        raise CheckpointError(f"config.json has weight_bits {raw['weight_bits']}; {family} tensors have {weight_bits}")
+        raise CheckpointError(
+            f"config.json has weight_bits {raw['weight_bits']}; {family} tensors have {weight_bits}"
+        )
     if family == "bit" and raw.get("not_quantize_attention"):
-        raise CheckpointError("config.json has not_quantize_attention true; accepted is false: float probabilities")
+        raise CheckpointError(
+            "config.json has not_quantize_attention true; accepted is false: float probabilities"
+        )
     eps = float(raw.get("layer_norm_eps", 1e-12))
     config = student_config(family, state, heads, bits, layer_norm_eps=eps, dropout=0.0)
     contradictions = [
@@ -192,7 +214,12 @@ def _load(student: Student, state: dict[str, Tensor]) -> list[str]:
         elif key in state and not torch.isfinite(state[key]).all():
             faults.append(f"{key} holds NaN or infinity")
         elif key.endswith(("input_clip_val", "clip_query", "clip_key", "clip_value", "clip_attn")):
-            if key in state and target.dim() == 0 and float(state[key]) == 0 and student.config.family != "bit":
+            if (
+                key in state
+                and target.dim() == 0
+                and float(state[key]) == 0
+                and student.config.family != "bit"
+            ):
                 faults.append(f"{key} is a step of 0")
     extra = sorted(set(state) - set(own))
     faults += [f"{key} belongs to no known layer" for key in extra if not DEAD.search(key)]

@@ -72,5 +72,7 @@ def _tokenizer(folder: Path | None, checkpoint: Checkpoint) -> str | None:
     tokenizer = load_tokenizer(chosen)
     size, rows = tokenizer.get_vocab_size(), checkpoint.student.config.vocab_size
     if size > rows:
-        raise InputError(f"the tokenizer of {chosen} has {size} tokens, the checkpoint only {rows}; pass the right one")
+        raise InputError(
+            f"the tokenizer of {chosen} has {size} tokens, the checkpoint only {rows}; pass the right one"
+        )
     return tokenizer.to_str()

@@ -110,7 +110,9 @@ class _Folder:
     def _site(self, name: str, kind: str, quantizer: ActivationQuantizer, layer: QuantLinear | None) -> None:
         move = layer.move if layer is not None else None
         site = Site(
-            kind="shifted_sign" if quantizer.kind == "sign" and self.rules.inputs == "elastic" else quantizer.kind,
+            kind="shifted_sign"
+            if quantizer.kind == "sign" and self.rules.inputs == "elastic"
+            else quantizer.kind,
             bits=quantizer.bits,
             signed=quantizer.signed,
             shift=move is not None,

@@ -68,7 +68,9 @@ def check_parity(students: list[Student], ensemble: Ensemble, seed: int = 0) -> 
         types = (np.arange(length) >= (length + 1) // 2).astype(np.int64)[None] * (limits.types > 1)
         traces = ensemble.trace(ids, None, types)
         for index, (student, trace) in enumerate(zip(students, traces, strict=True)):
-            agreed += _compare(f"member {index}", student, trace, torch.from_numpy(ids), torch.from_numpy(types), parity)
+            agreed += _compare(
+                f"member {index}", student, trace, torch.from_numpy(ids), torch.from_numpy(types), parity
+            )
         parity.sentences += 1
         parity.tokens += length
     parity.label_agreement = agreed / (len(lengths) * len(students))
@@ -107,7 +109,9 @@ def _compare(
         parity.max_hidden_difference = max(parity.max_hidden_difference, gap)
     gap = _gap(logits, trace["logits"][0], parity, f"{name} logits")
     parity.max_logit_difference = max(parity.max_logit_difference, gap)
-    parity.free_logit_difference = max(parity.free_logit_difference, float(np.abs(free - trace["logits"][0]).max()))
+    parity.free_logit_difference = max(
+        parity.free_logit_difference, float(np.abs(free - trace["logits"][0]).max())
+    )
     return int(free.argmax()) == int(trace["logits"][0].argmax())
 
 
@@ -181,7 +185,9 @@ def quantizer_sites(student: Student) -> list[tuple[str, ActivationQuantizer]]:
         name, attention = f"codes.l{index}", layer.attention.self
         places += [(f"{name}.attn.{kind}", attention, kind) for kind in ("query", "key", "value")]
         places += [(f"{name}.attn_out.dense", layer.attention.output, "dense")]
-        places += [(f"{name}.{kind}.dense", getattr(layer, kind), "dense") for kind in ("intermediate", "output")]
+        places += [
+            (f"{name}.{kind}.dense", getattr(layer, kind), "dense") for kind in ("intermediate", "output")
+        ]
         for short, kind in (("q", "query"), ("k", "key"), ("v", "value"), ("probs", "weight")):
             sites.append((f"{name}.attn.{short}", getattr(attention, f"{kind}_quantizer")))
     for name, owner, attribute in places:

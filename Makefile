@@ -1,0 +1,42 @@
+# Two commands set up everything in a virtual environment of their own:
+#   make demo    install the runtime and classify real sentences with the model that comes along
+#   make test    install what training and tests need too, check style and types, run all tests
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint types format clean
+
+demo: $(VENV)/.runtime
+	$(BIN)/bebert demo
+
+test: lint types
+	$(BIN)/python -m pytest --numprocesses 2
+
+lint: $(VENV)/.everything
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.everything
+	$(BIN)/mypy
+
+format: $(VENV)/.everything
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bebert-infer needs Python 3.11 or newer: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.everything: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[export,bench,dev]'
+	touch $@ $(VENV)/.runtime

@@ -1,0 +1,71 @@
+"""`bebert train`: the options of a training run; the work is in `bebert_export.train`, loaded when called."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bebert_infer.extras import load_export
+
+
+def train(
+    init: Annotated[str, typer.Option(help="Pretrained BERT encoder: a folder or a hub id.", show_default=False)],
+    train: Annotated[
+        Path, typer.Option(help="TSV with a header: sentence1[, sentence2], label.", show_default=False)
+    ],
+    dev: Annotated[Path, typer.Option(help="TSV for the report; never used for choosing.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Run folder; called again, the run resumes.", show_default=False)],
+    scheme: Annotated[str, typer.Option(help="Bits of weights-embeddings-activations: 1-1-4 or 1-1-1.")] = "1-1-4",
+    members: Annotated[int, typer.Option(help="Boosting rounds.")] = 2,
+    base: Annotated[
+        str | None, typer.Option(help="binarybert (1-1-4), bibert (1-1-1) or bit (both).", show_default=False)
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Names for the label values, in sorted order.", show_default=False)
+    ] = None,
+    regression: Annotated[bool, typer.Option(help="Labels are scores.")] = False,
+    combine: Annotated[str | None, typer.Option(help="Rule of the ensemble.", show_default=False)] = None,
+    distill: Annotated[str, typer.Option(help="none (BEBERT) or prediction.")] = "none",
+    width: Annotated[float, typer.Option(help="Share of heads and neurons to keep; BinaryBERT: 0.5.")] = 1.0,
+    vocabulary_size: Annotated[
+        int | None, typer.Option(help="Keep only so many word pieces, and --max-length positions.", show_default=False)
+    ] = None,
+    max_length: Annotated[int, typer.Option(help="Tokens a text may have.")] = 128,
+    epochs: Annotated[float, typer.Option(help="Epochs of each member.")] = 3.0,
+    ternary_epochs: Annotated[float, typer.Option(help="Epochs of the ternary student (1-1-4).")] = 3.0,
+    teacher_epochs: Annotated[float, typer.Option(help="Epochs of the full-precision model.")] = 3.0,
+    batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="Of ternary student and members.")] = 2e-4,
+    teacher_learning_rate: Annotated[float, typer.Option(help="Of the full-precision model.")] = 5e-5,
+    dropout: Annotated[float, typer.Option(help="Dropout of every stage.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Same seed, same machine: same model.")] = 42,
+    threads: Annotated[int | None, typer.Option(help="Thread budget.", show_default=False)] = None,
+) -> None:
+    """Train an ensemble: fine-tune full precision, make binary members, boost, pack, evaluate on packed bits.
+
+    [dim]bebert train --init prajjwal1/bert-tiny --train train.tsv --dev dev.tsv --members 3 --out runs/sst2[/]
+    """
+    values = dict(locals())
+    values["labels"] = None if labels is None else tuple(label.strip() for label in labels.split(","))
+    module = load_export("train")
+    console = Console()
+    results = module.train(module.TrainOptions(**values), console)
+    console.print(_table(results))
+    console.print(f"model in {out / 'model'}, all figures in {out / 'results.json'}")
+
+
+def _table(results: dict[str, Any]) -> Table:
+    """Scores of full precision, members and ensemble on the dev split, as `results.json` holds them."""
+    scores = results["dev"]
+    rows = {"full precision": scores["full_precision"]}
+    for index, (metrics, facts) in enumerate(zip(scores["members"], results["members"], strict=True)):
+        rows[f"member {index}, alpha {facts['alpha']:.3f}"] = metrics
+    for rule, metrics in scores["ensemble"].items():
+        rows[f"ensemble by {rule}" + (" (the model)" if rule == results["combination"] else "")] = metrics
+    names = list(scores["full_precision"])
+    table = Table("", *(name.replace("_", " ") for name in names), title=f"dev split, {scores['rows']:,} rows, packed engine")
+    for name, metrics in rows.items():
+        table.add_row(name, *(f"{metrics[metric]:.4f}" for metric in names))
+    return table

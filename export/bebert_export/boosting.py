@@ -1,0 +1,190 @@
+"""Boosting arithmetic: how wrong a member is, how much it may say, which examples the next one must learn.
+
+One round, for K classes, weights w and the member's answers on the training examples *in the order of w*:
+
+    e = sum of w over wrong answers / sum of w
+    "samme"  alpha = ln((1 - e) / e) + ln(K - 1);   w <- w exp(alpha) where wrong, then normalised to sum 1
+    "code"   alpha = ln((1 - e) / e) / 2;           w <- w exp(+alpha) where wrong, w exp(-alpha) where right
+
+"samme" (Zhu et al., "Multi-class AdaBoost", 2009) is right for any K; afterwards the same member would be
+exactly as bad as guessing (e = 1 - 1/K). "code" is the published code of BEBERT (Tian et al., 2023), right
+for two classes, where it gives the same votes with half the alpha; it never normalises.
+Regression uses AdaBoost.R2 (Drucker, "Improving regressors using boosting techniques", 1997).
+
+A member that makes no error, or that is no better than guessing, is not an exception: the result says so.
+Everything is float64.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Rule = Literal["samme", "code"]
+Status = Literal["useful", "perfect", "weak"]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one member did to the boosting run.
+
+    error   : float        weighted error (classification) or weighted loss (regression), 0 to 1
+    alpha   : float        the member's coefficient; negative for a weak member, always finite
+    weights : float64[n]   weights of the examples for the next member
+    status  : "useful", "perfect" (no error at all) or "weak" (no better than guessing)
+    advice  : what status means for the run, one sentence; empty if useful
+    """
+
+    error: float
+    alpha: float
+    weights: Floats
+    status: Status
+    advice: str
+
+
+def uniform_weights(count: int) -> Floats:
+    """Weights of the first round, float64[n], 1/n each. Raises ValueError if there is no example."""
+    if count < 1:
+        raise ValueError(f"{count} examples; boosting needs at least 1")
+    return np.full(count, 1.0 / count)
+
+
+def weighted_error(wrong: ArrayLike, weights: ArrayLike) -> float:
+    """Share of the weight that lies on wrong answers; bool[n], float[n] -> 0 to 1."""
+    w = np.asarray(weights, np.float64)
+    return float((w * np.asarray(wrong, bool)).sum() / w.sum())
+
+
+def boost(
+    predictions: ArrayLike,
+    labels: ArrayLike,
+    weights: ArrayLike,
+    classes: int,
+    rule: Rule = "samme",
+    normalise: bool | None = None,
+) -> Round:
+    """One round for a classifier.
+
+    predictions, labels : int[n]     class ids, in the order of the weights (predict without shuffling)
+    weights             : float[n]   not negative, sum positive; need not sum to 1
+    classes             : int        K, at least 2
+    normalise           : whether the new weights sum to 1; None is the rule's own (samme yes, code no)
+
+    A member without error, for which the formula says infinity, gets the alpha of half a wrong example among
+    n + 1 and leaves the weights as they are. A weak one (error >= 1 - 1/K, for "code" >= 1/2) keeps what the
+    formula says. Raises ValueError for shapes, weights, classes or rules that do not fit.
+    """
+    if rule not in ("samme", "code"):
+        raise ValueError(f'rule is {rule!r}; accepted are "samme" and "code"')
+    if classes < 2:
+        raise ValueError(f"classes is {classes}; accepted is 2 or more")
+    answers, truth = np.asarray(predictions), np.asarray(labels)
+    w = _checked_weights(weights, answers, truth)
+    wrong = answers != truth
+    error = weighted_error(wrong, w)
+    alpha = _log_odds(error, len(w))
+    if rule == "samme":
+        alpha, limit = alpha + math.log(classes - 1), 1 - 1 / classes
+        factors = np.where(wrong, math.exp(alpha), 1.0)
+    else:
+        alpha, limit = alpha / 2, 0.5
+        factors = np.where(wrong, math.exp(alpha), math.exp(-alpha))
+    status, advice = _judge(error, limit)
+    new = w if status == "perfect" else w * factors
+    if normalise or (normalise is None and rule == "samme"):
+        new = new / new.sum()
+    return Round(error, alpha, new, status, advice)
+
+
+def boost_regression(predictions: ArrayLike, targets: ArrayLike, weights: ArrayLike) -> Round:
+    """One round of AdaBoost.R2 with the square loss; float[n] each.
+
+    loss = ((p - y) / max|p - y|)**2;  e = sum(w loss) / sum(w);  beta = e / (1 - e);
+    w <- w beta**(1 - loss), normalised to sum 1;  alpha = ln(1 / beta)
+
+    A member is weak from e = 1/2; its alpha is then zero or negative. A member without any deviation leaves
+    the weights as they are. Raises ValueError for shapes or weights that do not fit.
+    """
+    answers, truth = np.asarray(predictions, np.float64), np.asarray(targets, np.float64)
+    w = _checked_weights(weights, answers, truth)
+    deviation = np.abs(answers - truth)
+    largest = float(deviation.max())
+    loss = (deviation / largest) ** 2 if largest > 0 else np.zeros_like(deviation)
+    error = float((w * loss).sum() / w.sum())
+    alpha = _log_odds(error, len(w))
+    status, advice = _judge(error, 0.5)
+    new = w if status == "perfect" else w * np.exp(-alpha * (1 - loss))
+    return Round(error, alpha, new / new.sum(), status, advice)
+
+
+def hard_vote(predictions: ArrayLike, alphas: ArrayLike, classes: int) -> tuple[Floats, NDArray[np.int64]]:
+    """Weighted hard vote: the sum of alpha per class, and the first class with the largest sum.
+
+    predictions : int[members, n] class ids;  alphas : float[members];  returns float64[n, K], int64[n]
+    """
+    votes = np.asarray(predictions)
+    chosen = votes[:, :, None] == np.arange(classes)
+    scores = np.einsum("m,mnk->nk", np.asarray(alphas, np.float64), chosen.astype(np.float64))
+    return scores, scores.argmax(1)
+
+
+def weighted_median(predictions: ArrayLike, alphas: ArrayLike) -> Floats:
+    """AdaBoost.R2's answer, float[members, n], float[members] -> float64[n].
+
+    The smallest prediction at which at least half of the total alpha is reached. Raises ValueError for a
+    negative alpha or a sum that is not positive.
+    """
+    answers, weight = np.asarray(predictions, np.float64), np.asarray(alphas, np.float64)
+    if (weight < 0).any() or weight.sum() <= 0:
+        raise ValueError(f"alphas are {weight.tolist()}; a median accepts none below 0 and a positive sum")
+    order = answers.argsort(0, kind="stable")
+    reached = weight[order].cumsum(0) >= 0.5 * weight.sum()
+    return np.take_along_axis(answers, order, 0)[reached.argmax(0), np.arange(answers.shape[1])]
+
+
+def weighted_mean(predictions: ArrayLike, alphas: ArrayLike) -> Floats:
+    """``sum(alpha * prediction) / sum(alpha)``, float[members, n], float[members] -> float64[n].
+
+    The published code divides by the number of members instead, which is off by a constant factor: harmless
+    for correlations, wrong for values. Raises ValueError if the alphas sum to 0.
+    """
+    weight = np.asarray(alphas, np.float64)
+    if weight.sum() == 0:
+        raise ValueError(f"alphas are {weight.tolist()}; their sum must not be 0")
+    return weight @ np.asarray(predictions, np.float64) / weight.sum()
+
+
+def _log_odds(error: float, count: int) -> float:
+    """``ln((1 - e) / e)``; an error of exactly 0 or 1 counts as half an example among count + 1."""
+    least = 0.5 / (count + 1)
+    error = {0.0: least, 1.0: 1 - least}.get(error, error)
+    return math.log((1 - error) / error)
+
+
+def _judge(error: float, limit: float) -> tuple[Status, str]:
+    if error == 0:
+        return (
+            "perfect",
+            "The member makes no error on the training set; others have nothing to add.",
+        )
+    if error >= limit:
+        return "weak", (
+            f"The member's weighted error {error:.4g} is not below {limit:.4g}: it only guesses; "
+            "leave it out, or train it again from uniform weights."
+        )
+    return "useful", ""
+
+
+def _checked_weights(weights: ArrayLike, answers: NDArray, truth: NDArray) -> Floats:
+    w = np.asarray(weights, np.float64)
+    if w.ndim != 1 or not w.shape == answers.shape == truth.shape:
+        raise ValueError(
+            f"shapes are {answers.shape} of predictions, {truth.shape} of labels and {w.shape} of weights; "
+            "accepted are three equal lengths"
+        )
+    if not (np.isfinite(w).all() and (w >= 0).all() and w.sum() > 0):
+        raise ValueError("weights must be finite, not negative and not all zero")
+    return w

@@ -1,0 +1,132 @@
+"""The full-precision starting point: a BERT encoder of a folder or the hub with a new head."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+from transformers import BertConfig, BertForSequenceClassification, PretrainedConfig
+from transformers import logging as transformers_logging
+
+from bebert_export.data import DataError, Examples, load_tokenizer
+from bebert_export.training import seed_everything
+from bebert_export.vocabulary import trim_vocabulary
+
+HUB_FILES = ["config.json", "*.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A model ready to fine-tune, its tokenizer, and the share of training word pieces that trimming kept."""
+
+    model: BertForSequenceClassification
+    tokenizer: Tokenizer
+    coverage: float
+
+
+def local_folder(init: str) -> Path:
+    """Folder of the pretrained encoder `init`: itself if it exists, else a snapshot of that hub id.
+
+    Raises DataError if it is neither.
+    """
+    folder = Path(init)
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download  # imported late: a local folder needs no network code
+
+    try:
+        return Path(snapshot_download(init, allow_patterns=HUB_FILES))
+    except Exception as error:  # the hub client raises many kinds; all mean that there is no model
+        raise DataError(
+            f'init is "{init}", which is no folder here and cannot be fetched from the Hugging Face hub '
+            f"({type(error).__name__}); pass a folder with config.json, model.safetensors and tokenizer.json"
+        ) from None
+
+
+def load_pretrained(
+    init: str,
+    train: Examples,
+    labels: list[str],
+    *,
+    vocabulary_size: int | None,
+    positions: int | None,
+    seed: int,
+) -> Pretrained:
+    """Load the encoder with a new classification head (one output for regression: `labels` has one name).
+
+    vocabulary_size : keep this many word pieces (see vocabulary.py); None keeps all
+    positions       : cut the position table to this length; None keeps it
+    A missing pooler or head is initialised from `seed`. Raises DataError for anything that is not BERT.
+    """
+    folder = local_folder(init)
+    config = _checked_config(folder)
+    tokenizer = load_tokenizer(folder)
+    config.num_labels = len(labels)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {name: i for i, name in enumerate(labels)}
+    config.problem_type = "regression" if len(labels) == 1 else "single_label_classification"
+    seed_everything(seed)
+    model = _load(folder, config)
+    coverage = 1.0
+    if vocabulary_size is not None:
+        trimmed = trim_vocabulary(tokenizer, train, vocabulary_size)
+        tokenizer, coverage = trimmed.tokenizer, trimmed.coverage
+        embeddings = model.bert.embeddings
+        embeddings.word_embeddings = _rows(embeddings.word_embeddings, torch.from_numpy(trimmed.kept))
+        model.config.vocab_size = len(trimmed.kept)
+        model.config.pad_token_id = tokenizer.token_to_id("[PAD]") or 0
+    if positions is not None and positions < model.config.max_position_embeddings:
+        _cut_positions(model, positions)
+    return Pretrained(model, tokenizer, coverage)
+
+
+def _checked_config(folder: Path) -> BertConfig:
+    if not (folder / "config.json").is_file():
+        raise DataError(
+            f"{folder} has no config.json; pass a folder of a BERT encoder in the Hugging Face layout"
+        )
+    kind = PretrainedConfig.get_config_dict(folder)[0].get("model_type")
+    if kind != "bert":
+        raise DataError(f'{folder} holds a model of type "{kind}"; only "bert" can be made binary')
+    return BertConfig.from_pretrained(folder)
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No list of freshly initialised layers (a missing head is normal here) and no second progress bar."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        transformers_logging.enable_progress_bar()
+
+
+def _load(folder: Path, config: BertConfig) -> BertForSequenceClassification:
+    try:
+        with quiet_transformers():
+            return BertForSequenceClassification.from_pretrained(folder, config=config, dtype=torch.float32)
+    except OSError as error:
+        raise DataError(f"{folder} has no readable weights ({error}); put model.safetensors there") from None
+
+
+def _rows(table: nn.Embedding, index: torch.Tensor) -> nn.Embedding:
+    """The rows `index` of an embedding table as a table of their own."""
+    return nn.Embedding.from_pretrained(table.weight.detach()[index].clone(), freeze=False)
+
+
+def _cut_positions(model: BertForSequenceClassification, positions: int) -> None:
+    embeddings = model.bert.embeddings
+    embeddings.position_embeddings = _rows(embeddings.position_embeddings, torch.arange(positions))
+    embeddings.register_buffer(
+        "position_ids", embeddings.position_ids[:, :positions].clone(), persistent=False
+    )
+    embeddings.register_buffer(
+        "token_type_ids", embeddings.token_type_ids[:, :positions].clone(), persistent=False
+    )
+    model.config.max_position_embeddings = positions

@@ -1,0 +1,129 @@
+"""Boosting rounds: train a member on weighted examples, see where it errs, weigh the examples anew.
+
+Predictions for the update run over the whole training file in its own order, so that weight i always belongs
+to example i. A member is what its training ended with; no round looks at the dev split to choose anything.
+
+Guards: a member without error gets a large finite alpha and ends the boosting; a member that is no better
+than guessing is trained once more, from uniform weights and with another seed; if that is no better either,
+the boosting ends with the members so far (BEBERT Algorithm 1 leaves both open).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+
+from bebert_export.boosting import Round, boost, boost_regression, uniform_weights
+from bebert_export.data import Encoded
+from bebert_export.modeling import Student
+from bebert_export.progress import stage_bar
+from bebert_export.run_folder import RunFolder
+from bebert_export.training import Schedule, TrainingSet, fit, predict
+from bebert_infer.errors import BebertError
+
+SECOND_TRY = 1000  # added to the seed of a member that is trained once more
+
+
+class TrainingError(BebertError):
+    """Training ran, but what came out is of no use."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A trained member, its coefficient, its logits float32[M, K] on dev (for the report), facts."""
+
+    student: Student
+    alpha: float
+    dev_logits: NDArray[np.float32]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Boosting:
+    """What stays the same over the rounds."""
+
+    new_member: Callable[[], Student]
+    train: TrainingSet
+    dev: Encoded
+    schedule: Schedule
+    seed: int
+    teacher: NDArray[np.float32] | None
+    run: RunFolder
+    console: Console
+
+    def members(self, count: int) -> list[Member]:
+        """Train up to `count` members, or read those that an earlier, interrupted run has finished."""
+        weights = uniform_weights(len(self.train.encoded))
+        members: list[Member] = []
+        while len(members) < count:
+            member, weights = self._round(len(members), weights)
+            if member is None:
+                break
+            members.append(member)
+            if member.facts["status"] == "perfect":
+                break
+        return members
+
+    def _round(self, index: int, weights: NDArray[np.float64]) -> tuple[Member | None, NDArray[np.float64]]:
+        """One member (None if no useful one came out) and the weights of the next round."""
+        stage = f"member_{index}"
+        if self.run.has(stage):
+            return self._stored(stage)
+        for seed in (self.seed + index, self.seed + index + SECOND_TRY):
+            student = self.new_member()
+            with stage_bar(f"member {index}", self.console, self.run) as bar:
+                fitted = fit(
+                    student,
+                    self.train,
+                    self.schedule,
+                    seed=seed,
+                    watcher=bar,
+                    weights=weights,
+                    teacher=self.teacher,
+                )
+            verdict = self._judge(student, weights)
+            if verdict.status != "weak":
+                break
+            self.console.print(f"[yellow]member {index}: {verdict.advice}[/yellow]")
+            self.run.log(stage=stage, seed=seed, error=verdict.error, advice=verdict.advice)
+            weights = uniform_weights(len(weights))
+        facts = {
+            "alpha": verdict.alpha,
+            "error": verdict.error,
+            "status": verdict.status,
+            "seed": seed,
+            "steps": fitted.steps,
+            "seconds": round(fitted.seconds, 1),
+            "loss": fitted.loss,
+        }
+        if verdict.status == "weak" and index == 0:
+            raise TrainingError(
+                f"the first member has error {verdict.error:.3f} on its own training examples, with two "
+                "seeds, no better than guessing; train longer or with another learning rate"
+            )
+        tensors = {f"model.{name}": tensor for name, tensor in student.state_dict().items()}
+        tensors["weights"] = torch.from_numpy(verdict.weights)
+        tensors["dev_logits"] = torch.from_numpy(predict(student, self.dev, self.train.classes))
+        self.run.save(stage, tensors, facts)
+        self.run.log(stage=stage, **facts)
+        return self._stored(stage)
+
+    def _judge(self, student: Student, weights: NDArray[np.float64]) -> Round:
+        outputs = predict(student, self.train.encoded, self.train.classes)
+        if self.train.classes == 1:
+            return boost_regression(outputs[:, 0], self.train.targets, weights)
+        return boost(outputs.argmax(axis=1), self.train.targets, weights, self.train.classes)
+
+    def _stored(self, stage: str) -> tuple[Member | None, NDArray[np.float64]]:
+        tensors, facts = self.run.load(stage)
+        weights = tensors.pop("weights").numpy()
+        dev_logits = tensors.pop("dev_logits").numpy()
+        if facts["status"] == "weak":
+            return None, weights
+        student = self.new_member()
+        student.load_state_dict({name.removeprefix("model."): tensor for name, tensor in tensors.items()})
+        return Member(student.eval(), facts["alpha"], dev_logits, facts), weights

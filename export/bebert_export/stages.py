@@ -1,0 +1,194 @@
+"""The stages before boosting: data, full precision, and the student that all members start from."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from transformers import BertConfig, BertForSequenceClassification
+
+from bebert_export.data import (
+    DataError,
+    Examples,
+    class_ids,
+    encode,
+    label_names,
+    load_tokenizer,
+    read_examples,
+    scores,
+)
+from bebert_export.evaluation import Split
+from bebert_export.modeling import Student
+from bebert_export.narrowing import narrow
+from bebert_export.pretrained import load_pretrained, quiet_transformers
+from bebert_export.progress import stage_bar
+from bebert_export.run_folder import RunFolder, write_atomically
+from bebert_export.students import Recipe, student_from_full_precision
+from bebert_export.train_options import TrainOptions
+from bebert_export.training import Schedule, TrainingSet, fit, predict
+
+TERNARY_SEED = 1  # added to the seed of the run
+
+
+@dataclass(frozen=True)
+class Data:
+    """Both files and their targets: class ids int64[M] by `values`, or scores float32[M].
+
+    values : the label values in the files, in the order of the logits; names : what to call them
+    """
+
+    train: Examples
+    dev: Examples
+    values: list[str]
+    names: list[str]
+    train_targets: NDArray[np.int64] | NDArray[np.float32]
+    dev_targets: NDArray[np.int64] | NDArray[np.float32]
+
+    @property
+    def classes(self) -> int:
+        """Number of outputs K; 1 is regression."""
+        return len(self.names)
+
+
+def read_data(options: TrainOptions) -> Data:
+    """Read and check both files. Raises DataError."""
+    train, dev = read_examples(options.train), read_examples(options.dev)
+    if (train.pairs is None) != (dev.pairs is None):
+        raise DataError(
+            f"one of {train.path} and {dev.path} has a second text column; both need the same columns"
+        )
+    if options.regression:
+        names = list(options.labels or ("score",))
+        return Data(train, dev, names, names, scores(train), scores(dev))
+    values = label_names(train)
+    names = list(options.labels or values)
+    if len(names) != len(values) or len(set(names)) != len(names):
+        raise DataError(
+            f"labels are {', '.join(names)}; {train.path} has the values {', '.join(values[:10])}: "
+            "name each of them once, in this order"
+        )
+    return Data(train, dev, values, names, class_ids(train, values), class_ids(dev, values))
+
+
+@dataclass(frozen=True)
+class FullPrecision:
+    """The finished first stage: model folder, token ids, the model's logits, and facts for the report.
+
+    train_logits : float32[M, K] if students are to be distilled from them, else None
+    """
+
+    folder: Path
+    tokenizer: Tokenizer
+    train: TrainingSet
+    dev: Split
+    dev_logits: NDArray[np.float32]
+    train_logits: NDArray[np.float32] | None
+    facts: dict[str, Any]
+
+
+def full_precision(options: TrainOptions, data: Data, run: RunFolder, console: Console) -> FullPrecision:
+    """Fine-tune the encoder in full precision and save it as <out>/full_precision, or read what is there."""
+    folder = options.out / "full_precision"
+    if not run.has("full_precision"):
+        _fine_tune(options, data, run, console, folder)
+    tensors, facts = run.load("full_precision")
+    tokenizer = load_tokenizer(folder)
+    return FullPrecision(
+        folder=folder,
+        tokenizer=tokenizer,
+        train=TrainingSet(
+            encode(tokenizer, data.train, options.max_length), data.train_targets, data.classes
+        ),
+        dev=Split(encode(tokenizer, data.dev, options.max_length), data.dev_targets),
+        dev_logits=tensors["dev_logits"].numpy(),
+        train_logits=tensors["train_logits"].numpy() if options.distill == "prediction" else None,
+        facts=facts,
+    )
+
+
+def _fine_tune(options: TrainOptions, data: Data, run: RunFolder, console: Console, folder: Path) -> None:
+    trimmed = options.vocabulary_size is not None
+    pretrained = load_pretrained(
+        options.init,
+        data.train,
+        data.names,
+        vocabulary_size=options.vocabulary_size,
+        positions=options.max_length if trimmed else None,
+        seed=options.seed,
+    )
+    model, tokenizer = pretrained.model, pretrained.tokenizer
+    positions = model.config.max_position_embeddings
+    if options.max_length > positions:
+        raise DataError(f"max_length is {options.max_length}; {options.init} has {positions} positions")
+    encoded = encode(tokenizer, data.train, options.max_length)
+    schedule = Schedule(options.teacher_epochs, options.batch_size, options.teacher_learning_rate)
+    with stage_bar("full precision", console, run) as bar:
+        fitted = fit(
+            model,
+            TrainingSet(encoded, data.train_targets, data.classes),
+            schedule,
+            seed=options.seed,
+            watcher=bar,
+        )
+
+    def save(target: Path) -> None:
+        with quiet_transformers():
+            model.save_pretrained(target)
+        tokenizer.save(str(target / "tokenizer.json"))
+
+    write_atomically(folder, save)
+    facts = {
+        **asdict(fitted),
+        "seed": options.seed,
+        "vocabulary": len(model.bert.embeddings.word_embeddings.weight),
+        "vocabulary_coverage": round(pretrained.coverage, 5),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+    dev = encode(tokenizer, data.dev, options.max_length)
+    tensors = {"dev_logits": torch.from_numpy(predict(model, dev, data.classes))}
+    if options.distill == "prediction":
+        tensors["train_logits"] = torch.from_numpy(predict(model, encoded, data.classes))
+    run.save("full_precision", tensors, facts)
+    run.log(stage="full_precision", **facts)
+
+
+def first_student(
+    options: TrainOptions, plan: Recipe, full: FullPrecision, run: RunFolder, console: Console
+) -> tuple[Student, dict[str, Any] | None]:
+    """The student that every member starts from, and the facts of its training where it has one (ternary)."""
+    config = BertConfig.from_pretrained(full.folder)
+    state, heads = load_file(full.folder / "model.safetensors"), config.num_attention_heads
+    if options.width != 1:
+        with quiet_transformers():
+            model = BertForSequenceClassification.from_pretrained(full.folder)
+        state, heads = narrow(model, full.train, heads, options.width, options.seed)
+    student = student_from_full_precision(
+        state, heads, plan, layer_norm_eps=config.layer_norm_eps, dropout=options.dropout
+    )
+    if not plan.splits:
+        return student, None
+    if not run.has("ternary"):
+        seed = options.seed + TERNARY_SEED
+        with stage_bar("ternary", console, run) as bar:
+            fitted = fit(
+                student,
+                full.train,
+                Schedule(options.ternary_epochs, options.batch_size, options.learning_rate),
+                seed=seed,
+                watcher=bar,
+                teacher=full.train_logits,
+            )
+        tensors = {f"model.{name}": tensor for name, tensor in student.state_dict().items()}
+        tensors["dev_logits"] = torch.from_numpy(predict(student, full.dev.encoded, full.train.classes))
+        run.save("ternary", tensors, {**asdict(fitted), "seed": seed})
+        run.log(stage="ternary", **asdict(fitted), seed=seed)
+    tensors, facts = run.load("ternary")
+    student.load_state_dict(
+        {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    )
+    return student, facts

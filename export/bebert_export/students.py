@@ -1,0 +1,73 @@
+"""From full-precision weights to students: the stages of each scheme, and the weights that each starts from.
+
+    1-1-4 binarybert   full precision -> ternary student -> ternary weight splitting -> two-branch members
+    1-1-4 bit          full precision -> binary members with 4-bit activations
+    1-1-1 bibert, bit  full precision -> binary members
+
+The first number is the bits of weights, the second of the word embedding, the third of activations.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bebert_export.families import student_config
+from bebert_export.modeling import Student
+from bebert_export.splitting import split_student
+from bebert_infer.errors import InputError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Family and activation bits of the first student; whether ternary weight splitting makes the members."""
+
+    family: str
+    activation_bits: int
+    splits: bool
+
+
+RECIPES = {
+    ("1-1-4", "binarybert"): Recipe("ternary", 4, splits=True),
+    ("1-1-4", "bit"): Recipe("bit", 4, splits=False),
+    ("1-1-1", "bibert"): Recipe("bibert", 1, splits=False),
+    ("1-1-1", "bit"): Recipe("bit", 1, splits=False),
+}
+
+
+def recipe(scheme: str, base: str | None) -> Recipe:
+    """Recipe of a scheme; without a base the first of RECIPES. Raises InputError for an unknown pair."""
+    for (known_scheme, known_base), found in RECIPES.items():
+        if scheme == known_scheme and base in (None, known_base):
+            return found
+    accepted = ", ".join(f"{scheme} {base}" for scheme, base in RECIPES)
+    raise InputError(f'scheme "{scheme}" with base "{base or "any"}" is unknown; accepted are {accepted}')
+
+
+def student_from_full_precision(
+    state: Mapping[str, Tensor], heads: int, plan: Recipe, *, layer_norm_eps: float, dropout: float
+) -> Student:
+    """First student of a recipe, with all weights of a full-precision classifier.
+
+    Its quantizer steps still have their built-in value 1.0: the first training batch sets them.
+    """
+    config = student_config(
+        plan.family, state, heads, plan.activation_bits, layer_norm_eps=layer_norm_eps, dropout=dropout
+    )
+    student = Student(config)
+    missing, unexpected = student.load_state_dict(dict(state), strict=False)
+    lost = [name for name in missing if "clip_" not in name and "move." not in name]
+    if lost or unexpected:
+        raise ValueError(f"full-precision weights do not fit: missing {lost}, unexpected {unexpected}")
+    return student
+
+
+def new_member(start: Student, plan: Recipe) -> Student:
+    """A member before its own training: a fresh copy of the first student, split where the recipe says so."""
+    with torch.no_grad():
+        if plan.splits:
+            return split_student(start)
+        member = Student(start.config)
+        member.load_state_dict(start.state_dict())
+        return member

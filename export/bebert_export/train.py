@@ -1,0 +1,131 @@
+"""`bebert train`: from a pretrained BERT and labelled files to a packed ensemble, in one resumable run.
+
+full_precision   fine-tune the encoder, trimmed if asked                  <out>/full_precision (HF layout)
+ternary          1-1-4 binarybert: train the student that will be split   <out>/stages
+member_<i>       train, predict the training file in order, re-weigh      <out>/stages
+model            pack, check against PyTorch, write                       <out>/model
+results          score all of it on the dev split                         <out>/results.json
+"""
+
+import dataclasses
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from bebert_export.data import Examples
+from bebert_export.evaluation import packed_logits, score_all
+from bebert_export.rounds import Boosting, Member
+from bebert_export.run_folder import RunFolder, write_json
+from bebert_export.stages import Data, FullPrecision, first_student, full_precision, read_data
+from bebert_export.students import new_member, recipe
+from bebert_export.train_options import TrainOptions
+from bebert_export.training import Schedule
+from bebert_export.write import write_ensemble
+from bebert_infer.threads import thread_budget
+
+__all__ = ["TrainOptions", "train"]
+
+MEMBER_SEED = 100  # member i trains with seed + MEMBER_SEED + i
+# Options that change where a run lies and how fast it goes, not what it computes.
+FREE_OPTIONS = ("train", "dev", "out", "threads")
+PACKAGES = ("bebert-infer", "torch", "transformers", "tokenizers", "numpy", "scikit-learn")
+
+
+def train(options: TrainOptions, console: Console | None = None) -> dict[str, Any]:
+    """Run or resume a training and return what `<out>/results.json` holds.
+
+    Raises InputError (also as DataError) for options or files that do not fit, TrainingError if the first
+    member learns nothing, ParityError if the packed model does not compute what PyTorch computes.
+    """
+    console = console or Console()
+    options.check()
+    plan = recipe(options.scheme, options.base)
+    threads, _ = thread_budget(options.threads)
+    data = read_data(options)
+    run = RunFolder(options.out)
+    run.claim(_fixed(options) | {"train_sha256": data.train.sha256, "dev_sha256": data.dev.sha256})
+    started = time.perf_counter()
+    torch.set_num_threads(threads)
+    full = full_precision(options, data, run, console)
+    start, first_facts = first_student(options, plan, full, run, console)
+    members = Boosting(
+        new_member=lambda: new_member(start, plan),
+        train=full.train,
+        dev=full.dev.encoded,
+        schedule=Schedule(options.epochs, options.batch_size, options.learning_rate),
+        seed=options.seed + MEMBER_SEED,
+        teacher=full.train_logits,
+        run=run,
+        console=console,
+    ).members(options.members)
+    results = _results(options, data, full, members, threads)
+    results["ternary"] = first_facts
+    written = write_ensemble(
+        [member.student for member in members],
+        options.out / "model",
+        alphas=[member.alpha for member in members],
+        combination=options.rule,
+        labels=data.names,
+        tokenizer_json=full.tokenizer.to_str(),
+        max_length=options.max_length,
+        evidence={key: results[key] for key in ("options", "data", "dev", "members", "versions")},
+        card=_card(options, data),
+    )
+    results["parity"] = written.parity.summary()
+    results["bytes"] = _bytes(options.out)
+    results["seconds_of_this_process"] = round(time.perf_counter() - started, 1)
+    write_json(options.out / "results.json", results)
+    return results
+
+
+def _results(
+    options: TrainOptions, data: Data, full: FullPrecision, members: list[Member], threads: int
+) -> dict[str, Any]:
+    """Everything about the run that is known before the model is written."""
+    students = [member.student for member in members]
+    alphas = [member.alpha for member in members]
+    packed = packed_logits(students, alphas, data.names, full.dev.encoded, threads)
+    torch_logits = np.stack([member.dev_logits for member in members])
+    return {
+        "options": _fixed(options) | {"init": Path(options.init).name, "combine": options.rule},
+        "data": {name: _file_facts(file) for name, file in (("train", data.train), ("dev", data.dev))},
+        "labels": dict(zip(data.names, data.values, strict=True)),
+        "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "machine": {"processor": platform.machine(), "cpus": os.cpu_count(), "threads": threads},
+        "full_precision": full.facts,
+        "members": [member.facts for member in members],
+        "combination": options.rule,
+        "dev": score_all(full.dev, full.dev_logits, torch_logits, packed, alphas),
+    }
+
+
+def _fixed(options: TrainOptions) -> dict[str, Any]:
+    """Options that decide the result, as JSON values; data files count by their content and not by their place."""
+    values = dataclasses.asdict(options) | {"labels": options.labels and list(options.labels)}
+    return {name: value for name, value in values.items() if name not in FREE_OPTIONS}
+
+
+def _file_facts(file: Examples) -> dict[str, Any]:
+    return {"file": file.path.name, "rows": len(file), "sha256": file.sha256}
+
+
+def _bytes(out: Path) -> dict[str, int]:
+    """Real sizes on disk: every file of the model, their sum, and the full-precision weights."""
+    sizes = {file.name: file.stat().st_size for file in sorted((out / "model").iterdir())}
+    weights = (out / "full_precision" / "model.safetensors").stat().st_size
+    return sizes | {"model": sum(sizes.values()), "full_precision": weights}
+
+
+def _card(options: TrainOptions, data: Data) -> str:
+    """What the model card says first."""
+    return (
+        f"Trained by `bebert train` from `{Path(options.init).name}` on `{data.train.path.name}` "
+        f"({len(data.train):,} rows), scheme {options.scheme}; the licences of that encoder and that data apply."
+    )

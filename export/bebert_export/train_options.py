@@ -1,0 +1,82 @@
+"""Every choice of a training run, with its default and what is accepted."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bebert_export.metrics import CLASS_RULES, VALUE_RULES
+from bebert_export.students import recipe
+from bebert_infer.errors import InputError
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Everything that a run depends on; the same options and files give the same model on one machine.
+
+    init              : folder or hub id of a BERT encoder, Hugging Face layout; head and pooler may lack
+    train, dev        : tab-separated files with a header (data.read_examples); dev is for the report only
+    out               : folder of the run; started again, it resumes
+    scheme, base      : "1-1-4" (binarybert, bit) or "1-1-1" (bibert, bit); the first base is the default
+    members           : boosting rounds
+    labels            : names for the label values of the training file, in their sorted order
+    regression        : labels are scores, boosting is AdaBoost.R2
+    combine           : rule of the model; default probabilities, for regression median
+    distill           : "prediction" trains students on the full-precision model's outputs instead of labels
+    width             : share of heads and feed-forward neurons that the students keep (BinaryBERT: 0.5)
+    vocabulary_size   : keep only so many word pieces (vocabulary.py), and max_length positions
+    epochs            : of each member; teacher_epochs, ternary_epochs: of the stages before; may be fractions
+    learning_rate     : of ternary student and members; teacher_learning_rate: of the full-precision model
+    threads           : default BEBERT_THREADS, else CPU affinity and cgroup quota
+    """
+
+    init: str
+    train: Path
+    dev: Path
+    out: Path
+    scheme: str = "1-1-4"
+    members: int = 2
+    base: str | None = None
+    labels: tuple[str, ...] | None = None
+    regression: bool = False
+    combine: str | None = None
+    distill: Literal["none", "prediction"] = "none"
+    width: float = 1.0
+    vocabulary_size: int | None = None
+    max_length: int = 128
+    epochs: float = 3.0
+    ternary_epochs: float = 3.0
+    teacher_epochs: float = 3.0
+    batch_size: int = 32
+    learning_rate: float = 2e-4
+    teacher_learning_rate: float = 5e-5
+    dropout: float = 0.1
+    seed: int = 42
+    threads: int | None = None
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """Combination rules that fit the task."""
+        return VALUE_RULES if self.regression else CLASS_RULES
+
+    @property
+    def rule(self) -> str:
+        """Combination rule of the model."""
+        return self.combine or ("median" if self.regression else "probabilities")
+
+    def check(self) -> None:
+        """Raise InputError for the first value that is not accepted."""
+        for name, least in (("members", 1), ("batch_size", 1), ("max_length", 3)):
+            if getattr(self, name) < least:
+                raise InputError(
+                    f"{name} is {getattr(self, name)}; accepted are whole numbers of at least {least}"
+                )
+        for name in ("epochs", "ternary_epochs", "teacher_epochs", "learning_rate", "teacher_learning_rate"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise InputError(f"{name} is {getattr(self, name)}; accepted are numbers above 0")
+        if self.rule not in self.rules:
+            raise InputError(f'combine is "{self.combine}"; accepted are {", ".join(self.rules)}')
+        if self.distill not in ("none", "prediction"):
+            raise InputError(f'distill is "{self.distill}"; accepted are none, prediction')
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout is {self.dropout}; accepted are numbers from 0 to below 1")
+        recipe(self.scheme, self.base)

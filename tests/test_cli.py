@@ -1,0 +1,146 @@
+"""The command line does what its help says, and every mistake is one sentence with the right exit code."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from bebert_infer.artifact import write_artifact
+from bebert_infer.config import TokenizerConfig
+from bebert_infer.synthetic import random_model
+from msgspec.structs import replace
+from tokenizers.implementations import BertWordPieceTokenizer
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "bad", "film", "##s"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A packed model with a ten-word vocabulary and random weights."""
+    root = tmp_path_factory.mktemp("cli")
+    vocabulary = root / "vocab.txt"
+    vocabulary.write_text("\n".join(WORDS))
+    tokenizer = BertWordPieceTokenizer(str(vocabulary), lowercase=True).to_str()
+    random = random_model("tiny", "1-1-1", 3, vocab_size=len(WORDS))
+    config = replace(random.config, tokenizer=TokenizerConfig(12))
+    write_artifact(root / "model", config, random.tensors, tokenizer, "card")
+    return root / "model"
+
+
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Call the installed command in a process of its own, wide enough that no line is folded."""
+    import os
+
+    code = "from bebert_infer.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"COLUMNS": "200", "BEBERT_BACKEND": "reference"} | environment,
+    )
+
+
+def test_predict_prints_label_score_and_votes(model):
+    done = run("predict", model, "a good film", "bad films")
+    assert done.returncode == 0, done.stderr
+    assert "a good film" in done.stdout and ("positive" in done.stdout or "negative" in done.stdout)
+
+
+def test_predict_json_is_for_machines(model):
+    done = run("predict", model, "a good film", "--json")
+    (record,) = json.loads(done.stdout)
+    assert record["text"] == "a good film" and len(record["votes"]) == 3
+    assert sum(record["probabilities"].values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".tsv", ".parquet"])
+def test_files_in_and_jsonl_out_keep_the_order(model, tmp_path, suffix):
+    texts = [("a good film", "bad"), ('a "good", bad\\film', "good"), ("films", "a")] * 30
+    source, target = tmp_path / f"in{suffix}", tmp_path / "out.jsonl"
+    if suffix == ".jsonl":
+        source.write_text("\n".join(json.dumps({"text": a, "text_pair": b}) for a, b in texts))
+    elif suffix == ".csv":
+        quoted = [(a.replace('"', '""'), b) for a, b in texts]
+        source.write_text("text,text_pair\n" + "\n".join(f'"{a}",{b}' for a, b in quoted))
+    elif suffix == ".tsv":  # GLUE: a quote is part of the text
+        source.write_text("sentence1\tsentence2\tlabel\n" + "\n".join(f"{a}\t{b}\t0" for a, b in texts))
+    else:
+        columns = {"text": [a for a, _ in texts], "text_pair": [b for _, b in texts]}
+        pyarrow.parquet.write_table(pa.table(columns), source)
+    done = run("predict", model, "--input", source, "--output", target)
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [(r["text"], r["text_pair"]) for r in records] == texts
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([source.name, "out.jsonl"])
+
+
+def test_a_failure_in_the_middle_leaves_the_old_output(model, tmp_path):
+    """Row 80 is too long: the answers of an earlier run stay as they are, and no partial file remains."""
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    rows = [{"text": "good"}] * 80 + [{"text": "good " * 50}]
+    source.write_text("\n".join(map(json.dumps, rows)))
+    target.write_text("earlier answers\n")
+    done = run("predict", model, "--input", source, "--output", target)
+    assert done.returncode == 2 and "has 52 tokens; this model accepts at most 12" in done.stderr
+    assert target.read_text() == "earlier answers\n"
+    assert len(list(tmp_path.iterdir())) == 2
+    assert run("predict", model, "--input", source, "--output", target, "--truncate").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["predict", "MODEL"], 2, "pass either texts or --input FILE"),
+        (["predict", "MODEL", ""], 2, "text 0 is empty"),
+        (["predict", "MODEL", "good " * 20], 2, "text 0 has 22 tokens; this model accepts at most 12"),
+        (["predict", "nowhere", "good"], 2, 'there is no model folder "nowhere"'),
+        (["predict", "MODEL", "good", "--threads", "0"], 2, 'threads is "0"'),
+        (["predict", "MODEL", "--input", "nowhere.csv"], 2, 'there is no input file "nowhere.csv"'),
+        (["predict", "MODEL", "good", "--output", "out.xlsx"], 2, 'ends in ".xlsx"; accepted is .jsonl'),
+        (["predict", "MODEL", "good", "bad", "--pair", "a"], 2, "--pair belongs to exactly one text"),
+        (["predict"], 2, "Missing argument"),
+        (["fly"], 2, "No such command"),
+        (["convert", "nowhere", "--out", "x"], 2, 'there is no checkpoint "nowhere"'),
+        (["convert", "nowhere", "--out", "x", "--alphas", "a,b"], 2, '--alphas is "a,b"'),
+    ],
+)
+def test_bad_use_is_one_sentence_and_exit_code_2(model, arguments, code, message):
+    pytest.importorskip("torch")
+    done = run(*[str(model) if a == "MODEL" else a for a in arguments])
+    assert done.returncode == code
+    assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_damaged_model_is_a_failure_with_exit_code_1(model, tmp_path):
+    import shutil
+
+    broken = Path(shutil.copytree(model, tmp_path / "broken"))
+    (broken / "model.safetensors").write_bytes(b"short")
+    done = run("predict", broken, "good")
+    assert done.returncode == 1 and "incomplete copy" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_missing_extra_names_the_pip_command(tmp_path):
+    """Without torch, `bebert convert` says what to install; here torch is made impossible to import."""
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
+    done = run("convert", "x", "--out", "y", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2
+    assert 'pip install "bebert-infer[export]"' in done.stderr and "Traceback" not in done.stderr
+
+
+def test_inspect_itemises_every_byte(model):
+    facts = json.loads(run("inspect", model, "--json").stdout)
+    header = (model / "model.safetensors").read_bytes()[:8]
+    tensors = (model / "model.safetensors").stat().st_size - 8 - int.from_bytes(header, "little")
+    assert sum(facts["bytes"].values()) == tensors
+    assert run("inspect", model).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["predict", "inspect", "demo", "convert", "train"])
+def test_every_command_explains_itself(command):
+    done = run(command, "--help")
+    assert done.returncode == 0 and "Usage" in done.stdout

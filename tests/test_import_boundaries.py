@@ -1,0 +1,89 @@
+"""Imports go one way (kernels <- infer <- export), the runtime stays light, and no folder shadows another package."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = {"torch", "transformers", "sklearn", "scipy", "matplotlib", "huggingface_hub", "accelerate"}
+MAY_NOT_IMPORT = {
+    "kernels/bebert_kernels": HEAVY | {"bebert_infer", "bebert_export", "tokenizers", "safetensors"},
+    "bebert_infer": HEAVY,
+}
+
+
+@pytest.mark.parametrize("folder", MAY_NOT_IMPORT)
+def test_no_file_imports_what_its_level_must_not_know(folder):
+    for file in (ROOT / folder).glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{file.name} imports relatively; full names only"
+                names = [node.module or ""]
+            forbidden = {name.split(".")[0] for name in names} & MAY_NOT_IMPORT[folder]
+            assert not forbidden, f"{file.name} imports {forbidden}"
+
+
+def test_bebert_infer_reaches_export_by_one_door_only():
+    """Commands load bebert_export through extras.load_export, which says what to install where torch is missing."""
+    for file in (ROOT / "bebert_infer").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+                assert not any(name.startswith("bebert_export") for name in names), file.name
+
+
+def _loaded(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    return set(done.stdout.split())
+
+
+def test_importing_the_runtime_loads_neither_torch_nor_numba():
+    loaded = _loaded("import bebert_infer")
+    assert not loaded & (HEAVY | {"bebert_export", "numba", "pyarrow"})
+
+
+def test_classifying_needs_no_torch():
+    statement = (
+        "import numpy; from bebert_infer import Ensemble; from bebert_infer.synthetic import random_model; "
+        "Ensemble(random_model('tiny', '1-1-4', 1, vocab_size=9)).logits([[1, 2]])"
+    )
+    # numba itself looks whether scipy is there
+    assert not _loaded(statement) & (HEAVY - {"scipy"} | {"bebert_export"})
+
+
+def test_importing_the_kernels_does_not_load_the_runtime():
+    assert "bebert_infer" not in _loaded("import bebert_kernels.reference, bebert_kernels.packing")
+
+
+def test_import_takes_less_than_half_a_second():
+    """The best of five: a user waits for this at every start, and other load on a test machine is not ours."""
+    code = "import time; t = time.perf_counter(); import bebert_infer; print(time.perf_counter() - t)"
+    times = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        for _ in range(5)
+    ]
+    assert min(times) < 0.5
+
+
+def test_no_top_level_folder_shadows_a_package_of_that_name():
+    """transformers imports the PyPI package `kernels`; a kernels/__init__.py here would break BertModel."""
+    for name in ("kernels", "export", "benchmarks", "tests"):
+        assert not (ROOT / name / "__init__.py").exists(), f"{name}/ must stay a plain folder"
+    assert not list((ROOT / "benchmarks").rglob("kernels*")) and not list((ROOT / "tests").rglob("kernels.py"))
+
+
+def test_transformers_bert_works_in_the_repository_root():
+    pytest.importorskip("transformers")
+    code = (
+        "import sys; sys.path.insert(0, '.'); from transformers import BertConfig, BertModel; "
+        "BertModel(BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, "
+        "intermediate_size=8))"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)

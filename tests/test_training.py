@@ -1,0 +1,337 @@
+"""Training from a random encoder to a packed ensemble: whole runs, resuming, weights that follow their examples."""
+
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs the extra [export]")
+pytest.importorskip("transformers", reason="training needs the extra [export]")
+
+from bebert_export import rounds
+from bebert_export.data import DataError, encode, load_tokenizer, read_examples
+from bebert_export.narrowing import narrow
+from bebert_export.pretrained import load_pretrained
+from bebert_export.run_folder import RunFolder
+from bebert_export.students import recipe, student_from_full_precision
+from bebert_export.train import TrainOptions, train
+from bebert_export.training import Schedule, TrainingSet, example_losses, fit, predict
+from bebert_infer import Ensemble
+from bebert_infer.errors import InputError
+from rich.console import Console
+from toy import write_data, write_encoder
+
+QUIET = Console(quiet=True)
+
+
+class Silent:
+    """A watcher that watches nothing."""
+
+    def step(self, step, steps, loss, examples):
+        pass
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """Folder with an encoder, train.tsv (a few labels are wrong, so that members err) and dev.tsv."""
+    folder = tmp_path_factory.mktemp("toy")
+    write_encoder(folder / "encoder")
+    write_data(folder / "train.tsv", 320, 1, noise=0.05)
+    write_data(folder / "dev.tsv", 80, 2)
+    return folder
+
+
+def options(toy, out, **changes):
+    common = {
+        "members": 2,
+        "max_length": 16,
+        "vocabulary_size": 76,
+        "teacher_epochs": 4,
+        "ternary_epochs": 2,
+        "epochs": 2,
+        "learning_rate": 3e-3,
+        "teacher_learning_rate": 3e-3,
+        "labels": ("negative", "positive"),
+        "threads": 1,
+    }
+    files = {"init": str(toy / "encoder"), "train": toy / "train.tsv", "dev": toy / "dev.tsv", "out": out}
+    return TrainOptions(**(files | common | changes))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "base", "changes"),
+    [
+        ("1-1-4", None, {}),
+        ("1-1-4", "binarybert", {"width": 0.5, "distill": "prediction", "combine": "vote"}),
+        ("1-1-4", "bit", {}),
+        ("1-1-1", None, {"vocabulary_size": None}),
+        ("1-1-1", "bit", {}),
+    ],
+)
+def test_a_run_ends_in_a_model_that_answers_as_its_report_says(toy, tmp_path, scheme, base, changes):
+    chosen = options(toy, tmp_path / "run", scheme=scheme, base=base, **changes)
+    results = train(chosen, QUIET)
+    assert json.loads((chosen.out / "results.json").read_text()) == results
+    assert results["dev"]["full_precision"]["accuracy"] > 0.9
+    assert max(member["accuracy"] for member in results["dev"]["members"]) > 0.8
+    assert results["dev"]["packed_against_torch"]["equal_answers"] > 0.95
+    assert results["bytes"]["model.safetensors"] == (chosen.out / "model" / "model.safetensors").stat().st_size
+    # The model on disk, fed with texts, has the accuracy that the report gives for its rule.
+    model = Ensemble.from_pretrained(chosen.out / "model", threads=1)
+    dev = read_examples(chosen.dev)
+    names = {"0": "negative", "1": "positive"}
+    right = [p.label == names[label] for p, label in zip(model.predict(dev.texts), dev.labels, strict=True)]
+    assert np.mean(right) == results["dev"]["ensemble"][chosen.rule]["accuracy"]
+    assert model.alphas.tolist() == [member["alpha"] for member in results["members"]]
+    assert str(tmp_path) not in (chosen.out / "model" / "config.json").read_text()  # no private paths leave
+
+
+def test_regression_is_boosted_by_r2(tmp_path, toy):
+    write_data(tmp_path / "train.tsv", 320, 1, regression=True)
+    write_data(tmp_path / "dev.tsv", 80, 2, regression=True)
+    chosen = options(
+        toy, tmp_path / "run", regression=True, labels=None, train=tmp_path / "train.tsv", dev=tmp_path / "dev.tsv"
+    )
+    results = train(chosen, QUIET)
+    assert results["combination"] == "median"
+    assert results["dev"]["ensemble"]["median"]["pearson"] > 0.6
+    assert 0 < results["members"][0]["error"] < 0.5
+
+
+def test_the_same_seed_gives_the_same_bytes(toy, tmp_path):
+    models = []
+    for name in ("a", "b"):
+        train(options(toy, tmp_path / name, members=1, epochs=0.5, ternary_epochs=0.5), QUIET)
+        models.append((tmp_path / name / "model" / "model.safetensors").read_bytes())
+    assert models[0] == models[1]
+
+
+def test_a_killed_run_goes_on_after_its_last_member(toy, tmp_path, monkeypatch):
+    chosen = options(toy, tmp_path / "run")
+    real, trained = rounds.fit, []
+
+    def counted(model, data, schedule, *, seed, **rest):
+        if len(trained) == 1:
+            raise KeyboardInterrupt
+        trained.append(seed)
+        return real(model, data, schedule, seed=seed, **rest)
+
+    monkeypatch.setattr(rounds, "fit", counted)
+    with pytest.raises(KeyboardInterrupt):
+        train(chosen, QUIET)
+    first = (chosen.out / "stages" / "member_0.safetensors").read_bytes()
+    assert not (chosen.out / "model").exists() and not (chosen.out / "results.json").exists()
+    monkeypatch.setattr(rounds, "fit", lambda *a, seed, **k: trained.append(seed) or real(*a, seed=seed, **k))
+    resumed = train(chosen, QUIET)
+    assert trained == [142, 143]  # member 0 once, member 1 once
+    assert (chosen.out / "stages" / "member_0.safetensors").read_bytes() == first
+    whole = train(options(toy, tmp_path / "whole"), QUIET)
+    assert resumed["dev"] == whole["dev"]
+    assert [m["alpha"] for m in resumed["members"]] == [m["alpha"] for m in whole["members"]]
+
+
+def test_other_options_or_files_for_a_used_folder_are_refused(toy, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.claim({"seed": 1, "train_sha256": "a"})
+    run.claim({"seed": 1, "train_sha256": "a"})
+    with pytest.raises(InputError, match="a run with seed 1, this one has 2"):
+        run.claim({"seed": 2, "train_sha256": "a"})
+    with pytest.raises(InputError, match='train_sha256 "a", this one has "b"'):
+        run.claim({"seed": 1, "train_sha256": "b"})
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("x")
+    with pytest.raises(InputError, match="not empty and holds no training run"):
+        RunFolder(tmp_path / "full").claim({})
+    with pytest.raises(InputError, match="which is a file"):
+        RunFolder(tmp_path / "full" / "thesis.txt").claim({})
+
+
+def training_set(toy, count=64):
+    examples = read_examples(toy / "train.tsv")
+    encoded = encode(load_tokenizer(toy / "encoder"), examples, 16)
+    kept = type(encoded)(encoded.ids[:count], encoded.types[:count])
+    return TrainingSet(kept, np.array(examples.labels[:count], np.int64), 2)
+
+
+def test_weights_follow_their_examples_through_the_shuffle(toy):
+    """All weight on one example: the model must learn that example's (wrong) label and no other."""
+    data = training_set(toy)
+    chosen = 17
+    flipped = data.targets.copy()
+    flipped[chosen] = 1 - flipped[chosen]
+    weights = np.full(len(flipped), 1e-9)
+    weights[chosen] = 1.0
+    torch.manual_seed(0)
+    model = Linear(150)
+    fit(model, TrainingSet(data.encoded, flipped, 2), Schedule(20, 8, 0.1), seed=3, watcher=Silent(), weights=weights)
+    assert predict(model, data.encoded, 2).argmax(axis=1)[chosen] == flipped[chosen]
+    # Had the weight gone to another example, its true label would have been learned there instead.
+    gradient = model.table.weight.detach().abs().sum(dim=1)
+    used = set(np.flatnonzero(gradient.numpy() > 1e-3))
+    assert used == set(data.encoded.ids[chosen].tolist())
+
+
+class Linear(torch.nn.Module):
+    """A bag of words: logits = sum of one row per token; starts at zero."""
+
+    def __init__(self, vocabulary):
+        super().__init__()
+        self.table = torch.nn.Embedding(vocabulary, 2)
+        torch.nn.init.zeros_(self.table.weight)
+
+    def forward(self, input_ids, attention_mask, token_type_ids):
+        rows = self.table(input_ids) * attention_mask[:, :, None]
+        return type("Output", (), {"logits": rows.sum(dim=1)})
+
+
+def test_predictions_come_back_in_the_order_of_the_file(toy):
+    data = training_set(toy)
+    torch.manual_seed(0)
+    model = Linear(150)
+    torch.nn.init.normal_(model.table.weight)
+    together = predict(model, data.encoded, 2)
+    for i in (0, 5, 63):
+        alone = model.table.weight.detach().numpy()[data.encoded.ids[i]].sum(axis=0)
+        assert np.allclose(together[i], alone, atol=1e-5)
+
+
+def test_losses_by_hand():
+    logits = torch.tensor([[0.0, 1.0], [2.0, 0.0]])
+    log = logits.log_softmax(1)
+    hard = example_losses(logits, torch.tensor([1, 1]), None)
+    assert torch.allclose(hard, -log[[0, 1], [1, 1]])
+    teacher = torch.tensor([[1.0, 1.0], [0.0, 3.0]])
+    soft = example_losses(logits, torch.tensor([1, 1]), teacher)
+    assert torch.allclose(soft, -(teacher.softmax(1) * log).sum(1))
+    values = torch.tensor([[1.0], [3.0]])
+    assert example_losses(values, torch.tensor([0.0, 1.0]), None).tolist() == [1.0, 4.0]
+    # soft cross-entropy over one logit would be 0 whatever the student says
+    assert example_losses(values, torch.tensor([0.0, 1.0]), values + 1).tolist() == [1.0, 1.0]
+
+
+def test_a_loss_that_explodes_stops_the_run(toy):
+    data = TrainingSet(training_set(toy).encoded, np.full(64, 1e30, np.float32), 1)
+
+    class One(Linear):
+        def forward(self, **batch):
+            return type("Output", (), {"logits": super().forward(**batch).logits[:, :1]})
+
+    with pytest.raises(FloatingPointError, match="smaller learning rate"):
+        fit(One(150), data, Schedule(1, 8, 0.1), seed=0, watcher=Silent())
+
+
+def test_half_width_keeps_the_heads_and_neurons_that_matter(toy):
+    torch.manual_seed(0)
+    train_examples = read_examples(toy / "train.tsv")
+    model = load_pretrained(
+        str(toy / "encoder"), train_examples, ["0", "1"], vocabulary_size=None, positions=None, seed=0
+    ).model
+    layer = model.bert.encoder.layer[0]
+    with torch.no_grad():
+        layer.attention.output.dense.weight[:, :16] = 0  # head 0 of 2 has no effect
+        layer.output.dense.weight[:, ::2] = 0  # nor have the even neurons
+        layer.intermediate.dense.weight[::2] = 0
+        layer.intermediate.dense.bias[::2] = 0
+    data = training_set(toy)
+    state, heads = narrow(model, data, 2, 0.5, seed=0)
+    assert heads == 1
+    student = student_from_full_precision(
+        state, heads, recipe("1-1-4", None), layer_norm_eps=1e-12, dropout=0.0
+    )
+    assert (student.config.attention_size, student.config.intermediate_size) == (16, 32)
+    # What was cut had no effect, so the narrow full-precision weights compute the same.
+    old = {name: tensor for name, tensor in model.state_dict().items() if "layer.0" in name}
+    assert torch.equal(
+        state["bert.encoder.layer.0.attention.self.query.weight"],
+        old["bert.encoder.layer.0.attention.self.query.weight"][16:],
+    )
+    assert torch.equal(
+        state["bert.encoder.layer.0.output.dense.weight"],
+        old["bert.encoder.layer.0.output.dense.weight"][:, 1::2],
+    )
+    with pytest.raises(InputError, match="width is 0.2"):
+        narrow(model, data, 2, 0.2, seed=0)
+
+
+def test_trimming_slices_the_rows_of_the_pretrained_table(toy):
+    examples = read_examples(toy / "train.tsv")
+    whole = load_pretrained(
+        str(toy / "encoder"), examples, ["0", "1"], vocabulary_size=None, positions=None, seed=0
+    )
+    small = load_pretrained(
+        str(toy / "encoder"), examples, ["0", "1"], vocabulary_size=70, positions=16, seed=0
+    )
+    old, new = whole.tokenizer.get_vocab(), small.tokenizer.get_vocab()
+    assert len(new) == 70 == small.model.config.vocab_size and small.coverage < 1
+    for piece in ("[SEP]", "the", "##a"):
+        expected = whole.model.bert.embeddings.word_embeddings.weight[old[piece]]
+        assert torch.equal(small.model.bert.embeddings.word_embeddings.weight[new[piece]], expected)
+    assert small.model.bert.embeddings.position_embeddings.weight.shape == (16, 32)
+    batch = torch.tensor([[new["[CLS]"], new["the"], new["[SEP]"]]])
+    old_batch = torch.tensor([[old["[CLS]"], old["the"], old["[SEP]"]]])
+    assert torch.equal(small.model.eval()(batch).logits, whole.model.eval()(old_batch).logits)
+
+
+def test_a_wrong_start_is_one_sentence(toy, tmp_path, monkeypatch):
+    examples = read_examples(toy / "train.tsv")
+
+    def load(init):
+        load_pretrained(str(init), examples, ["0", "1"], vocabulary_size=None, positions=None, seed=0)
+
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="has no config.json"):
+        load(tmp_path / "empty")
+    (tmp_path / "empty" / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(DataError, match='type "gpt2"; only "bert"'):
+        load(tmp_path / "empty")
+    import huggingface_hub
+
+    def unreachable(*args, **kwargs):
+        raise ConnectionError
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    with pytest.raises(DataError, match="no folder here and cannot be fetched .*ConnectionError"):
+        load("nobody/nothing")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"members": 0}, "members is 0"),
+        ({"scheme": "1-1-2"}, 'scheme "1-1-2"'),
+        ({"scheme": "1-1-1", "base": "binarybert"}, "accepted are 1-1-4 binarybert"),
+        ({"combine": "mean"}, "vote, logits, probabilities"),
+        ({"distill": "all"}, "none, prediction"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"dropout": 1.0}, "dropout is 1.0"),
+        ({"labels": ("one",)}, "labels are one; .* has the values 0, 1"),
+        ({"max_length": 99, "vocabulary_size": None}, "max_length is 99; .* has 40 positions"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_at_once(toy, tmp_path, changes, said):
+    with pytest.raises(InputError, match=said):
+        train(options(toy, tmp_path / "run", **changes), QUIET)
+
+
+def test_a_member_no_better_than_guessing_is_tried_again_and_then_ends_the_boosting(toy, tmp_path, monkeypatch):
+    """Members that learn nothing: the first one is an error, a later one ends the run with those before it."""
+    chosen = options(toy, tmp_path / "run", members=3)
+    real, seeds = rounds.fit, []
+
+    def only_the_first_learns(model, data, schedule, *, seed, weights, **rest):
+        seeds.append((seed, float(np.ptp(weights))))
+        if seed == 142:
+            return real(model, data, schedule, seed=seed, weights=weights, **rest)
+        flipped = TrainingSet(data.encoded, 1 - data.targets, 2)
+        return real(model, flipped, schedule, seed=seed, weights=weights, **rest)
+
+    monkeypatch.setattr(rounds, "fit", only_the_first_learns)
+    results = train(chosen, QUIET)
+    assert len(results["members"]) == 1
+    assert [seed for seed, _ in seeds] == [142, 143, 1143]
+    assert seeds[1][1] > 0 and seeds[2][1] == 0  # the second try starts from uniform weights
+    seeds.clear()
+    train(chosen, QUIET)
+    assert not seeds  # a resumed run does not try once more
+    with pytest.raises(rounds.TrainingError, match="no better than guessing"):
+        train(options(toy, tmp_path / "other", seed=1), QUIET)
