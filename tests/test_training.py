@@ -46,11 +46,11 @@ def options(toy, out, **changes):
         "members": 2,
         "max_length": 16,
         "vocabulary_size": 76,
-        "teacher_epochs": 4,
-        "ternary_epochs": 2,
-        "epochs": 2,
-        "learning_rate": 3e-3,
-        "teacher_learning_rate": 3e-3,
+        "teacher_epochs": 6,
+        "ternary_epochs": 4,
+        "epochs": 4,
+        "learning_rate": 5e-3,
+        "teacher_learning_rate": 5e-3,
         "labels": ("negative", "positive"),
         "threads": 1,
     }
@@ -159,7 +159,7 @@ def test_weights_follow_their_examples_through_the_shuffle(toy):
     chosen = 17
     flipped = data.targets.copy()
     flipped[chosen] = 1 - flipped[chosen]
-    weights = np.full(len(flipped), 1e-9)
+    weights = np.zeros(len(flipped))
     weights[chosen] = 1.0
     torch.manual_seed(0)
     model = Linear(150)
@@ -316,16 +316,21 @@ def test_options_that_cannot_work_are_refused_at_once(toy, tmp_path, changes, sa
 def test_a_member_no_better_than_guessing_is_tried_again_and_then_ends_the_boosting(toy, tmp_path, monkeypatch):
     """Members that learn nothing: the first one is an error, a later one ends the run with those before it."""
     chosen = options(toy, tmp_path / "run", members=3)
-    real, seeds = rounds.fit, []
+    real_fit, real_predict, seeds, outputs = rounds.fit, rounds.predict, [], []
 
-    def only_the_first_learns(model, data, schedule, *, seed, weights, **rest):
+    def noted_fit(model, data, schedule, *, seed, weights, **rest):
         seeds.append((seed, float(np.ptp(weights))))
-        if seed == 142:
-            return real(model, data, schedule, seed=seed, weights=weights, **rest)
-        flipped = TrainingSet(data.encoded, 1 - data.targets, 2)
-        return real(model, flipped, schedule, seed=seed, weights=weights, **rest)
+        return real_fit(model, data, schedule, seed=seed, weights=weights, **rest)
 
-    monkeypatch.setattr(rounds, "fit", only_the_first_learns)
+    def contrary_after_the_first(model, encoded, classes):
+        outputs.append(real_predict(model, encoded, classes))
+        if len(outputs) <= 2:  # the first member on train and dev
+            return outputs[-1]
+        truth = np.array(read_examples(toy / "train.tsv").labels, np.int64)
+        return np.eye(2, dtype=np.float32)[1 - truth] if len(encoded) == len(truth) else outputs[-1]
+
+    monkeypatch.setattr(rounds, "fit", noted_fit)
+    monkeypatch.setattr(rounds, "predict", contrary_after_the_first)
     results = train(chosen, QUIET)
     assert len(results["members"]) == 1
     assert [seed for seed, _ in seeds] == [142, 143, 1143]

@@ -47,7 +47,7 @@ def quantize(x: Floats, shift: Floats | None, step: float, minimum: float, low: 
     narrow = real("step", step)
     if narrow == 0:
         raise ValueError(f"step is {step!r}; accepted: a number that is not 0 in float32")
-    out: Codes = np.empty(x.shape, np.int8 if low < 0 else np.uint8)
+    out: Any = np.empty(x.shape, np.int8 if low < 0 else np.uint8)
     limits = np.array([low, high], np.float32)
     _quantize.quantize(
         x, _row_or_zeros("shift", shift, x.shape[1]), narrow, real("minimum", minimum), limits, out

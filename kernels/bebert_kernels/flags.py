@@ -42,4 +42,4 @@ def _flag_word(typing_context, flags, word):  # type: ignore[no-untyped-def]
 
 @overload(flag_word)
 def _flag_word_overload(flags, word):  # type: ignore[no-untyped-def]
-    return lambda flags, word: _flag_word(flags, word)
+    return lambda flags, word: _flag_word(flags, word)  # type: ignore[call-arg]  # numba adds the first

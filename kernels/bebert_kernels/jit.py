@@ -19,7 +19,6 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba.core.caching import FunctionCache
-from numba.core.dispatcher import Dispatcher
 from numba.extending import intrinsic, overload
 
 _config: Any = numba.config
@@ -32,7 +31,7 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     compiled: Any = numba.njit(nogil=True, fastmath=False, error_model="numpy")(function)
     directory = cache_directory()
-    if directory is None or not isinstance(compiled, Dispatcher):
+    if directory is None or compiled is function:
         return compiled
     before = _config.CACHE_DIR
     _config.CACHE_DIR = str(directory)  # read when the cache object is made; other numba code must not see it
@@ -67,7 +66,7 @@ class _ForgivingCache(FunctionCache):
 def cache_directory() -> Path | None:
     """Private folder of the compiled kernels of exactly these sources and versions, or None if there is none.
 
-    $BEBERT_CACHE_DIR, else $XDG_CACHE_HOME/bebert-infer, else ~/.cache/bebert-infer; below it one folder per key.
+    $BEBERT_CACHE_DIR, else $XDG_CACHE_HOME/bebert-infer, else ~/.cache/bebert-infer; in it one folder a key.
     """
     try:
         if chosen := os.environ.get("BEBERT_CACHE_DIR"):
@@ -101,7 +100,7 @@ def _source_key() -> str:
 
 
 def popcount(word: np.uint64) -> np.int64:
-    """Count of 1 bits of a uint64, in kernels one instruction (LLVM ctpop), also inside vectorized loops."""
+    """Count of the 1 bits of a uint64: LLVM ctpop in kernels, where loops over it still vectorize."""
     return np.int64(np.bitwise_count(word))
 
 

@@ -9,7 +9,7 @@ codes (values 0, one mask for each bitplane, factors -2 * 2**p).
 The picture: eight rows stand side by side in the eight 64-bit lanes of a vector, one word of each, and one
 word of a weight row is broadcast to all lanes.
 
-    values  w |r0 r1 r2 r3 r4 r5 r6 r7|     ^     weights[n, w] |x x x x x x x x|     -> counts of 8 rows
+    values[w] |r0 r1 r2 r3 r4 r5 r6 r7|   ^   weights[n, w] |x x x x x x x x|   ->   counts of 8 rows
 
 Four outputs at a time share the loaded rows; at the end 4 x 8 counts are transposed to 8 rows of 4 outputs.
 Written as LLVM vectors, because loops left to the vectorizer stop at half width on some CPUs: LLVM turns
@@ -73,7 +73,7 @@ def popcount_tile(
 
 
 def make_tile(native: bool | None = None) -> Any:
-    """Intrinsic of `popcount_tile`: plain counting if `native`, else full adders; None asks the target CPU."""
+    """Intrinsic of `popcount_tile`: plain counts if `native`, else full adders; None asks the target CPU."""
 
     @intrinsic
     def tile(typing_context, values, masks, weights, factors, base, out):  # type: ignore[no-untyped-def]

@@ -25,7 +25,7 @@ def sign_planes(x: Floats, shift: Floats, floor: np.float32, out: Words) -> bool
     words = out.shape[2]
     negative = np.zeros(words * WORD_BITS, np.uint8)
     nonzero = np.zeros(words * WORD_BITS, np.uint8)
-    found = 0
+    found = np.int64(0)
     for m in range(rows):
         for i in range(depth):
             value = x[m, i] + shift[i]
@@ -36,7 +36,7 @@ def sign_planes(x: Floats, shift: Floats, floor: np.float32, out: Words) -> bool
             out[0, m, w] = flag_word(negative, w)
             out[1, m, w] = flag_word(nonzero, w)
             found += popcount(out[1, m, w])
-    return found < rows * depth
+    return bool(found < rows * depth)
 
 
 @kernel

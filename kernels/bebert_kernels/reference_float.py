@@ -53,8 +53,8 @@ def lane_sum(x: Floats) -> Floats:
 def exp(x: Floats) -> Floats:
     """Exponential of float32 x <= 0, within 2 units in the last place; exactly 0 below -87.3."""
     bounded = np.maximum(x, EXP_LOWEST)
-    n = np.rint(bounded * LOG2_E)
-    r = (bounded - n * LN2_HIGH) - n * LN2_LOW
+    n: Floats = np.rint(bounded * LOG2_E)
+    r: Floats = (bounded - n * LN2_HIGH) - n * LN2_LOW
     p: Floats = np.full_like(x, EXP_TERMS[0])
     for term in EXP_TERMS[1:]:
         p = p * r + term
