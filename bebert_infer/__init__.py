@@ -1,8 +1,8 @@
 """Run binary ensemble BERT (BEBERT) on a CPU, on packed bits, without torch.
 
-    from bebert_infer import Ensemble
-    model = Ensemble.from_pretrained("model/")
-    model("a gripping, funny film")      # {"label": "positive", "score": 0.97}
+from bebert_infer import Ensemble
+model = Ensemble.from_pretrained("model/")
+model("a gripping, funny film")      # {"label": "positive", "score": 0.97}
 """
 
 from bebert_infer.ensemble import Ensemble, Prediction

@@ -9,22 +9,23 @@ into a store that all threads share, and after a barrier `context` answers some 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
-from bebert_kernels.packing import pack_bits, unpack_bits, words
 from numpy.typing import NDArray
 
 from bebert_infer.batch import Batch
 from bebert_infer.quantizer import MinimumRule, Quantizer, sign_codes
+from bebert_kernels.packing import pack_bits, unpack_bits, words
 
 Rows = NDArray[np.float32]
+Span = tuple[int, slice, slice]  # sentence, its query rows, all its key rows
 MASKED = np.float32(-10000.0)  # what the published code adds to the score of a padded key
 
 
-def spans(batch: Batch, rows: slice) -> Iterator[tuple[int, slice, slice]]:
+def spans(batch: Batch, rows: slice) -> Iterator[Span]:
     """Yield (sentence, its query rows within `rows`, all its key rows) for every sentence that `rows` touches.
 
     The query rows are absolute row numbers; a thread's share may begin or end inside a sentence.
@@ -98,7 +99,9 @@ class SoftmaxAttention:
         seen: list | None,
     ) -> Rows:
         """Return the context float32[rows, C]; `seen` receives the codes [H, Tq, Tk] of every sentence."""
-        probabilities = ((span, self._probabilities(span, batch, store, kernels)) for span in spans(batch, rows))
+        probabilities: Iterable[tuple[Span, NDArray[np.float32]]] = (
+            (span, self._probabilities(span, batch, store, kernels)) for span in spans(batch, rows)
+        )
         whole: tuple[float, float] | None = None
         if rule == "batch" and self.probabilities.kind in ("codes", "dynamic") and self.probabilities.bits > 1:
             # The published statistics run over the probabilities of the whole batch before any is rounded.
@@ -106,7 +109,7 @@ class SoftmaxAttention:
             everything = np.concatenate([p.reshape(-1) for _, p in collected])
             _, *resolved = self.probabilities.resolve(everything, rule)
             whole = (resolved[0], resolved[1])
-            probabilities = iter(collected)
+            probabilities = collected
         out = np.empty((rows.stop - rows.start, self.heads * self.head_size), np.float32)
         low, high = self.probabilities.range
         for (sentence, queries, keys), probability in probabilities:
@@ -128,7 +131,7 @@ class SoftmaxAttention:
         return out
 
     def _probabilities(
-        self, span: tuple[int, slice, slice], batch: Batch, store: dict[str, NDArray], kernels: ModuleType
+        self, span: Span, batch: Batch, store: dict[str, NDArray], kernels: ModuleType
     ) -> NDArray[np.float32]:
         sentence, queries, keys = span
         scale = float(store["steps"][0, sentence] * store["steps"][1, sentence]) / math.sqrt(self.head_size)
@@ -169,8 +172,7 @@ class BooleanAttention:
         """Return the codes -1/0/+1 int8[rows, C] of q, k, v, for a trace."""
         width = self.heads * self.head_size
         return {
-            name: sign_codes(store[name], store[name + "_nonzero"], self.head_size).reshape(-1, width)
-            for name in "qkv"
+            name: sign_codes(store[name], store[name + "_nonzero"], self.head_size).reshape(-1, width) for name in "qkv"
         }
 
     def context(
@@ -182,7 +184,7 @@ class BooleanAttention:
         kernels: ModuleType,
         seen: list | None,
     ) -> Rows:
-        """Return the context float32[rows, C], whole numbers; `seen` receives the bits [H, Tq, Tk] of every sentence."""
+        """Return the context float32[rows, C], whole numbers; `seen` receives the bits [H, Tq, Tk] of each sentence."""
         out = np.empty((rows.stop - rows.start, self.heads * self.head_size), np.float32)
         for _, queries, keys in spans(batch, rows):
             bits = kernels.score_bits(

@@ -5,6 +5,7 @@ published batch-wide rule (`padded_batch`), where padded positions take part in 
 to compare with the published code and runs on the reference backend only.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,20 @@ class Batch:
         """Number of sentences S."""
         return len(self.offsets) - 1
 
+    def chunks(self, max_rows: int) -> Iterator[tuple[slice, "Batch"]]:
+        """Yield (sentences, their batch) in order, at most `max_rows` rows each unless one sentence has more.
+
+        Answers do not depend on how a batch is cut; the memory that a call needs does.
+        """
+        start = 0
+        while start < self.sentences:
+            limit = self.offsets[start] + max_rows
+            stop = max(start + 1, int(np.searchsorted(self.offsets, limit, side="right")) - 1)
+            rows = slice(int(self.offsets[start]), int(self.offsets[stop]))
+            offsets = self.offsets[start : stop + 1] - rows.start
+            yield slice(start, stop), Batch(self.ids[rows], self.positions[rows], self.types[rows], offsets)
+            start = stop
+
 
 def checked_inputs(
     input_ids: ArrayLike,
@@ -66,15 +81,11 @@ def checked_inputs(
         wrong = np.argwhere((values < 0) | (values >= count))
         if len(wrong):
             row, column = wrong[0]
-            raise InputError(
-                f"{name}[{row}, {column}] is {values[row, column]}; this model accepts 0 to {count - 1}"
-            )
+            raise InputError(f"{name}[{row}, {column}] is {values[row, column]}; this model accepts 0 to {count - 1}")
     real = mask.astype(bool)
-    headless = np.flatnonzero(~real[:, 0]) if real.size else []
+    headless = np.flatnonzero(~real[:, :1].all(axis=1))
     if len(headless):
-        raise InputError(
-            f"attention_mask[{headless[0]}, 0] is 0; the first token carries the answer and must be real"
-        )
+        raise InputError(f"attention_mask[{headless[0]}, 0] is 0; the first token carries the answer and must be real")
     return ids, real, types
 
 

@@ -28,7 +28,8 @@ errors = Console(stderr=True)
 
 Model = Annotated[Path, typer.Argument(help="Folder of a packed model.", show_default=False)]
 Threads = Annotated[
-    int | None, typer.Option(help="Thread budget. Default: BEBERT_THREADS, else what the machine grants.", show_default=False)
+    int | None,
+    typer.Option(help="Thread budget. Default: BEBERT_THREADS, else what the machine grants.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of a table.")]
 
@@ -117,7 +118,9 @@ def demo(threads: Threads = None) -> None:
 def convert(
     checkpoints: Annotated[
         list[Path],
-        typer.Argument(help="Folders or files of published checkpoints; several make one ensemble.", show_default=False),
+        typer.Argument(
+            help="Folders or files of published checkpoints; several make one ensemble.", show_default=False
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
     alphas: Annotated[str | None, typer.Option(help="Weights of the members: 0.6,0.4", show_default=False)] = None,
@@ -179,7 +182,16 @@ def _print_facts(facts: dict[str, Any], tokens: int) -> None:
     for kind, count in facts["bytes"].items():
         table.add_row(f"{count:,}", kind)
     console.print(table)
-    table = Table("member", "family", "bits W-E-A", "weights", "GMAC", "full precision GFLOPs", "paper-style GFLOPs", title=f"{tokens} tokens")
+    table = Table(
+        "member",
+        "family",
+        "bits W-E-A",
+        "weights",
+        "GMAC",
+        "full precision GFLOPs",
+        "paper-style GFLOPs",
+        title=f"{tokens} tokens",
+    )
     for row in facts["members"]:
         table.add_row(*(str(value) for value in row.values()))
     console.print(table)
@@ -211,7 +223,9 @@ def _print_conversion(converted: Any, out: Path, seconds: float) -> None:
     if converted.written.zeros:
         console.print(f"{converted.written.zeros:,} weights were exactly 0 and are stored as +1")
     text = "text and token ids" if config.tokenizer else "token ids only (add text with --tokenizer)"
-    console.print(f"{config.tensors_bytes:,} bytes in {out}, combined by {config.combination}; takes {text}; {seconds:.1f} s")
+    console.print(
+        f"{config.tensors_bytes:,} bytes in {out}, combined by {config.combination}; takes {text}; {seconds:.1f} s"
+    )
 
 
 def _numbers(text: str) -> list[float]:

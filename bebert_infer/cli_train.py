@@ -12,9 +12,7 @@ from bebert_infer.extras import load_export
 
 def train(
     init: Annotated[str, typer.Option(help="Pretrained BERT encoder: a folder or a hub id.", show_default=False)],
-    train: Annotated[
-        Path, typer.Option(help="TSV with a header: sentence1[, sentence2], label.", show_default=False)
-    ],
+    train: Annotated[Path, typer.Option(help="TSV with a header: sentence1[, sentence2], label.", show_default=False)],
     dev: Annotated[Path, typer.Option(help="TSV for the report; never used for choosing.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Run folder; called again, the run resumes.", show_default=False)],
     scheme: Annotated[str, typer.Option(help="Bits of weights-embeddings-activations: 1-1-4 or 1-1-1.")] = "1-1-4",
@@ -65,7 +63,9 @@ def _table(results: dict[str, Any]) -> Table:
     for rule, metrics in scores["ensemble"].items():
         rows[f"ensemble by {rule}" + (" (the model)" if rule == results["combination"] else "")] = metrics
     names = list(scores["full_precision"])
-    table = Table("", *(name.replace("_", " ") for name in names), title=f"dev split, {scores['rows']:,} rows, packed engine")
+    table = Table(
+        "", *(name.replace("_", " ") for name in names), title=f"dev split, {scores['rows']:,} rows, packed engine"
+    )
     for name, metrics in rows.items():
         table.add_row(name, *(f"{metrics[metric]:.4f}" for metric in names))
     return table

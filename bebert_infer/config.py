@@ -7,6 +7,7 @@ The schema is complete: from a config, `expected_tensors` lists name, dtype and 
 from typing import Annotated, Any, Literal
 
 import msgspec
+
 from bebert_kernels.packing import words
 
 FORMAT = "bebert-infer"

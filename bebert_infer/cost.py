@@ -2,7 +2,8 @@
 
 Real sizes are sums over the tensors of the file. Paper-style figures carry their formula (numerics §6):
 
-    FLOPs(w, a) = (linears: 2·MAC·w·a + attention products: 2·MAC·a·a) / 64 + 0.077 G float work (at BERT-base, 128 tokens)
+    FLOPs(w, a) = (linears: 2·MAC·w·a + attention products: 2·MAC·a·a) / 64 + float work
+                  float work is 0.077 G at BERT-base and 128 tokens
                   one multiply-accumulate counts 2, and 64 one-bit operations count as one
     full precision = 2·MAC
 """

@@ -19,6 +19,10 @@ from bebert_infer.quantizer import MinimumRule
 from bebert_infer.threads import ThreadTeam, thread_budget
 from bebert_infer.tokenizer import TextEncoder, as_texts
 
+# Token rows computed at a time: enough to keep every thread busy, and a bound on the memory of a call (a row needs
+# about 8 KiB per 1,000 of the feed-forward width).
+MAX_ROWS = 4096
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -61,9 +65,7 @@ class Ensemble:
         self.threads, self.threads_from = thread_budget(threads)
         self.alphas: NDArray[np.float64] = artifact.tensors["alphas"]
         self.members = build_members(artifact.config, artifact.tensors)
-        self.limits = Limits(
-            self.config.vocab_size, self.config.max_position_embeddings, self.config.type_vocab_size
-        )
+        self.limits = Limits(self.config.vocab_size, self.config.max_position_embeddings, self.config.type_vocab_size)
         self._team = ThreadTeam(self.threads)
         self._encoder: TextEncoder | None = None
         if artifact.tokenizer_json is not None and self.config.tokenizer is not None:
@@ -160,8 +162,12 @@ class Ensemble:
         checked = checked_inputs(input_ids, attention_mask, token_type_ids, self.limits)
         batch = padded_batch(*checked) if self.minimum == "batch" else ragged_batch(*checked)
         out = np.empty((len(self.members), batch.sentences, self.config.num_labels), np.float32)
-        if batch.sentences:
-            self._run_members(batch, out)
+        if self.minimum == "batch":  # batch statistics need all rows at once, on one thread
+            for index, member in enumerate(self.members if batch.sentences else []):
+                out[index] = member.forward(batch, self.kernels, "batch")
+            return out
+        for sentences, chunk in batch.chunks(MAX_ROWS):
+            self._run_members(chunk, out[:, sentences])
         return out
 
     def trace(
@@ -180,18 +186,17 @@ class Ensemble:
 
     def _run_members(self, batch: Batch, out: NDArray[np.float32]) -> None:
         """Members first, one thread each; those left over share all threads by rows."""
-        count = 1 if self.minimum == "batch" else self.threads  # batch statistics need all rows on one thread
-        whole = len(self.members) // count * count
+        whole = len(self.members) // self.threads * self.threads
 
         def run(index: int, threads: int = 1) -> None:
             member = self.members[index]
-            out[index] = member.forward(batch, self.kernels, self.minimum, start=self._team.run, threads=threads)
+            out[index] = member.forward(batch, self.kernels, start=self._team.run, threads=threads)
 
         def lane(first: int) -> None:
-            for index in range(first, whole, count):
+            for index in range(first, whole, self.threads):
                 run(index)
 
         if whole:
-            self._team.run([partial(lane, first) for first in range(count)])
+            self._team.run([partial(lane, first) for first in range(self.threads)])
         for index in range(whole, len(self.members)):
-            run(index, count)
+            run(index, self.threads)

@@ -1,4 +1,4 @@
-"""Texts in from JSONL, CSV, TSV or Parquet, predictions out as JSONL, in order; the output appears whole or not at all."""
+"""Texts in from JSONL, CSV, TSV or Parquet; predictions out as JSONL, in order, the file whole or not at all."""
 
 import json
 import os
@@ -92,9 +92,7 @@ def _text(file: Path, index: int, row: dict) -> Text:
     first = next((row[name] for name in TEXT_COLUMNS if row.get(name) is not None), None)
     second = next((row[name] for name in PAIR_COLUMNS if row.get(name) is not None), None)
     if first is None:
-        raise InputError(
-            f"{file} row {index} has columns {sorted(row)}; one of them must be {', '.join(TEXT_COLUMNS)}"
-        )
+        raise InputError(f"{file} row {index} has columns {sorted(row)}; one of them must be {', '.join(TEXT_COLUMNS)}")
     for value in (first, second):
         if value is not None and not isinstance(value, str):
             raise InputError(f"{file} row {index} holds {value!r:.40}; texts must be strings")

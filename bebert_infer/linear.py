@@ -3,7 +3,7 @@
 A layer is one or two branches that see the same input, each with its own quantizer, sign matrix and scale,
 and whose outputs are added (numerics §1.3; ternary weights are two branches as well):
 
-    y[m, n] = sum over branches  step * scale[n] * (codes[m] . signs[n])  +  minimum * scale[n] * sum(signs[n])  +  bias[n]
+    y[m, n] = sum over branches  scale[n] * (step * (codes[m] . signs[n]) + minimum * sum(signs[n]))  +  bias[n]
 
 The dot product is an exact integer: XNOR-popcount for signs, AND-popcount over bitplanes for codes.
 """
@@ -33,9 +33,7 @@ class Branch:
     quantizer: Quantizer
 
     @classmethod
-    def build(
-        cls, signs: NDArray[np.uint64], scale: NDArray[np.float32], depth: int, quantizer: Quantizer
-    ) -> "Branch":
+    def build(cls, signs: NDArray[np.uint64], scale: NDArray[np.float32], depth: int, quantizer: Quantizer) -> "Branch":
         """Make a branch from its stored tensors; a scale of one value serves every output."""
         outputs = len(signs)
         negatives = np.bitwise_count(signs).sum(axis=1, dtype=np.int64)
@@ -106,4 +104,3 @@ class BinaryLinear:
         for index, branch in enumerate(self.branches):
             out = branch.product(x, out, gelu, rule, kernels, None if seen is None else seen[index])
         return out
-

@@ -16,8 +16,9 @@ from types import ModuleType
 from typing import Literal
 
 import numpy as np
-from bebert_kernels.packing import unpack_bits
 from numpy.typing import NDArray
+
+from bebert_kernels.packing import unpack_bits
 
 Kind = Literal["sign", "shifted_sign", "bool", "codes", "dynamic"]
 # "zero": the minimum of an unsigned quantizer is the stored constant, 0 for ReLU outputs and probabilities.

@@ -15,11 +15,12 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from bebert_infer import Ensemble
-from bebert_infer.synthetic import SIZES, random_model
 from record import write_record
 from rich.console import Console
 from rich.table import Table
+
+from bebert_infer import Ensemble
+from bebert_infer.synthetic import SIZES, random_model
 
 # Name -> (size of synthetic.SIZES, scheme, members)
 ENGINES = {
@@ -37,9 +38,7 @@ def torch_float32(ids: np.ndarray, threads: int) -> Callable[[], None]:
 
     torch.set_num_threads(threads)
     layers, hidden, _, heads, wide = SIZES["base"]
-    config = BertConfig(
-        hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=wide
-    )
+    config = BertConfig(hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=wide)
     model = BertForSequenceClassification(config).eval()
     inputs = torch.from_numpy(ids)
 

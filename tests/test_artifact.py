@@ -7,12 +7,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from bebert_infer import Ensemble, ModelFormatError
-from bebert_infer.artifact import read_artifact, write_artifact
-from bebert_infer.synthetic import random_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
+
+from bebert_infer import Ensemble, ModelFormatError
+from bebert_infer.artifact import read_artifact, write_artifact
+from bebert_infer.synthetic import random_model
 
 
 @pytest.fixture(scope="module")

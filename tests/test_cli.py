@@ -8,11 +8,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from msgspec.structs import replace
+from tokenizers.implementations import BertWordPieceTokenizer
+
 from bebert_infer.artifact import write_artifact
 from bebert_infer.config import TokenizerConfig
 from bebert_infer.synthetic import random_model
-from msgspec.structs import replace
-from tokenizers.implementations import BertWordPieceTokenizer
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "bad", "film", "##s"]
 

@@ -1,4 +1,4 @@
-"""`bebert convert` reads every published layout, refuses everything else with one sentence, and never writes unproven bits."""
+"""`bebert convert` reads every published layout, refuses all else in one sentence, and never writes unproven bits."""
 
 import json
 import shutil
@@ -202,7 +202,9 @@ def test_a_vocabulary_beside_the_checkpoint_brings_text(checkpoint, tmp_path):
 
 
 def test_a_tokenizer_of_another_model_is_refused(checkpoint, tmp_path):
-    (checkpoint / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]"] + [f"w{i}" for i in range(99)]))
+    (checkpoint / "vocab.txt").write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]"] + [f"w{i}" for i in range(99)])
+    )
     with pytest.raises(InputError, match="has 103 tokens, the checkpoint only 61"):
         convert([checkpoint], tmp_path / "model")
 

@@ -1,10 +1,11 @@
-"""Counted sizes and operations: the papers' published figures come out of the papers' formulas, ours out of real bytes."""
+"""Sizes and operations: the published figures come out of the papers' formulas, ours out of real bytes."""
 
 import pytest
+from msgspec.structs import replace
+
 from bebert_infer.config import MemberConfig
 from bebert_infer.cost import bytes_by_kind, full_precision_bytes, operations
 from bebert_infer.synthetic import random_model
-from msgspec.structs import replace
 
 MIB = 2**20
 

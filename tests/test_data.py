@@ -1,15 +1,18 @@
-"""Reading labelled files, batching, vocabulary trimming, and the sentences that a bad file is answered with."""
+"""Reading labelled files, batching, vocabulary trimming, and what a bad file is answered with."""
+
+# ruff: noqa: E402 - the imports below need the extra
 
 import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="training needs the extra [export]")
 
+from tokenizers import Tokenizer
+from toy import LETTERS, NEUTRAL, SPECIAL, tokenizer_json, write_data, write_encoder
+
 from bebert_export import data, metrics
 from bebert_export.data import DataError
 from bebert_export.vocabulary import trim_vocabulary
-from tokenizers import Tokenizer
-from toy import LETTERS, NEUTRAL, SPECIAL, tokenizer_json, write_data, write_encoder
 
 VOCABULARY = SPECIAL + LETTERS + NEUTRAL + ["good", "rare"]
 
@@ -122,7 +125,9 @@ def test_batches_depend_on_the_seed_only():
 
 
 def test_collate_pads_with_masked_zeros():
-    encoded = data.Encoded(ids=[np.array([5, 6]), np.array([7, 8, 9])], types=[np.zeros(2, int), np.ones(3, int)])
+    encoded = data.Encoded(
+        ids=[np.array([5, 6]), np.array([7, 8, 9])], types=[np.zeros(2, int), np.ones(3, int)]
+    )
     batch = data.collate(encoded, np.array([1, 0]))
     assert batch["input_ids"].tolist() == [[7, 8, 9], [5, 6, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]

@@ -31,7 +31,7 @@ def read(golden, name: str) -> dict:
 
 
 def outputs(values: dict, who: str) -> SimpleNamespace:
-    """Student or teacher of a golden file, shaped like a StudentOutput; the student's tensors take gradients."""
+    """Student or teacher of a golden file, shaped like a StudentOutput; the student's take gradients."""
 
     def layers(kind: str) -> tuple:
         keys = [f"{who}_{kind}_{i}" for i in range(9) if f"{who}_{kind}_{i}" in values]
@@ -120,9 +120,7 @@ def test_direction_matching_matches_the_published_code(golden, name):
     found |= {"rep_loss": losses.hidden, "cls_loss": losses.prediction, "total_loss": losses.total}
     for key, loss in found.items():
         torch.testing.assert_close(loss.detach(), values[key], **CLOSE)
-    torch.testing.assert_close(
-        similarity(student.queries[0]).detach(), values["student_query_similarity_0"], **CLOSE
-    )
+    torch.testing.assert_close(similarity(student.queries[0]).detach(), values["student_query_similarity_0"], **CLOSE)
     losses.total.backward()  # the groups share no tensor, so the sum has each group's own gradient
     check_gradients(values, ["query_", "key_", "value_", "hidden", "logits"])
 

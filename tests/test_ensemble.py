@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 import pytest
+
 from bebert_infer import Ensemble, InputError
 from bebert_infer.combine import class_probabilities, combine
 from bebert_infer.synthetic import random_model
@@ -48,8 +49,19 @@ def test_answers_do_not_depend_on_batch_padding_order_or_threads(artifact, sente
             np.testing.assert_array_equal(model.member_logits(row[None])[:, 0], want)
 
 
+def test_answers_do_not_depend_on_how_a_batch_is_cut(artifact, sentences, monkeypatch):
+    """Memory stays bounded: a call computes at most MAX_ROWS rows at a time."""
+    model = Ensemble(artifact, threads=2)
+    expected = model.member_logits(*_pad(sentences))
+    for limit in (1, 64, 65, 100, 306, 307):
+        monkeypatch.setattr("bebert_infer.ensemble.MAX_ROWS", limit)
+        np.testing.assert_array_equal(model.member_logits(*_pad(sentences)), expected)
+
+
 def test_backends_agree_bit_for_bit(artifact, sentences):
-    numba, reference = (Ensemble(artifact, backend=name).member_logits(*_pad(sentences)) for name in ("numba", "reference"))
+    numba, reference = (
+        Ensemble(artifact, backend=name).member_logits(*_pad(sentences)) for name in ("numba", "reference")
+    )
     np.testing.assert_array_equal(numba, reference)
 
 

@@ -73,7 +73,7 @@ def test_import_takes_less_than_half_a_second():
 
 
 def test_no_top_level_folder_shadows_a_package_of_that_name():
-    """transformers imports the PyPI package `kernels`; a kernels/__init__.py here would break BertModel."""
+    """Transformers imports the PyPI package `kernels`; a kernels/__init__.py here would break BertModel."""
     for name in ("kernels", "export", "benchmarks", "tests"):
         assert not (ROOT / name / "__init__.py").exists(), f"{name}/ must stay a plain folder"
     assert not list((ROOT / "benchmarks").rglob("kernels*")) and not list((ROOT / "tests").rglob("kernels.py"))

@@ -1,4 +1,4 @@
-"""Proves that one model reproduces every published family code by code, and that all families can be trained."""
+"""Proves that one model reproduces every published family code by code, and that all families learn."""
 
 import copy
 import json
@@ -28,8 +28,8 @@ GOLDEN_MODELS = {
     "bit_1_1_4": "bit",
     "ternarybert_2_2_8": "ternarybert",
 }
-# Float32 sums in another order move hidden states by 1e-6 and logits by 5e-7; the limits leave a factor of 5 or
-# more. A single wrong code would move logits by 0.01 to 1. Unconstrained weights (regression) lose a bit more.
+# Float32 sums in another order move hidden states by 1e-6 and logits by 5e-7; the limits leave a factor of 5
+# or more. A single wrong code would move logits by 0.01 to 1. Unconstrained weights (regression) lose more.
 HIDDEN, LOGITS, SCORES = 2e-5, 1e-5, 5e-5
 LOOSE = {"binarybert_1_1_4_regression": (5e-5, 2e-5)}
 # Parameters that the published code stores and never uses.
@@ -65,6 +65,15 @@ SCHEMES = [
     ("ternarybert", 8),
     ("float", 32),
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Models this small run several times faster without a second thread to wait for."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def small(family: str, bits: int, **changes) -> Student:
@@ -117,7 +126,7 @@ def equal_to(found: np.ndarray, expected: np.ndarray, limit: float, name: str) -
 
 
 def compare(key: str, found, expected, mask, hidden: float) -> None:
-    """One stored value against the trace: codes exactly, floats within their limit, scores of real keys only."""
+    """One stored value against the trace: codes exactly, floats within their limit, scores of real keys."""
     if key.startswith("codes."):
         assert found.dtype == expected.dtype, key
         np.testing.assert_array_equal(found, expected, err_msg=key, strict=True)
@@ -140,9 +149,7 @@ def test_published_models_are_reproduced_code_by_code(golden, case, which):
         # Its float32 scales are off by 1e-4 in the published code; the float64 values are the ones to meet.
         for key in [key for key in expected if key.startswith("hidden_f64")]:
             expected[key.replace("_f64", "")] = expected.pop(key)
-        expected = {
-            key: x for key, x in expected.items() if key.startswith(("codes", "hidden", "logits_f64"))
-        }
+        expected = {key: x for key, x in expected.items() if key.startswith(("codes", "hidden", "logits_f64"))}
     else:
         equal_to(logits, expected.pop("logits"), limit, "logits")
     equal_to(logits.astype(np.float64), expected.pop("logits_f64"), limit, "logits_f64")
@@ -244,8 +251,9 @@ def test_with_the_zero_minimum_a_sentence_does_not_see_its_neighbours(family, bi
                 assert np.array_equal(alone[key][0], together[key][i][: alone[key][0].shape[0]]), key
 
 
-def test_the_zero_minimum_equals_the_published_one_behind_a_shift(golden):
-    """Published run-time minimum of the golden BiT models = min(move) = what the zero rule uses."""
+def test_behind_a_shift_the_zero_rule_is_the_published_minimum_once_the_lowest_channel_holds_a_zero(golden):
+    """BiT adds ``move`` to a ReLU output: the run-time minimum is min(move), or more if no zero helps."""
+    met = 0
     for case in ("bit_1_1_2", "bit_1_1_4"):
         published = load(golden / case, "bit")
         ours = Student(replace(published.config, minimum="zero")).eval()
@@ -253,9 +261,14 @@ def test_the_zero_minimum_equals_the_published_one_behind_a_shift(golden):
         expected, _, _ = run(published, golden / case / "batch.npz")
         found, _, _ = run(ours, golden / case / "batch.npz")
         for layer in range(2):
+            move = published.layers[layer].output.branches("dense")[0].move.bias
             key = f"dyn.l{layer}.output.dense.in.min"
-            assert found[key] == expected[key]
+            assert found[key] == move.min().item() <= expected[key]
+            if (expected[f"l{layer}.ffn_act"][..., int(move.argmin())] == 0).any():
+                assert found[key] == expected[key]
+                met += 1
             assert found[f"dyn.l{layer}.attn.probs.min"] == 0
+    assert met
 
 
 def test_masked_keys_are_never_attended_and_an_exact_zero_score_is_not_attended():
@@ -274,9 +287,7 @@ def test_trace_names_cover_all_layers_and_branches():
     student, trace = small("binarybert", 4).eval(), {}
     student(**batch(), trace=trace)
     sites = [f"attn.{name}_{branch}.in" for name in ("query", "key", "value") for branch in (1, 2)]
-    sites += [
-        f"{name}.dense_{branch}.in" for name in ("attn_out", "intermediate", "output") for branch in (1, 2)
-    ]
+    sites += [f"{name}.dense_{branch}.in" for name in ("attn_out", "intermediate", "output") for branch in (1, 2)]
     sites += ["attn.q", "attn.k", "attn.v", "attn.probs"]
     expected = {f"codes.l{layer}.{site}" for layer in (0, 1) for site in sites}
     expected |= {f"codes.pooler.dense_{branch}.in" for branch in (1, 2)}

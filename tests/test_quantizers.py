@@ -1,4 +1,4 @@
-"""Proves that every quantizer gives the published value, code and gradient, also at zeros, ties and range ends."""
+"""Proves that every quantizer gives the published value, code and gradient: zeros, ties and ends included."""
 
 import copy
 
@@ -24,8 +24,8 @@ from bebert_export.quantizers import (  # noqa: E402
     TernaryWeight,
 )
 
-# Golden files are float32: values and input gradients differ by a rounding or two of numbers near 1; scalars and
-# weight gradients are sums of a few hundred products, added in another order.
+# Golden files are float32: values and input gradients differ by a rounding or two of numbers near 1, while
+# gradients of scalars and weights are sums of a few hundred products, added in another order.
 VALUE = {"rtol": 1e-6, "atol": 1e-6}
 SUM = {"rtol": 1e-5, "atol": 2e-6}
 
@@ -35,9 +35,7 @@ WEIGHT_RULES = {
     "twn_clipped": lambda rows: TernaryWeight(rows, 2.5),
     "bwn_bit": lambda rows: TensorCentredBinaryWeight(rows),
 }
-ALL_WEIGHT_RULES = [rule(rows) for rule in WEIGHT_RULES.values() for rows in (False, True)] + [
-    RowCentredBinaryWeight()
-]
+ALL_WEIGHT_RULES = [rule(rows) for rule in WEIGHT_RULES.values() for rows in (False, True)] + [RowCentredBinaryWeight()]
 
 
 def parameter(*values: float) -> nn.Parameter:
@@ -56,11 +54,7 @@ def cases(golden, name):
     """The numbered cases of one golden file as dicts of tensors."""
     with np.load(golden / "quantizers" / f"{name}.npz") as file:
         return [
-            {
-                key.split(".", 1)[1]: torch.from_numpy(file[key])
-                for key in file.files
-                if key.startswith(f"c{i}.")
-            }
+            {key.split(".", 1)[1]: torch.from_numpy(file[key]) for key in file.files if key.startswith(f"c{i}.")}
             for i in range(int(file["n_cases"]))
         ]
 
@@ -149,6 +143,10 @@ def test_a_step_is_set_once_by_the_first_training_batch_and_only_if_it_is_new():
     unsigned = Lsq(parameter(1.0), 4, signed=False)
     unsigned.train()(x.abs())
     assert unsigned.step_value == pytest.approx(4 * 2.0 / 15**0.5)
+    waiting = Lsq(parameter(1.0), 4, signed=True).train()
+    assert waiting(torch.zeros(2)).tolist() == [0, 0]
+    waiting(x)  # zeros gave no scale, the next batch does
+    assert waiting.step_value == pytest.approx(2 * 2.0 / 7**0.5)
 
 
 def test_a_dynamic_quantizer_gives_zeros_for_zeros():
@@ -187,6 +185,20 @@ def test_the_three_binary_rules_differ_as_their_papers_do():
 def test_ternary_weight_by_hand():
     # mean|w| = 2, threshold 1.4: kept 2 and -4, alpha 3
     assert TernaryWeight()(torch.tensor([[2.0, -4.0, 1.0, -1.0]])).tolist() == [[3, -3, 0, 0]]
+
+
+def test_the_ternary_threshold_is_compared_in_float64():
+    """Else parent and split, which works in float64, would differ in a weight that rounds onto the threshold."""
+    generator = torch.manual_seed(4)
+    kept = []
+    for _ in range(50):
+        weight = torch.randn(1, 30, generator=generator)
+        others = weight[0, 1:].double().abs().sum()
+        weight[0, 0] = 0.7 * others / (30 - 0.7)  # solves w = 0.7 (others + w) / 30 up to float32 rounding
+        exact = weight.double().abs() > 0.7 * weight.double().abs().mean()
+        assert torch.equal(TernaryWeight()(weight) != 0, exact)
+        kept.append(bool(exact[0, 0]))
+    assert 10 < sum(kept) < 40  # both sides of the threshold were met
 
 
 def test_a_zero_weight_is_zero_forward_and_a_counted_plus_one_when_packed():
@@ -280,9 +292,7 @@ def test_activations_match_the_published_code(golden, name):
 def test_first_steps_match_the_published_code(golden, name):
     for case in cases(golden, name):
         build, signed, expected = (
-            (Lsq, case["symmetric"], case["step"])
-            if "step" in case
-            else (Elastic, case["signed"], case["alpha"])
+            (Lsq, case["symmetric"], case["step"]) if "step" in case else (Elastic, case["signed"], case["alpha"])
         )
         quantizer = build(parameter(1.0), int(case["bits"]), bool(signed)).train()
         quantizer(case["x"])

@@ -16,7 +16,7 @@ LETTERS = [prefix + letter for prefix in ("", "##") for letter in "abcdefghijklm
 
 
 def write_encoder(folder: Path, *, pooler: bool = False, hidden: int = 32, layers: int = 1) -> Path:
-    """A random encoder of a few thousand parameters in the Hugging Face layout, with a WordPiece tokenizer."""
+    """A random encoder of a few thousand parameters, Hugging Face layout, with a WordPiece tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = SPECIAL + LETTERS + NEUTRAL + POSITIVE + NEGATIVE + ["never", "used"]
     (folder / "tokenizer.json").write_text(tokenizer_json(vocabulary), encoding="utf-8")
@@ -80,7 +80,7 @@ def tokenizer_json(vocabulary: list[str]) -> str:
 
 
 def write_data(file: Path, rows: int, seed: int, *, noise: float = 0.0, regression: bool = False) -> Path:
-    """Sentences with one or two opinion words; the label is their polarity, wrong in a share `noise` of rows."""
+    """Sentences with one or two opinion words; the label is their polarity, wrong in a share of rows."""
     random = np.random.default_rng(seed)
     lines = ["sentence1\tlabel"]
     for _ in range(rows):

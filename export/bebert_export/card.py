@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+
+from numpy.typing import NDArray
 
 from bebert_infer.config import Config
 from bebert_infer.cost import bytes_by_kind, full_precision_bytes
-from numpy.typing import NDArray
 
 
 def model_card(config: Config, tensors: Mapping[str, NDArray], text: str | None) -> str:
@@ -45,7 +45,7 @@ def model_card(config: Config, tensors: Mapping[str, NDArray], text: str | None)
         "",
         "## Evidence",
         "",
-        "Recorded when the model was written; `parity` compares the packed engine with the PyTorch graph, code by code.",
+        "Recorded when the model was written; `parity` compares packed engine and PyTorch graph, code by code.",
         "",
         "```json",
         json.dumps(config.evidence, indent=2, ensure_ascii=False),
@@ -57,9 +57,7 @@ def model_card(config: Config, tensors: Mapping[str, NDArray], text: str | None)
         "from bebert_infer import Ensemble",
         "",
         'model = Ensemble.from_pretrained("path/of/this/folder")',
-        'model("some text")'
-        if config.tokenizer
-        else "model.logits(input_ids, attention_mask, token_type_ids)",
+        'model("some text")' if config.tokenizer else "model.logits(input_ids, attention_mask, token_type_ids)",
         "```",
         "",
     ]

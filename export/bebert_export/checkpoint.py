@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bebert_infer.errors import CheckpointError, MissingCheckpointError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from bebert_export.modeling import Student, StudentConfig, student_config
+from bebert_infer.errors import CheckpointError, MissingCheckpointError
 
 WEIGHTS = ("pytorch_model.bin", "model.safetensors")
 # Stored but without effect: BiBERT's scales, gates and clips at 1 bit, BiT's move_q/k/v, buffers (numerics §8.2, §9).
@@ -64,9 +64,7 @@ def find_members(path: Path) -> list[tuple[Path, Path]]:
     for name in WEIGHTS:
         if (path / name).is_file():
             return [(path / name, path)]
-    numbered = sorted(
-        (file for file in path.glob("*.bin") if file.stem.isdecimal()), key=lambda f: int(f.stem)
-    )
+    numbered = sorted((file for file in path.glob("*.bin") if file.stem.isdecimal()), key=lambda f: int(f.stem))
     if not numbered:
         raise MissingCheckpointError(
             f'"{path}" holds no checkpoint; accepted are {", ".join(WEIGHTS)}, or 0.bin, 1.bin, …'
@@ -119,9 +117,7 @@ def recognise(state: Mapping[str, Tensor]) -> str:
 
 def _read_config(file: Path) -> dict[str, Any]:
     if not file.is_file():
-        raise CheckpointError(
-            f'"{file.parent}" has no config.json; copy it there, it tells heads and activation bits'
-        )
+        raise CheckpointError(f'"{file.parent}" has no config.json; copy it there, it tells heads and activation bits')
     try:
         raw = json.loads(file.read_text("utf-8"))
     except ValueError as error:
@@ -168,19 +164,13 @@ def _student_config(family: str, state: Mapping[str, Tensor], raw: Mapping[str, 
     heads, bits = raw.get("num_attention_heads"), raw.get("input_bits")
     for name, value in (("num_attention_heads", heads), ("input_bits", bits)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise CheckpointError(
-                f"config.json has {name} {value!r}; the tensors do not tell it, so it must be there"
-            )
+            raise CheckpointError(f"config.json has {name} {value!r}; the tensors do not tell it, so it must be there")
     assert isinstance(heads, int) and isinstance(bits, int)
     weight_bits = 2 if family in ("ternary", "ternarybert") else 1
     if raw.get("weight_bits", weight_bits) != weight_bits:
-        raise CheckpointError(
-            f"config.json has weight_bits {raw['weight_bits']}; {family} tensors have {weight_bits}"
-        )
+        raise CheckpointError(f"config.json has weight_bits {raw['weight_bits']}; {family} tensors have {weight_bits}")
     if family == "bit" and raw.get("not_quantize_attention"):
-        raise CheckpointError(
-            "config.json has not_quantize_attention true; accepted is false: float probabilities"
-        )
+        raise CheckpointError("config.json has not_quantize_attention true; accepted is false: float probabilities")
     eps = float(raw.get("layer_norm_eps", 1e-12))
     config = student_config(family, state, heads, bits, layer_norm_eps=eps, dropout=0.0)
     contradictions = [
@@ -214,12 +204,7 @@ def _load(student: Student, state: dict[str, Tensor]) -> list[str]:
         elif key in state and not torch.isfinite(state[key]).all():
             faults.append(f"{key} holds NaN or infinity")
         elif key.endswith(("input_clip_val", "clip_query", "clip_key", "clip_value", "clip_attn")):
-            if (
-                key in state
-                and target.dim() == 0
-                and float(state[key]) == 0
-                and student.config.family != "bit"
-            ):
+            if key in state and target.dim() == 0 and float(state[key]) == 0 and student.config.family != "bit":
                 faults.append(f"{key} is a step of 0")
     extra = sorted(set(state) - set(own))
     faults += [f"{key} belongs to no known layer" for key in extra if not DEAD.search(key)]

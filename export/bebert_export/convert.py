@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bebert_infer.errors import InputError
-
 from bebert_export.checkpoint import Checkpoint, find_members, read_checkpoint
 from bebert_export.data import load_tokenizer
 from bebert_export.write import Written, write_ensemble
+from bebert_infer.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,5 @@ def _tokenizer(folder: Path | None, checkpoint: Checkpoint) -> str | None:
     tokenizer = load_tokenizer(chosen)
     size, rows = tokenizer.get_vocab_size(), checkpoint.student.config.vocab_size
     if size > rows:
-        raise InputError(
-            f"the tokenizer of {chosen} has {size} tokens, the checkpoint only {rows}; pass the right one"
-        )
+        raise InputError(f"the tokenizer of {chosen} has {size} tokens, the checkpoint only {rows}; pass the right one")
     return tokenizer.to_str()

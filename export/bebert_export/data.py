@@ -183,7 +183,7 @@ def encode(tokenizer: Tokenizer, examples: Examples, max_length: int) -> Encoded
 
 
 def collate(encoded: Encoded, index: NDArray[np.int64]) -> dict[str, torch.Tensor]:
-    """Padded batch of some examples: input_ids, attention_mask, token_type_ids, int64[B, T], T the longest."""
+    """Padded batch of some examples: input_ids, attention_mask, token_type_ids, each int64[B, T]."""
     shape = (len(index), max(len(encoded.ids[i]) for i in index))
     ids, mask, types = (np.zeros(shape, np.int64) for _ in range(3))
     for row, i in enumerate(index):

@@ -192,9 +192,7 @@ def student_config(
     prefix = "bert.encoder.layer."
     layers = {int(key[len(prefix) :].split(".")[0]) for key in state if key.startswith(prefix)}
     if not layers or layers != set(range(len(layers))):
-        raise ValueError(
-            f"encoder layers are numbered {sorted(layers)}; accepted are 0, 1, 2 ... without gaps"
-        )
+        raise ValueError(f"encoder layers are numbered {sorted(layers)}; accepted are 0, 1, 2 ... without gaps")
     vocab_size, hidden_size = shape(f"bert.embeddings.word_embeddings{suffix}")
     # TernaryBERT stores its constant clip; in BiBERT at 1 bit the same key is dead
     clips = [value for key, value in state.items() if key.endswith(".weight_clip_val")]

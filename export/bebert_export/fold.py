@@ -6,16 +6,18 @@ Nothing else changes: the runtime computes the same formula on integers.
 """
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
-from bebert_infer.config import CODES, LINEARS, MemberConfig, Site
-from bebert_kernels.packing import pack_weight_signs
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bebert_export.modeling import QuantLinear, Student
 from bebert_export.quantizers import ActivationQuantizer, Bool, Dynamic, WeightQuantizer
+from bebert_infer.config import CODES, LINEARS, MemberConfig, Site
+from bebert_infer.quantizer import Kind
+from bebert_kernels.packing import pack_weight_signs
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,10 @@ class _Folder:
         self.zeros = 0
 
     def fold(self) -> Folded:
-        config, bert = self.student.config, self.student.bert
+        config = self.student.config
+        bert: Any = self.student.bert  # torch types attributes of a module as Tensor or Module
         embeddings = bert.embeddings
-        tables = [embeddings.get_submodule("word_embeddings" + suffix) for suffix in self.rules.suffixes]
+        tables: list[Any] = [embeddings.get_submodule("word_embeddings" + suffix) for suffix in self.rules.suffixes]
         self._signs("embeddings.word", [(t.weight, t.weight_quantizer) for t in tables])
         self._put("embeddings.position", embeddings.position_embeddings.weight)
         self._put("embeddings.token_type", embeddings.token_type_embeddings.weight)
@@ -57,7 +60,7 @@ class _Folder:
         described = MemberConfig(
             family=config.family,
             scheme=f"{weight_bits}-{weight_bits}-{config.activation_bits}",
-            branches=self._branches(),
+            branches=cast(Any, self._branches()),
             row_scales=config.family == "bibert",
             hidden_size=config.hidden_size,
             attention_size=config.attention_size,
@@ -74,7 +77,7 @@ class _Folder:
     def _branches(self) -> int:
         return sum(name.startswith("pooler.") and name.endswith(".signs") for name in self.tensors)
 
-    def _layer(self, name: str, layer: nn.Module) -> None:
+    def _layer(self, name: str, layer: Any) -> None:
         attention = layer.attention.self
         for kind in ("query", "key", "value"):
             self._linear(f"{name}.{kind}", kind, attention, kind)
@@ -90,7 +93,7 @@ class _Folder:
     def _linear(self, name: str, kind: str, owner: nn.Module, attribute: str) -> None:
         """Fold the parallel linears `attribute`, `attribute_1`, … of one module; their biases are added."""
         assert kind in LINEARS
-        linears = [owner.get_submodule(attribute + suffix) for suffix in self.rules.suffixes]
+        linears: list[Any] = [owner.get_submodule(attribute + suffix) for suffix in self.rules.suffixes]
         count = self._signs(name, [(layer.weight, layer.weight_quantizer) for layer in linears])
         # Two ternary branches share one layer, hence one quantizer; two binary layers bring one each.
         for branch in range(count):
@@ -109,10 +112,9 @@ class _Folder:
 
     def _site(self, name: str, kind: str, quantizer: ActivationQuantizer, layer: QuantLinear | None) -> None:
         move = layer.move if layer is not None else None
+        elastic_sign = quantizer.kind == "sign" and self.rules.inputs == "elastic"
         site = Site(
-            kind="shifted_sign"
-            if quantizer.kind == "sign" and self.rules.inputs == "elastic"
-            else quantizer.kind,
+            kind=cast(Kind, "shifted_sign" if elastic_sign else quantizer.kind),
             bits=quantizer.bits,
             signed=quantizer.signed,
             shift=move is not None,

@@ -124,9 +124,7 @@ class QuantEmbedding(nn.Module):
         super().__init__()
         rule = config.rules.weights
         self.weight = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
-        self.weight_quantizer: WeightQuantizer | None = (
-            None if rule is None else rule(True, config.clip_value)
-        )
+        self.weight_quantizer: WeightQuantizer | None = None if rule is None else rule(True, config.clip_value)
 
     def forward(self, ids: Tensor) -> Tensor:
         """int64[B, T] -> float[B, T, C]."""

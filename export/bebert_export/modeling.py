@@ -106,9 +106,7 @@ class SelfAttention(Branched):
         self.query_quantizer = build_quantizer(config, self, "clip_query")
         self.key_quantizer = build_quantizer(config, self, "clip_key")
         self.value_quantizer = build_quantizer(config, self, "clip_value")
-        self.weight_quantizer = (
-            Bool() if self.boolean else build_quantizer(config, self, "clip_attn", unsigned=True)
-        )
+        self.weight_quantizer = Bool() if self.boolean else build_quantizer(config, self, "clip_attn", unsigned=True)
         self.dropout = nn.Dropout(config.dropout)
 
     def _heads(self, name: str, hidden: Tensor, trace: Trace | None, site: str) -> Tensor:
@@ -207,9 +205,7 @@ class Student(nn.Module):
             if parameter.dim() == 2:  # matrices and tables; vectors and steps have their start values
                 nn.init.normal_(parameter, std=0.02)
 
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Any:
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As in torch, by copying; raises ValueError for ``assign``: quantizers would keep the old steps."""
         if assign:
             raise ValueError("assign is True; a student only accepts assign=False, which copies")
@@ -244,8 +240,8 @@ class Student(nn.Module):
         input_ids, attention_mask, token_type_ids : int64[B, T]; without a mask all tokens are real, without
         types all are 0. A ``trace`` dict is filled with NumPy arrays: hidden_<l>, scores_<l>, codes.<site>,
         dyn.<site>.<statistic>, l<l>.context, l<l>.ffn_pre, l<l>.ffn_act, pooled.
-        details : whether to keep hidden states, scores, Q, K and V of all layers, gigabytes for a large batch;
-        None keeps them in training mode, where the gradient needs them anyway. A teacher must be asked.
+        details : whether to keep hidden states, scores, Q, K and V of all layers (gigabytes for a large
+        batch); None keeps them in training mode, where the gradient needs them anyway. A teacher needs True.
 
         Raises ValueError if T exceeds max_positions.
         """
@@ -269,9 +265,7 @@ class Student(nn.Module):
         pooled = torch.tanh(self.bert.pooler(states[-1][:, 0], trace, "pooler"))
         note(trace, "pooled", pooled)
         logits = self.classifier(self.dropout(pooled))
-        return (
-            StudentOutput(logits, tuple(states), *zip(*inner, strict=True)) if keep else StudentOutput(logits)
-        )
+        return StudentOutput(logits, tuple(states), *zip(*inner, strict=True)) if keep else StudentOutput(logits)
 
 
 def _score_mask(attention_mask: Tensor | None, hidden: Tensor) -> Tensor:

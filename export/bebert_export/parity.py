@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from bebert_infer.ensemble import Ensemble
-from bebert_infer.errors import ParityError
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bebert_export.modeling import Student
 from bebert_export.quantizers import ActivationQuantizer
+from bebert_infer.ensemble import Ensemble
+from bebert_infer.errors import ParityError
 
 # Golden README: with rounding noise of 1e-6 values move by up to 1e-4 steps; dynamic 8-bit steps by up to 1e-3.
 BOUNDARY, BOUNDARY_8BIT = 1e-4, 1e-3
@@ -85,9 +85,7 @@ def check_parity(students: list[Student], ensemble: Ensemble, seed: int = 0) -> 
 
 
 @torch.no_grad()
-def _compare(
-    name: str, student: Student, trace: dict[str, Any], ids: Tensor, types: Tensor, parity: Parity
-) -> bool:
+def _compare(name: str, student: Student, trace: dict[str, Any], ids: Tensor, types: Tensor, parity: Parity) -> bool:
     """Compare one sentence; returns whether the free runs choose the same label."""
     was_training = student.training
     student.eval()
@@ -109,9 +107,7 @@ def _compare(
         parity.max_hidden_difference = max(parity.max_hidden_difference, gap)
     gap = _gap(logits, trace["logits"][0], parity, f"{name} logits")
     parity.max_logit_difference = max(parity.max_logit_difference, gap)
-    parity.free_logit_difference = max(
-        parity.free_logit_difference, float(np.abs(free - trace["logits"][0]).max())
-    )
+    parity.free_logit_difference = max(parity.free_logit_difference, float(np.abs(free - trace["logits"][0]).max()))
     return int(free.argmax()) == int(trace["logits"][0].argmax())
 
 
@@ -168,7 +164,8 @@ class _Exchange:
     def _engine_codes(self, shape: torch.Size) -> Tensor:
         """The engine's codes in the shape that the graph uses here."""
         # A ternary layer of the graph is two branches with one quantizer in the engine.
-        found = self.trace.get(self.site, self.trace.get(self.site.removesuffix(".in") + "_1.in"))
+        key = self.site if self.site in self.trace else self.site.removesuffix(".in") + "_1.in"
+        found = self.trace[key]
         codes = found[0] if isinstance(found, list) else found
         array = torch.from_numpy(codes.astype(np.float32))
         if self.site.endswith((".attn.q", ".attn.k", ".attn.v")):
@@ -179,15 +176,14 @@ class _Exchange:
 
 def quantizer_sites(student: Student) -> list[tuple[str, ActivationQuantizer]]:
     """Return (site name as in a trace, quantizer) of every activation quantizer of a student."""
-    places: list[tuple[str, nn.Module, str]] = [("codes.pooler.dense", student.bert.pooler, "dense")]
+    bert: Any = student.bert  # torch types attributes of a module as Tensor or Module
+    places: list[tuple[str, Any, str]] = [("codes.pooler.dense", bert.pooler, "dense")]
     sites: list[tuple[str, ActivationQuantizer]] = []
-    for index, layer in enumerate(student.bert.encoder.layer):
+    for index, layer in enumerate(bert.encoder.layer):
         name, attention = f"codes.l{index}", layer.attention.self
         places += [(f"{name}.attn.{kind}", attention, kind) for kind in ("query", "key", "value")]
         places += [(f"{name}.attn_out.dense", layer.attention.output, "dense")]
-        places += [
-            (f"{name}.{kind}.dense", getattr(layer, kind), "dense") for kind in ("intermediate", "output")
-        ]
+        places += [(f"{name}.{kind}.dense", getattr(layer, kind), "dense") for kind in ("intermediate", "output")]
         for short, kind in (("q", "query"), ("k", "key"), ("v", "value"), ("probs", "weight")):
             sites.append((f"{name}.attn.{short}", getattr(attention, f"{kind}_quantizer")))
     for name, owner, attribute in places:

@@ -53,12 +53,14 @@ def load_pretrained(
     *,
     vocabulary_size: int | None,
     positions: int | None,
+    dropout: float,
     seed: int,
 ) -> Pretrained:
     """Load the encoder with a new classification head (one output for regression: `labels` has one name).
 
     vocabulary_size : keep this many word pieces (see vocabulary.py); None keeps all
     positions       : cut the position table to this length; None keeps it
+    dropout         : of all layers, while training
     A missing pooler or head is initialised from `seed`. Raises DataError for anything that is not BERT.
     """
     folder = local_folder(init)
@@ -68,6 +70,7 @@ def load_pretrained(
     config.id2label = dict(enumerate(labels))
     config.label2id = {name: i for i, name in enumerate(labels)}
     config.problem_type = "regression" if len(labels) == 1 else "single_label_classification"
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
     seed_everything(seed)
     model = _load(folder, config)
     coverage = 1.0

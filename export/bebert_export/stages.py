@@ -119,6 +119,7 @@ def _fine_tune(options: TrainOptions, data: Data, run: RunFolder, console: Conso
         data.names,
         vocabulary_size=options.vocabulary_size,
         positions=options.max_length if trimmed else None,
+        dropout=options.dropout,
         seed=options.seed,
     )
     model, tokenizer = pretrained.model, pretrained.tokenizer

@@ -113,12 +113,14 @@ class _StepQuantizer(ActivationQuantizer):
         """Step from the first training batch: 2 mean|x| / sqrt(high) if signed, else 4 mean|x| / sqrt(high).
 
         Only a step that still is exactly 1.0 (freshly built) is set; a loaded one is kept. The mean runs over
-        the tensor before its minimum is subtracted.
+        the tensor before its minimum is subtracted. A tensor of zeros is passed over, as it gives no step.
         """
-        if self.training and not self.initialised:
-            self.initialised = True
-            if self.step.item() == 1.0:
-                self.step.fill_((2 if self.signed else 4) * x.abs().mean() / math.sqrt(self.high))
+        if not self.training or self.initialised:
+            return
+        fresh, mean = self.step.item() == 1.0, x.abs().mean()
+        if fresh and mean > 0:
+            self.step.fill_((2 if self.signed else 4) * mean / math.sqrt(self.high))
+        self.initialised = not fresh or bool(mean > 0)
 
     def codes(self, x: Tensor) -> Codes:
         """Codes ``clamp(rne((x - minimum) / step), low, high)``, the step and the minimum."""
@@ -147,9 +149,7 @@ class Lsq(_StepQuantizer):
     Raises ValueError for other bits or rules.
     """
 
-    def __init__(
-        self, step: nn.Parameter, bits: int, signed: bool, minimum_rule: MinimumRule = "zero"
-    ) -> None:
+    def __init__(self, step: nn.Parameter, bits: int, signed: bool, minimum_rule: MinimumRule = "zero") -> None:
         if not 2 <= bits <= 8:
             raise ValueError(f"bits is {bits}; a learned step takes 2 to 8 bits")
         super().__init__("codes", step, bits, signed, minimum_rule, None)

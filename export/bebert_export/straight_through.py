@@ -28,9 +28,7 @@ class _PassThrough(torch.autograd.Function):
     """Return ``value`` exactly; send the gradient to ``source`` where it lies in the band."""
 
     @staticmethod
-    def forward(
-        ctx: Any, source: Tensor, value: Tensor, band: tuple[float, float] | None, closed: bool
-    ) -> Tensor:
+    def forward(ctx: Any, source: Tensor, value: Tensor, band: tuple[float, float] | None, closed: bool) -> Tensor:
         ctx.band, ctx.closed = band, closed
         if band is not None:
             ctx.save_for_backward(source)

@@ -107,7 +107,7 @@ def _results(
 
 
 def _fixed(options: TrainOptions) -> dict[str, Any]:
-    """Options that decide the result, as JSON values; data files count by their content and not by their place."""
+    """Options that decide the result, as JSON values; data files count by their content, not their place."""
     values = dataclasses.asdict(options) | {"labels": options.labels and list(options.labels)}
     return {name: value for name, value in values.items() if name not in FREE_OPTIONS}
 
@@ -127,5 +127,5 @@ def _card(options: TrainOptions, data: Data) -> str:
     """What the model card says first."""
     return (
         f"Trained by `bebert train` from `{Path(options.init).name}` on `{data.train.path.name}` "
-        f"({len(data.train):,} rows), scheme {options.scheme}; the licences of that encoder and that data apply."
+        f"({len(data.train):,} rows), scheme {options.scheme}; the licences of both apply."
     )

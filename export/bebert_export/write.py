@@ -7,16 +7,16 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from bebert_infer.artifact import Artifact, finish_config, write_artifact
-from bebert_infer.config import FORMAT, FORMAT_VERSION, Config, TokenizerConfig
-from bebert_infer.ensemble import Ensemble
-from bebert_infer.errors import InputError
 from numpy.typing import NDArray
 
 from bebert_export.card import model_card
 from bebert_export.fold import fold
 from bebert_export.modeling import Student
 from bebert_export.parity import Parity, check_parity
+from bebert_infer.artifact import Artifact, finish_config, write_artifact
+from bebert_infer.config import FORMAT, FORMAT_VERSION, Config, TokenizerConfig
+from bebert_infer.ensemble import Ensemble
+from bebert_infer.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,10 @@ def pack_ensemble(
     config = Config(
         format=FORMAT,
         format_version=FORMAT_VERSION,
-        **shared,
+        vocab_size=shared["vocab_size"],
+        max_position_embeddings=shared["max_position_embeddings"],
+        type_vocab_size=shared["type_vocab_size"],
+        num_labels=shared["num_labels"],
         id2label={str(index): label for index, label in enumerate(labels)},
         label2id={label: index for index, label in enumerate(labels)},
         problem_type="regression" if len(labels) == 1 else "single_label_classification",

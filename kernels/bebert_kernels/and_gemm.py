@@ -26,6 +26,7 @@ def and_gemm(
     Source: bit-serial product of LSQ codes and binary weights (BinaryBERT 1-1-4). Exact for K < 2**22.
     """
     count, rows, words = planes.shape
+    outputs = weights.shape[0]
     values = np.zeros((words, ROWS), np.uint64)
     masks = np.zeros((count, words, ROWS), np.uint64)
     factors = np.empty(count, np.int32)
@@ -34,7 +35,7 @@ def and_gemm(
     if signed:
         factors[count - 1] = 2 << (count - 1)
     base = np.zeros(ROWS, np.int32)
-    last = np.empty((ROWS, weights.shape[0]), np.int32)
+    last = np.empty((ROWS, outputs), np.int32)
     for first in range(0, rows, ROWS):
         here = min(ROWS, rows - first)
         for i in range(here):
@@ -46,4 +47,6 @@ def and_gemm(
             popcount_tile(values, masks, weights, factors, base, out[first : first + ROWS])
         else:
             popcount_tile(values, masks, weights, factors, base, last)
-            out[first:] = last[:here]
+            for i in range(here):
+                for n in range(outputs):
+                    out[first + i, n] = last[i, n]

@@ -40,11 +40,12 @@ def whole(name: str, value: Any, low: int, high: int) -> int:
 
 def real(name: str, value: Any) -> np.float32:
     """The value as float32, if it is finite there; else ValueError."""
-    with np.errstate(over="ignore"):
-        narrow = np.float32(value)
-    if not np.isfinite(narrow):
-        raise ValueError(f"{name} is {value!r}; accepted: a number that is finite in float32")
-    return narrow
+    if isinstance(value, (int, float, np.integer, np.floating)):
+        with np.errstate(over="ignore"):
+            narrow = np.float32(value)
+        if np.isfinite(narrow):
+            return narrow
+    raise ValueError(f"{name} is {value!r}; accepted: a number that is finite in float32")
 
 
 def rows(name: str, value: Any, count: Size, table: str, size: int) -> NDArray[np.int64]:

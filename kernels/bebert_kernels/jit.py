@@ -76,7 +76,7 @@ def cache_directory() -> Path | None:
         else:
             base = Path.home() / ".cache" / "bebert-infer"
         base = base.absolute().resolve()
-        directory = base / _source_key()
+        directory = base / _source_key(Path(__file__).parent)
         directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.mkdir(mode=0o700, exist_ok=True)
     except (OSError, RuntimeError):  # RuntimeError: no home directory
@@ -90,10 +90,10 @@ def _is_private(directory: Path) -> bool:
     return status.st_uid == os.getuid() and status.st_mode & 0o077 == 0 and os.access(directory, os.W_OK)
 
 
-def _source_key() -> str:
-    """Hash over the files of this package and the versions that generate code."""
+def _source_key(package: Path) -> str:
+    """Hash over the Python files of a folder and the versions that generate code."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(package.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     digest.update(f"{numba.__version__} {llvmlite.__version__} {np.__version__}".encode())
     return digest.hexdigest()[:16]

@@ -24,12 +24,12 @@ def xnor_gemm(a: Words, nonzero: Words, weights: Words, depth: int, out: NDArray
     Source: XNOR-popcount product of BiBERT and BiT. Exact for depth < 2**30.
     """
     rows, words = a.shape
+    outputs = weights.shape[0]
     values = np.zeros((words, ROWS), np.uint64)
-    masks = np.empty((1, words, ROWS), np.uint64)
-    masks[:] = ~np.uint64(0)
+    masks = np.full((1, words, ROWS), ~np.uint64(0), np.uint64)
     factors = np.full(1, -2, np.int32)
     base = np.full(ROWS, depth, np.int32)
-    last = np.empty((ROWS, weights.shape[0]), np.int32)
+    last = np.empty((ROWS, outputs), np.int32)
     for first in range(0, rows, ROWS):
         count = min(ROWS, rows - first)
         for i in range(count):
@@ -46,4 +46,6 @@ def xnor_gemm(a: Words, nonzero: Words, weights: Words, depth: int, out: NDArray
             popcount_tile(values, masks, weights, factors, base, out[first : first + ROWS])
         else:
             popcount_tile(values, masks, weights, factors, base, last)
-            out[first:] = last[:count]
+            for i in range(count):
+                for n in range(outputs):
+                    out[first + i, n] = last[i, n]
