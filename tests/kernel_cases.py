@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
 from bebert_kernels import compiled, packing, reference
 
 FUNCTIONS = sorted(name for name in reference.__all__ if name != "GELU_ZERO")

@@ -8,7 +8,7 @@ F = np.float32
 
 
 def sign(x: float) -> int:
-    return (x > 0) - (x < 0)
+    return int(x > 0) - int(x < 0)
 
 
 def dot(xs, ys) -> int:
@@ -39,9 +39,7 @@ def head(row, h, size):
 
 def score_bits(q, k, heads, size) -> list[list[list[bool]]]:
     """[heads][queries][keys]: whether the dot product of sign rows is > 0."""
-    return [
-        [[dot(head(row, h, size), head(key, h, size)) > 0 for key in k] for row in q] for h in range(heads)
-    ]
+    return [[[dot(head(row, h, size), head(key, h, size)) > 0 for key in k] for row in q] for h in range(heads)]
 
 
 def context(weights, v, heads, size) -> list[list[int]]:

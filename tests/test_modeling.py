@@ -233,6 +233,19 @@ def test_dropout_is_on_in_training_and_off_in_evaluation(family, bits):
     assert torch.equal(student(**inputs).logits, student(**inputs).logits)
 
 
+def test_dropout_sits_at_the_published_places():
+    student, seen = small("binarybert", 4).train(), []
+    for name, module in student.named_modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.register_forward_hook(lambda _module, _inputs, output, name=name: seen.append((name, output.shape)))
+    student(**batch())
+    expected = [("bert.embeddings.dropout", (4, 9, 24))]
+    for layer in ("bert.encoder.layer.0", "bert.encoder.layer.1"):
+        expected.append((f"{layer}.attention.self.dropout", (4, 4, 9, 9)))  # probabilities, not yet quantized
+        expected += [(f"{layer}.{place}.dropout", (4, 9, 24)) for place in ("attention.output", "output")]
+    assert seen == [*expected, ("dropout", (4, 24))]
+
+
 @pytest.mark.parametrize(("family", "bits"), [("binarybert", 4), ("bibert", 1), ("bit", 1), ("bit", 4)])
 def test_with_the_zero_minimum_a_sentence_does_not_see_its_neighbours(family, bits):
     student = small(family, bits)
@@ -332,7 +345,7 @@ def test_a_copy_and_a_reload_compute_the_same():
 
 def test_the_padding_row_gets_no_gradient():
     student = small("bit", 1).train()
-    student(**batch()).logits.sum().backward()
+    student(torch.tensor([[5, 0, 7, 0]])).logits.sum().backward()  # not masked, so it would get one
     table = student.bert.embeddings.word_embeddings.weight
     assert not table.grad[0].any()
     assert table.grad.any()

@@ -228,7 +228,8 @@ def test_branches_add_up_to_the_forward_value(rule):
 
 @pytest.mark.parametrize("rule", ALL_WEIGHT_RULES[1::2] + ALL_WEIGHT_RULES[-1:], ids=str)
 def test_quantizing_gathered_rows_equals_gathering_quantized_rows(rule):
-    table = torch.randn(50, 24, generator=torch.manual_seed(2)).requires_grad_()
+    table = torch.randn(50, 24, generator=torch.manual_seed(2))
+    table = (table + torch.linspace(-1, 1, 50)[:, None]).requires_grad_()  # rows differ in their mean
     ids = torch.tensor([[3, 3, 49], [0, 7, 3]])
     upstream = torch.randn(2, 3, 24, generator=torch.manual_seed(3))
     gathered = rule.gathered(table[ids], table)

@@ -18,7 +18,7 @@ from bebert_export.data import DataError, encode, load_tokenizer, read_examples
 from bebert_export.narrowing import narrow
 from bebert_export.pretrained import load_pretrained
 from bebert_export.run_folder import RunFolder
-from bebert_export.students import recipe, student_from_full_precision
+from bebert_export.students import recipe, settle_zero_weights, student_from_full_precision
 from bebert_export.train import TrainOptions, train
 from bebert_export.training import Schedule, TrainingSet, example_losses, fit, predict
 from bebert_infer import Ensemble
@@ -78,9 +78,7 @@ def test_a_run_ends_in_a_model_that_answers_as_its_report_says(toy, tmp_path, sc
     assert results["dev"]["full_precision"]["accuracy"] > 0.9
     assert max(member["accuracy"] for member in results["dev"]["members"]) > 0.8
     assert results["dev"]["packed_against_torch"]["equal_answers"] > 0.95
-    assert (
-        results["bytes"]["model.safetensors"] == (chosen.out / "model" / "model.safetensors").stat().st_size
-    )
+    assert results["bytes"]["model.safetensors"] == (chosen.out / "model" / "model.safetensors").stat().st_size
     # The model on disk, fed with texts, has the accuracy that the report gives for its rule.
     model = Ensemble.from_pretrained(chosen.out / "model", threads=1)
     dev = read_examples(chosen.dev)
@@ -262,9 +260,7 @@ def test_half_width_keeps_the_heads_and_neurons_that_matter(toy):
     data = training_set(toy)
     state, heads = narrow(model, data, 2, 0.5, seed=0)
     assert heads == 1
-    student = student_from_full_precision(
-        state, heads, recipe("1-1-4", None), layer_norm_eps=1e-12, dropout=0.0
-    )
+    student = student_from_full_precision(state, heads, recipe("1-1-4", None), layer_norm_eps=1e-12, dropout=0.0)
     assert (student.config.attention_size, student.config.intermediate_size) == (16, 32)
     # What was cut had no effect, so the narrow full-precision weights compute the same.
     old = {name: tensor for name, tensor in model.state_dict().items() if "layer.0" in name}
@@ -278,6 +274,21 @@ def test_half_width_keeps_the_heads_and_neurons_that_matter(toy):
     )
     with pytest.raises(InputError, match="width is 0.2"):
         narrow(model, data, 2, 0.2, seed=0)
+
+
+def test_weights_on_the_threshold_are_settled_and_zero_rows_left_alone(toy):
+    from bebert_export.modeling import Student, StudentConfig
+
+    config = StudentConfig("bibert", 1, 20, 8, 8, 2, 16, 1, 8)
+    student = Student(config)
+    with torch.no_grad():
+        student.bert.embeddings.word_embeddings.weight[0] = 0  # padding: scale 0
+        dense = student.bert.pooler.dense
+        dense.weight[3] = torch.tensor([1.0, -1, 2, -2, 3, -3, 0, 0])  # the row mean is 0, and so are two weights
+    assert settle_zero_weights(student) == 2
+    assert (dense.weight_quantizer(dense.weight)[3, 6:] > 0).all()
+    assert (student.bert.embeddings.word_embeddings.weight[0] == 0).all()
+    assert settle_zero_weights(student) == 0
 
 
 def test_trimming_slices_the_rows_of_the_pretrained_table(toy):
@@ -303,9 +314,7 @@ def test_a_wrong_start_is_one_sentence(toy, tmp_path, monkeypatch):
     examples = read_examples(toy / "train.tsv")
 
     def load(init):
-        load_pretrained(
-            str(init), examples, ["0", "1"], vocabulary_size=None, positions=None, dropout=0.1, seed=0
-        )
+        load_pretrained(str(init), examples, ["0", "1"], vocabulary_size=None, positions=None, dropout=0.1, seed=0)
 
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="has no config.json"):
@@ -342,9 +351,7 @@ def test_options_that_cannot_work_are_refused_at_once(toy, tmp_path, changes, sa
         train(options(toy, tmp_path / "run", **changes), QUIET)
 
 
-def test_a_member_no_better_than_guessing_is_tried_again_and_then_ends_the_boosting(
-    toy, tmp_path, monkeypatch
-):
+def test_a_member_no_better_than_guessing_is_tried_again_and_then_ends_the_boosting(toy, tmp_path, monkeypatch):
     """A first one of that kind is an error, a later one ends the run with those before it."""
     chosen = options(toy, tmp_path / "run", members=3)
     real_fit, real_predict, seeds, outputs = rounds.fit, rounds.predict, [], []

@@ -58,14 +58,14 @@ def score_all(
     """
     weights = np.asarray(alphas, np.float64)
     rules = VALUE_RULES if packed.shape[2] == 1 else CLASS_RULES
+    against_torch = {"max_logit_difference": float(np.abs(packed - in_torch).max())}
+    if packed.shape[2] > 1:
+        against_torch["equal_answers"] = float(np.mean(packed.argmax(axis=2) == in_torch.argmax(axis=2)))
     return {
         "rows": len(split.targets),
         "selection": SELECTION,
         "full_precision": evaluate(split.targets, full_precision),
         "members": [evaluate(split.targets, logits) for logits in packed],
         "ensemble": {rule: evaluate(split.targets, combine(rule, packed, weights)) for rule in rules},
-        "packed_against_torch": {
-            "max_logit_difference": float(np.abs(packed - in_torch).max()),
-            "equal_answers": float(np.mean(packed.argmax(axis=2) == in_torch.argmax(axis=2))),
-        },
+        "packed_against_torch": against_torch,
     }

@@ -22,6 +22,7 @@ from bebert_export.data import Encoded
 from bebert_export.modeling import Student
 from bebert_export.progress import stage_bar
 from bebert_export.run_folder import RunFolder
+from bebert_export.students import settle_zero_weights
 from bebert_export.training import Schedule, TrainingSet, fit, predict
 from bebert_infer.errors import BebertError
 
@@ -85,6 +86,7 @@ class Boosting:
                     weights=weights,
                     teacher=self.teacher,
                 )
+            settled = settle_zero_weights(student)
             verdict = self._judge(student, weights)
             if verdict.status != "weak":
                 break
@@ -99,6 +101,7 @@ class Boosting:
             "steps": fitted.steps,
             "seconds": round(fitted.seconds, 1),
             "loss": fitted.loss,
+            "weights_settled": settled,
         }
         if verdict.status == "weak" and index == 0:
             raise TrainingError(

@@ -52,18 +52,19 @@ def split_weight(weight: Tensor, rows: bool = False) -> Split:
     row without a zero entry has b = 0.
     """
     w = weight.detach().to(torch.float64)
-    threshold, kept, alpha = ternary_statistics(w, rows)
+    threshold, large, alpha = ternary_statistics(w, rows)
 
     def total(x: Tensor) -> Tensor:
         return x.sum(-1, keepdim=True) if rows else x.sum().reshape(1)
 
-    magnitude, rest = w.abs(), ~kept
-    large = total(magnitude * kept)
+    kept = large != 0
+    rest = ~kept
     positive, negative = total(w.clamp_min(0) * rest), total((-w).clamp_min(0) * rest)
-    a = torch.where(large > 0, (large + negative - positive) / (2 * large), 0.5)
+    outer = total(large.abs())
+    a = torch.where(outer > 0, (outer + negative - positive) / (2 * outer), 0.5)
     zeros = total(rest.to(w.dtype))
     count = w.shape[-1] if rows else w.numel()
-    b = torch.where(zeros > 0, (alpha * count - total(magnitude)) / (2 * zeros), 0.0)
+    b = torch.where(zeros > 0, (alpha * count - total(w.abs())) / (2 * zeros), 0.0)
     first = torch.where(kept, a * w, w.clamp_min(0) + b)
     second = torch.where(kept, (1 - a) * w, w.clamp_max(0) - b)
     return Split(first, second, threshold, alpha, a, b)

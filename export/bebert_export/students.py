@@ -16,7 +16,10 @@ from torch import Tensor
 from bebert_export.families import student_config
 from bebert_export.modeling import Student
 from bebert_export.splitting import split_student
+from bebert_export.weight_quantizers import WeightQuantizer
 from bebert_infer.errors import InputError
+
+NUDGE = 1e-4  # of the mean magnitude: far above float32 rounding, far below anything that matters
 
 
 @dataclass(frozen=True)
@@ -71,3 +74,24 @@ def new_member(start: Student, plan: Recipe) -> Student:
         member = Student(start.config)
         member.load_state_dict(start.state_dict())
         return member
+
+
+@torch.no_grad()
+def settle_zero_weights(student: Student) -> int:
+    """Move weights that lie exactly on the threshold of their sign a little above it; returns how many.
+
+    A packed sign is +1 or -1, but sgn0(0) = 0: the packed model would compute something else. It happens by
+    chance (a weight equals its row mean in float32), and must be settled before a member is judged. Rows whose
+    scale is 0 stay: they are 0 either way.
+    """
+    settled = 0
+    for module in student.modules():
+        quantizer = getattr(module, "weight_quantizer", None)
+        weight = getattr(module, "weight", None)
+        if isinstance(quantizer, WeightQuantizer) and weight is not None:
+            if any(branch.zeros for branch in quantizer.decompose(weight)):
+                magnitude = weight.abs().mean(dim=1, keepdim=True)
+                zero = (quantizer(weight) == 0) & (magnitude > 0)
+                weight.add_(zero * magnitude, alpha=NUDGE)
+                settled += int(zero.sum())
+    return settled

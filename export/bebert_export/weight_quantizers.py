@@ -20,6 +20,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bebert_export.straight_through import pass_through
@@ -78,25 +79,26 @@ def tensor_mean(weight: Tensor) -> Tensor:
 
 
 def ternary_statistics(weight: Tensor, rows: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Threshold, mask and scale of the ternary rule (TWN).
+    """Threshold, kept weights and scale of the ternary rule (TWN).
 
-    threshold = 0.7 * mean|w|;  kept = |w| > threshold (strict);  alpha = mean of the kept |w|
+    threshold = 0.7 * mean|w|;  kept = w where |w| > threshold (strict), else 0;  alpha = mean of the kept |w|
 
-    Returns threshold float64, kept bool[...], alpha float64; per row [..., 1] or per tensor [1].
+    Returns threshold float64, kept float[...] as the weight, alpha float64; per row [..., 1] or per tensor [1].
     A tensor or row of zeros keeps nothing and has alpha 0 (the published code divides 0 by 0).
     """
-    magnitude = weight.detach().abs()
+    weight = weight.detach()
     threshold = 0.7 * mean_magnitude(weight, rows)
     # |w| > threshold in float64 equals |w| > (largest number of w's dtype <= threshold): no float64 copy of w
     limit = threshold.to(weight.dtype)
     above = limit.to(torch.float64) > threshold
     limit = torch.where(above, torch.nextafter(limit, torch.full_like(limit, -torch.inf)), limit)
-    kept = magnitude > limit
-    large = magnitude * kept
     if rows:
-        total, count = large.sum(-1, keepdim=True, dtype=torch.float64), kept.sum(-1, keepdim=True)
+        kept = torch.where(weight.abs() > limit, weight, 0)
+        count = kept.count_nonzero(-1).unsqueeze(-1)
     else:
-        total, count = large.sum(dtype=torch.float64).reshape(1), kept.sum().reshape(1)
+        kept = F.hardshrink(weight, limit.item())  # one pass; masks of bool take several
+        count = kept.count_nonzero()
+    total = mean_magnitude(kept, rows) * (kept.shape[-1] if rows else kept.numel())
     return threshold, kept, total / count.clamp_min(1)
 
 
@@ -147,9 +149,8 @@ class TernaryWeight(WeightQuantizer):
     def __call__(self, weight: Tensor) -> Tensor:
         """Quantized weight, same shape."""
         with torch.no_grad():
-            clipped = self._clipped(weight)
-            _, kept, alpha = ternary_statistics(clipped, self.rows)
-            value = clipped.sign() * kept * alpha.to(weight.dtype)
+            _, kept, alpha = ternary_statistics(self._clipped(weight), self.rows)
+            value = kept.sign_().mul_(alpha.to(weight.dtype))
         band = None if self.clip is None else (-self.clip, self.clip)
         return pass_through(weight, value, band, closed=False)
 
@@ -157,8 +158,8 @@ class TernaryWeight(WeightQuantizer):
         """Two branches of scale alpha / 2: equal signs where the weight is kept, else +1 and -1."""
         clipped = self._clipped(weight.detach())
         _, kept, alpha = ternary_statistics(clipped, self.rows)
-        signs, half = _signs(clipped), alpha.reshape(-1) / 2
-        return [Branch(torch.where(kept, signs, side).to(torch.int8), half, 0) for side in (1, -1)]
+        half = alpha.reshape(-1) / 2
+        return [Branch(_signs(torch.where(kept == 0, side, kept)), half, 0) for side in (1, -1)]
 
 
 @dataclass(frozen=True)

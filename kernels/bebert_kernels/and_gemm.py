@@ -9,9 +9,7 @@ from bebert_kernels.popcount_tile import ROWS, popcount_tile
 
 
 @kernel
-def and_gemm(
-    planes: Words, sums: NDArray[np.int32], weights: Words, signed: bool, out: NDArray[np.int32]
-) -> None:
+def and_gemm(planes: Words, sums: NDArray[np.int32], weights: Words, signed: bool, out: NDArray[np.int32]) -> None:
     """Dot product of every row of codes with every row of weight signs, eight rows at a time.
 
     out[m, n] = sums[m] - 2 * sum_p c_p * popcount(planes[p, m] & weights[n]),   c_p = 2**p,
@@ -47,6 +45,6 @@ def and_gemm(
             popcount_tile(values, masks, weights, factors, base, out[first : first + ROWS])
         else:
             popcount_tile(values, masks, weights, factors, base, last)
-            for i in range(here):
+            for i in range(here):  # loops, because numba compiles a slice assignment for seconds
                 for n in range(outputs):
                     out[first + i, n] = last[i, n]

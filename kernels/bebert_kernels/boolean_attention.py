@@ -87,9 +87,7 @@ def bit_context(bits: Words, v: Words, v_nonzero: Words, out: NDArray[np.int32])
             for block in range(blocks):
                 chosen = bits[h, m, block]
                 for d in range(size):
-                    sums[d] += popcount(chosen & nonzero[block, d]) - 2 * popcount(
-                        chosen & negative[block, d]
-                    )
+                    sums[d] += popcount(chosen & nonzero[block, d]) - 2 * popcount(chosen & negative[block, d])
             for d in range(size):
                 out[m, h, d] = sums[d]
 

@@ -10,9 +10,7 @@ from bebert_kernels.jit import kernel
 
 
 @kernel
-def code_scores(
-    q: NDArray[np.int8], k: NDArray[np.int8], scale: np.float32, out: NDArray[np.float32]
-) -> None:
+def code_scores(q: NDArray[np.int8], k: NDArray[np.int8], scale: np.float32, out: NDArray[np.float32]) -> None:
     """Scaled dot products of codes.
 
     out[h, m, t] = float32(sum_d q[m, h, d] * k[t, h, d]) * scale

@@ -49,9 +49,7 @@ def quantize(x: Floats, shift: Floats | None, step: float, minimum: float, low: 
         raise ValueError(f"step is {step!r}; accepted: a number that is not 0 in float32")
     out: Any = np.empty(x.shape, np.int8 if low < 0 else np.uint8)
     limits = np.array([low, high], np.float32)
-    _quantize.quantize(
-        x, _row_or_zeros("shift", shift, x.shape[1]), narrow, real("minimum", minimum), limits, out
-    )
+    _quantize.quantize(x, _row_or_zeros("shift", shift, x.shape[1]), narrow, real("minimum", minimum), limits, out)
     return out
 
 
@@ -59,9 +57,7 @@ def pack_codes(codes: Codes, bits: int) -> tuple[Words, NDArray[np.int32]]:
     """Bitplanes and row sums of codes."""
     codes = array("codes", codes, CODES, ("M", "K"))
     bits = whole("bits", bits, 1, 8)
-    low, high = (
-        (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if codes.dtype == np.int8 else (0, (1 << bits) - 1)
-    )
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if codes.dtype == np.int8 else (0, (1 << bits) - 1)
     if codes.size and (codes.min() < low or codes.max() > high):
         raise ValueError(f"codes span {codes.min()}..{codes.max()}; accepted for {bits} bits: {low}..{high}")
     planes = np.empty((bits, codes.shape[0], words(codes.shape[1])), np.uint64)

@@ -16,9 +16,7 @@ C0, C1, C2, C3, C4, C5 = EXP_TERMS
 
 
 @kernel
-def layer_norm(
-    x: Floats, residual: Floats, gamma: Floats, beta: Floats, eps: np.float32, out: Floats
-) -> None:
+def layer_norm(x: Floats, residual: Floats, gamma: Floats, beta: Floats, eps: np.float32, out: Floats) -> None:
     """Normalized rows of h = x + residual.
 
     out[m] = d * (1 / sqrt(lane_sum(d * d) / C + eps)) * gamma + beta,   d = h - lane_sum(h) / C

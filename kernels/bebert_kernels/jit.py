@@ -58,7 +58,7 @@ class _ForgivingCache(FunctionCache):
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
             super().save_overload(sig, data)
-        except OSError:
+        except Exception:  # saving reads the index first, which can be damaged too
             pass
 
 

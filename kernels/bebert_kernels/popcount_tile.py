@@ -9,7 +9,7 @@ codes (values 0, one mask for each bitplane, factors -2 * 2**p).
 The picture: eight rows stand side by side in the eight 64-bit lanes of a vector, one word of each, and one
 word of a weight row is broadcast to all lanes.
 
-    values[w] |r0 r1 r2 r3 r4 r5 r6 r7|   ^   weights[n, w] |x x x x x x x x|   ->   counts of 8 rows
+    values[w] |r0 r1 r2 r3 r4 r5 r6 r7|  ^  weights[n, w] |x x x x x x x x|  ->  counts of eight rows
 
 Four outputs at a time share the loaded rows; at the end 4 x 8 counts are transposed to 8 rows of 4 outputs.
 Written as LLVM vectors, because loops left to the vectorizer stop at half width on some CPUs: LLVM turns
@@ -20,10 +20,12 @@ Where the CPU has no vector popcount, that look-up costs 7 instructions a word. 
 words of equal weight become a sum word (weight 1) and a carry word (weight 2) in 3 instructions, so of four
 words only one has to be counted, with weight 4:
 
-    ones, a = ones + x0 + x1        twos, c = twos + a + b
-    ones, b = ones + x2 + x3        fours += popcount(c)
+    ones, a = ones + x0 + x1        twos, carry = twos + a + c
+    ones, c = ones + x2 + x3        fours += popcount(carry)
 
-The total is 4 * fours + 2 * popcount(twos) + popcount(ones). Both forms give the same integers.
+The total is 4 * fours + 2 * popcount(twos) + popcount(ones). Without AVX-512 the eight rows are done as two
+groups of four, else the running sums of a block would not fit into the registers. All forms give the same
+integers.
 """
 
 from typing import Any
@@ -42,8 +44,6 @@ OUTPUTS = 4
 
 _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
-_COUNTS = ir.VectorType(_I32, ROWS)
-_WORDS = ir.VectorType(_I64, ROWS)
 
 
 def popcount_tile(
@@ -72,8 +72,12 @@ def popcount_tile(
         out += factor * np.bitwise_count(different).sum(axis=2, dtype=np.int32)
 
 
-def make_tile(native: bool | None = None) -> Any:
-    """Intrinsic of `popcount_tile`: plain counts if `native`, else full adders; None asks the target CPU."""
+def make_tile(lanes: int | None = None, native: bool | None = None) -> Any:
+    """Intrinsic of `popcount_tile`, for the target CPU where an argument is None.
+
+    lanes  : rows in a vector, 8 or 4
+    native : plain counts, else full adders
+    """
 
     @intrinsic
     def tile(typing_context, values, masks, weights, factors, base, out):  # type: ignore[no-untyped-def]
@@ -82,12 +86,12 @@ def make_tile(native: bool | None = None) -> Any:
             return None
 
         def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-            arrays = [
-                make_array(kind)(context, builder, value)
-                for kind, value in zip(kinds, arguments, strict=True)
-            ]
-            counts = "+avx512vpopcntdq" in context.codegen().magic_tuple()[2] if native is None else native
-            _Tile(builder, arrays, counts).emit()
+            arrays = [make_array(kind)(context, builder, value) for kind, value in zip(kinds, arguments, strict=True)]
+            features = context.codegen().magic_tuple()[2].split(",")
+            width = lanes or (8 if "+avx512f" in features else 4)
+            counts = "+avx512vpopcntdq" in features if native is None else native
+            for first in range(0, ROWS, width):
+                _Tile(builder, arrays, first, width, counts).emit()
             return context.get_dummy_value()
 
         return types.void(*kinds), generate
@@ -100,23 +104,21 @@ _tile = make_tile()
 
 @overload(popcount_tile)
 def _popcount_tile_overload(values, masks, weights, factors, base, out):  # type: ignore[no-untyped-def]
-    return lambda values, masks, weights, factors, base, out: _tile(
-        values, masks, weights, factors, base, out
-    )
+    return lambda values, masks, weights, factors, base, out: _tile(values, masks, weights, factors, base, out)
 
 
 class _Tile:
-    """Emits the loops over outputs, planes and words."""
+    """Emits the loops over outputs, planes and words for rows first .. first + lanes - 1."""
 
-    def __init__(self, builder: ir.IRBuilder, arrays: list[Any], native: bool) -> None:
+    def __init__(self, builder: ir.IRBuilder, arrays: list[Any], first: int, lanes: int, native: bool) -> None:
         values, masks, weights, factors, base, out = arrays
-        self.builder, self.native = builder, native
+        self.builder, self.first, self.lanes, self.native = builder, first, lanes, native
+        self.word_kind, self.count_kind = ir.VectorType(_I64, lanes), ir.VectorType(_I32, lanes)
         self.planes = builder.extract_value(masks.shape, 0)
         self.outputs, self.words = (builder.extract_value(weights.shape, axis) for axis in (0, 1))
-        self.values = builder.bitcast(values.data, _WORDS.as_pointer())
-        self.masks = builder.bitcast(masks.data, _WORDS.as_pointer())
-        self.base = builder.load(builder.bitcast(base.data, _COUNTS.as_pointer()), align=4)
-        self.weights, self.factors, self.out = weights.data, factors.data, out.data
+        self.base = self._load(base.data, _I64(first), self.count_kind, 4)
+        self.values, self.masks, self.weights = values.data, masks.data, weights.data
+        self.factors, self.out = factors.data, out.data
 
     def emit(self) -> None:
         """All outputs, four at a time, the last ones singly."""
@@ -128,22 +130,22 @@ class _Tile:
             self._store_one(n, self._sums(n, 1)[0])
 
     def _sums(self, n: ir.Value, count: int) -> list[ir.Value]:
-        """Base + sum over planes of factor * popcounts, for outputs n .. n + count - 1: <8 x i32> each."""
+        """Base + sum over planes of factor * popcounts, for outputs n .. n + count - 1."""
         b = self.builder
         rows = [b.gep(self.weights, [b.mul(b.add(n, _I64(j)), self.words)]) for j in range(count)]
-        totals = [cgutils.alloca_once(b, _COUNTS) for _ in rows]
+        totals = [cgutils.alloca_once(b, self.count_kind) for _ in rows]
         for total in totals:
             b.store(self.base, total)
         with cgutils.for_range(b, self.planes, intp=_I64) as plane:
-            masks = b.gep(self.masks, [b.mul(plane.index, self.words)])
-            factor = self._broadcast(b.load(b.gep(self.factors, [plane.index])), _COUNTS)
+            masks = b.gep(self.masks, [b.mul(plane.index, b.mul(self.words, _I64(ROWS)))])
+            factor = self._broadcast(b.load(b.gep(self.factors, [plane.index])), self.count_kind)
             count_words = self._count_native if self.native else self._count_folded
             for total, found in zip(totals, count_words(rows, masks), strict=True):
-                b.store(b.add(b.load(total), b.mul(b.trunc(found, _COUNTS), factor)), total)
+                b.store(b.add(b.load(total), b.mul(b.trunc(found, self.count_kind), factor)), total)
         return [b.load(total) for total in totals]
 
     def _count_native(self, rows: list[ir.Value], masks: ir.Value) -> list[ir.Value]:
-        """Popcount of every word: <8 x i64> for each weight row."""
+        """Popcount of every word: a vector of counts for each weight row."""
         b = self.builder
         sums = self._zeros(len(rows))
         with cgutils.for_range(b, self.words, intp=_I64) as loop:
@@ -179,53 +181,62 @@ class _Tile:
     def _different(self, w: ir.Value, rows: list[ir.Value], masks: ir.Value) -> list[ir.Value]:
         """(values[w] ^ weights[n, w]) & masks[w] for each weight row."""
         b = self.builder
-        values, mask = (b.load(b.gep(place, [w]), align=8) for place in (self.values, masks))
-        words = (self._broadcast(b.load(b.gep(row, [w])), _WORDS) for row in rows)
+        place = b.add(b.mul(w, _I64(ROWS)), _I64(self.first))
+        values, mask = (self._load(array, place, self.word_kind, 8) for array in (self.values, masks))
+        words = (self._broadcast(b.load(b.gep(row, [w])), self.word_kind) for row in rows)
         return [b.and_(b.xor(values, word), mask) for word in words]
 
     def _full_add(self, x: ir.Value, y: ir.Value, z: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """Sum and carry of three words; the carry is y or z where they agree, else x."""
+        """Sum and carry of three words; the carry is x where x and y agree, else z."""
         b = self.builder
         t = b.xor(x, y)
         return b.xor(t, z), b.xor(x, b.and_(t, b.xor(x, z)))
 
     def _store_four(self, n: ir.Value, sums: list[ir.Value]) -> None:
-        """Transpose four vectors of eight rows into eight rows of four outputs, and store these."""
-        low, high = [0, 8, 1, 9, 4, 12, 5, 13], [2, 10, 3, 11, 6, 14, 7, 15]
-        pairs = [self._shuffle(sums[j], sums[j + 1], half) for half in (low, high) for j in (0, 2)]
-        low, high = [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]
-        quads = [self._shuffle(pairs[j], pairs[j + 1], half) for j in (0, 2) for half in (low, high)]
-        for i in range(ROWS):
-            first = i // 4 * 4
-            row = self._shuffle(quads[i % 4], quads[i % 4], list(range(first, first + 4)))
+        """Transpose four vectors of rows into rows of four outputs, and store these.
+
+        Two rounds of interleaving inside each quarter of four rows: single elements, then pairs.
+        """
+        quarters, other = range(0, self.lanes, 4), self.lanes
+        single = [[q + i + half for q in quarters for i in (0, other, 1, other + 1)] for half in (0, 2)]
+        pair = [[q + i + half for q in quarters for i in (0, 1, other, other + 1)] for half in (0, 2)]
+        halves = [self._shuffle(sums[j], sums[j + 1], order) for order in single for j in (0, 2)]
+        quads = [self._shuffle(halves[j], halves[j + 1], order) for j in (0, 2) for order in pair]
+        for i in range(self.lanes):
+            quarter = i // 4 * 4
+            row = self._shuffle(quads[i % 4], quads[i % 4], list(range(quarter, quarter + 4)))
             place = self.builder.bitcast(self._place(i, n), row.type.as_pointer())
             self.builder.store(row, place, align=4)
 
     def _store_one(self, n: ir.Value, sums: ir.Value) -> None:
-        for i in range(ROWS):
+        for i in range(self.lanes):
             self.builder.store(self.builder.extract_element(sums, _I32(i)), self._place(i, n))
 
     def _place(self, i: int, n: ir.Value) -> ir.Value:
-        return self.builder.gep(self.out, [self.builder.add(self.builder.mul(_I64(i), self.outputs), n)])
+        row = self.builder.mul(_I64(self.first + i), self.outputs)
+        return self.builder.gep(self.out, [self.builder.add(row, n)])
+
+    def _load(self, data: ir.Value, place: ir.Value, kind: ir.VectorType, align: int) -> ir.Value:
+        pointer = self.builder.bitcast(self.builder.gep(data, [place]), kind.as_pointer())
+        return self.builder.load(pointer, align=align)
 
     def _zeros(self, count: int) -> list[ir.Value]:
-        places = [cgutils.alloca_once(self.builder, _WORDS) for _ in range(count)]
+        places = [cgutils.alloca_once(self.builder, self.word_kind) for _ in range(count)]
         for place in places:
-            self.builder.store(ir.Constant(_WORDS, [0] * ROWS), place)
+            self.builder.store(ir.Constant(self.word_kind, [0] * self.lanes), place)
         return places
 
     def _double(self, words: ir.Value) -> ir.Value:
         return self.builder.add(words, words)
 
     def _popcount(self, words: ir.Value) -> ir.Value:
-        kind = ir.FunctionType(_WORDS, [_WORDS])
-        return self.builder.call(
-            cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.ctpop.v{ROWS}i64"), [words]
-        )
+        kind = ir.FunctionType(self.word_kind, [self.word_kind])
+        name = f"llvm.ctpop.v{self.lanes}i64"
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [words])
 
     def _broadcast(self, scalar: ir.Value, kind: ir.VectorType) -> ir.Value:
         one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, _I32(0))
-        return self._shuffle(one, one, [0] * ROWS)
+        return self._shuffle(one, one, [0] * self.lanes)
 
     def _shuffle(self, a: ir.Value, b: ir.Value, order: list[int]) -> ir.Value:
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(order)), order))

@@ -46,6 +46,6 @@ def xnor_gemm(a: Words, nonzero: Words, weights: Words, depth: int, out: NDArray
             popcount_tile(values, masks, weights, factors, base, out[first : first + ROWS])
         else:
             popcount_tile(values, masks, weights, factors, base, last)
-            for i in range(count):
+            for i in range(count):  # loops, because numba compiles a slice assignment for seconds
                 for n in range(outputs):
                     out[first + i, n] = last[i, n]
