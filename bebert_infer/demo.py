@@ -58,8 +58,18 @@ def _print_facts(console: Console, model: Ensemble, median: float) -> None:
         "size",
         f"{size / 1e6:.2f} MB for {len(model.members)} members; one full-precision parent {parent / 1e6:.2f} MB",
     )
-    facts.add_row("latency", f"{median:.2f} ms median a sentence, tokenizer included, {model.threads} threads")
-    results = config.evidence.get("accuracy", {})
-    for name, value in results.items():
-        facts.add_row(name.replace("_", " "), str(value))
+    facts.add_row(
+        "latency", f"{median:.2f} ms, median of {len(SENTENCES)}, tokenizer included, {model.threads} threads"
+    )
+    scores = config.evidence["dev"]
+    members = ", ".join(f"{member['accuracy']:.1%}" for member in scores["members"])
+    ensemble = scores["ensemble"][config.combination]["accuracy"]
+    facts.add_row(
+        "accuracy",
+        f"ensemble {ensemble:.1%}; members {members}; full precision {scores['full_precision']['accuracy']:.1%}",
+    )
+    held_out = config.evidence["data"]["dev"]
+    facts.add_row(
+        "", f"on {held_out['rows']} held-out rows of {held_out['file']}, never used for choosing (see the card)"
+    )
     console.print(facts)

@@ -64,7 +64,7 @@ class Ensemble:
         self.minimum: MinimumRule = minimum
         self.threads, self.threads_from = thread_budget(threads)
         self.alphas: NDArray[np.float64] = artifact.tensors["alphas"]
-        self.members = build_members(artifact.config, artifact.tensors)
+        self.members = build_members(artifact.config, artifact.tensors, self.kernels)
         self.limits = Limits(self.config.vocab_size, self.config.max_position_embeddings, self.config.type_vocab_size)
         self._team = ThreadTeam(self.threads)
         self._encoder: TextEncoder | None = None

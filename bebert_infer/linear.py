@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_infer.quantizer import MinimumRule, Quantizer, sign_codes
+from bebert_kernels.packing import CodeWeights
 
 Rows = NDArray[np.float32]
 
@@ -23,22 +24,32 @@ Rows = NDArray[np.float32]
 class Branch:
     """One binary matrix with the quantizer of its input.
 
-    signs : uint64[N, W]   bit 1 = negative          scale : float32[N]
-    sums  : float32[N]     sum of the signs of each row, for quantizers with a minimum
+    weights : sign words, bit 1 = negative, as the kernels of the backend want them
+    scale   : float32[N]
+    sums    : float32[N]     sum of the signs of each row, for quantizers with a minimum
     """
 
-    signs: NDArray[np.uint64]
+    weights: CodeWeights
     scale: NDArray[np.float32]
     sums: NDArray[np.float32]
     quantizer: Quantizer
 
     @classmethod
-    def build(cls, signs: NDArray[np.uint64], scale: NDArray[np.float32], depth: int, quantizer: Quantizer) -> "Branch":
+    def build(
+        cls,
+        signs: NDArray[np.uint64],
+        scale: NDArray[np.float32],
+        depth: int,
+        quantizer: Quantizer,
+        kernels: ModuleType,
+    ) -> "Branch":
         """Make a branch from its stored tensors; a scale of one value serves every output."""
         outputs = len(signs)
         negatives = np.bitwise_count(signs).sum(axis=1, dtype=np.int64)
         sums = (depth - 2 * negatives).astype(np.float32)
-        return cls(signs, np.ascontiguousarray(np.broadcast_to(scale, outputs)), sums, quantizer)
+        # Sign activations take the words as they are stored; codes may want them rearranged for this CPU.
+        weights = CodeWeights(signs, depth, None) if quantizer.is_sign else kernels.code_weights(signs, depth)
+        return cls(weights, np.ascontiguousarray(np.broadcast_to(scale, outputs)), sums, quantizer)
 
     def product(
         self, x: Rows, add: NDArray[np.float32], gelu: bool, rule: MinimumRule, kernels: ModuleType, seen: list | None
@@ -52,13 +63,12 @@ class Branch:
                 signs, nonzero, has_zero = kernels.pack_signs(x, quantizer.shift)
             if seen is not None:
                 seen.append(sign_codes(signs, nonzero, x.shape[1]))
-            dots = kernels.xnor_gemm(signs, nonzero if has_zero else None, self.signs, x.shape[1])
+            dots = kernels.xnor_gemm(signs, nonzero if has_zero else None, self.weights.signs, x.shape[1])
             step, minimum = quantizer.step, 0.0
         else:
             encoded = quantizer.codes(kernels.gelu(x) if gelu else x, rule, kernels)
             step, minimum = encoded.step, encoded.minimum
-            planes, sums = kernels.pack_codes(encoded.codes, quantizer.bits)
-            dots = kernels.and_gemm(planes, sums, self.signs, encoded.codes.dtype == np.int8)
+            dots = kernels.code_gemm(encoded.codes, self.weights, quantizer.bits)
             if seen is not None:
                 seen.append(encoded.codes)
         if minimum:

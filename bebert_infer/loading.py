@@ -1,5 +1,7 @@
 """From the tensors of an artifact to `Member` objects: names become branches, quantizers, blocks."""
 
+from types import ModuleType
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,18 +13,19 @@ from bebert_infer.member import Embeddings, Member
 from bebert_infer.quantizer import Quantizer
 
 
-def build_members(config: Config, tensors: dict[str, NDArray]) -> list[Member]:
-    """Return one `Member` for every member of a validated artifact."""
-    return [_Loader(member, tensors, f"members.{i}").member() for i, member in enumerate(config.members)]
+def build_members(config: Config, tensors: dict[str, NDArray], kernels: ModuleType) -> list[Member]:
+    """Return one `Member` for every member of a validated artifact, for the kernels of one backend."""
+    return [_Loader(member, tensors, f"members.{i}", kernels).member() for i, member in enumerate(config.members)]
 
 
 class _Loader:
     """Reads the tensors under one prefix; a folder that passed `read_artifact` holds all of them."""
 
-    def __init__(self, config: MemberConfig, tensors: dict[str, NDArray], prefix: str):
+    def __init__(self, config: MemberConfig, tensors: dict[str, NDArray], prefix: str, kernels: ModuleType):
         self.config = config
         self.tensors = tensors
         self.prefix = prefix
+        self.kernels = kernels
 
     def get(self, name: str) -> NDArray:
         return self.tensors[f"{self.prefix}.{name}"]
@@ -77,7 +80,8 @@ class _Loader:
         branches = []
         for index in range(self.config.branches):
             signs, scale = self.get(f"{name}.{index}.signs"), self.get(f"{name}.{index}.scale")
-            branches.append(Branch.build(signs, scale, depth, self.quantizer(f"{name}.{index}", kind)))
+            quantizer = self.quantizer(f"{name}.{index}", kind)
+            branches.append(Branch.build(signs, scale, depth, quantizer, self.kernels))
         return BinaryLinear(tuple(branches), self.get(f"{name}.bias"))
 
     def quantizer(self, name: str, kind: str) -> Quantizer:

@@ -87,12 +87,28 @@ def check(name: str, arguments: tuple[Any, ...]) -> Any:
     return found
 
 
+def check_code_gemm(codes: np.ndarray, weights: np.ndarray, bits: int) -> None:
+    """Each backend prepares the weights for itself; the products are equal, whichever kernel was chosen."""
+    products = [
+        backend.code_gemm(codes, backend.code_weights(weights, codes.shape[1]), bits)
+        for backend in (reference, compiled)
+    ]
+    assert products[0].dtype == products[1].dtype == np.int32
+    assert products[1].flags.c_contiguous
+    assert np.array_equal(*products), "code_gemm"
+
+
 def check_all(seed: int = 0, **sizes: int) -> None:
     """Every call of `calls`, and no function without a call."""
     seen = set()
     for name, arguments in calls(seed, **sizes):
         check(name, arguments)
         seen.add(name)
+        if name == "pack_codes":
+            codes, bits = arguments
+            weights = planes(np.random.default_rng(seed), 19, codes.shape[1])
+            check_code_gemm(codes, weights, bits)
+            seen |= {"code_weights", "code_gemm"}
     assert sorted(seen) == FUNCTIONS
 
 

@@ -5,7 +5,7 @@ import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import check
+from kernel_cases import check, check_code_gemm
 
 from bebert_kernels import compiled, packing, reference
 
@@ -34,7 +34,11 @@ def random_weights(seed: int, outputs: int, depth: int) -> np.ndarray:
 
 def product(backend, codes: np.ndarray, weights: np.ndarray, bits: int) -> np.ndarray:
     planes, sums = backend.pack_codes(codes, bits)
-    return backend.and_gemm(planes, sums, packing.pack_weight_signs(weights), codes.dtype == np.int8)
+    signs = packing.pack_weight_signs(weights)
+    by_planes = backend.and_gemm(planes, sums, signs, codes.dtype == np.int8)
+    chosen = backend.code_gemm(codes, backend.code_weights(signs, codes.shape[1]), bits)
+    assert np.array_equal(by_planes, chosen), "the kernel chosen for this CPU and the bitplanes differ"
+    return by_planes
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -105,8 +109,20 @@ PLANES, SUMS = np.zeros((4, 3, 2), np.uint64), np.zeros(3, np.int32)
 WEIGHTS = np.zeros((5, 2), np.uint64)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 7, 8])
+def test_the_byte_product_fills_up_ragged_shapes(bits):
+    """Rows to eight, inputs to four, outputs to sixteen: what is filled up never shows."""
+    for rows, outputs, depth in [(1, 1, 1), (7, 15, 3), (8, 16, 4), (9, 17, 5), (16, 33, 66), (3, 48, 127)]:
+        for signed in (True, False):
+            codes = random_codes(rows, rows, depth, bits, signed)
+            check_code_gemm(codes, packing.pack_weight_signs(random_weights(outputs, outputs, depth)), bits)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_codes_that_do_not_fit_are_refused(backend):
+    weights = backend.code_weights(np.zeros((3, 1), np.uint64), 2)
+    with pytest.raises(ValueError, match=r"codes span 0\.\.16; accepted for 4 bits: 0\.\.15"):
+        backend.code_gemm(np.array([[0, 16]], np.uint8), weights, 4)
     with pytest.raises(ValueError, match=r"codes span 0\.\.16; accepted for 4 bits: 0\.\.15"):
         backend.pack_codes(np.array([[0, 16]], np.uint8), 4)
     with pytest.raises(ValueError, match=r"codes span -9\.\.0; accepted for 4 bits: -8\.\.7"):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from bebert_infer import Ensemble
 
 FROZEN = Path(__file__).parent / "data" / "artifacts" / "v1"

@@ -3,6 +3,7 @@
 # ruff: noqa: E402 - the imports below need the extra
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -25,6 +26,13 @@ from bebert_infer import Ensemble
 from bebert_infer.errors import InputError
 
 QUIET = Console(quiet=True)
+
+
+@pytest.fixture(autouse=True)
+def quick_backend(monkeypatch):
+    """With the JIT off the compiled kernels are plain Python loops; the NumPy reference answers the same, sooner."""
+    if os.environ.get("NUMBA_DISABLE_JIT") == "1":
+        monkeypatch.setenv("BEBERT_BACKEND", "reference")
 
 
 class Silent:
@@ -343,6 +351,8 @@ def test_a_wrong_start_is_one_sentence(toy, tmp_path, monkeypatch):
         ({"epochs": 0}, "epochs is 0"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"labels": ("one",)}, "labels are one; .* has the values 0, 1"),
+        ({"width": 0.2}, "width is 0.2; .* 2 heads"),
+        ({"seed": -1}, "seed is -1"),
         ({"max_length": 99, "vocabulary_size": None}, "max_length is 99; .* has 40 positions"),
     ],
 )
@@ -351,9 +361,21 @@ def test_options_that_cannot_work_are_refused_at_once(toy, tmp_path, changes, sa
         train(options(toy, tmp_path / "run", **changes), QUIET)
 
 
+def test_the_training_file_is_no_dev_file_and_repeated_rows_are_counted(toy, tmp_path):
+    with pytest.raises(DataError, match="training file once more"):
+        train(options(toy, tmp_path / "run", dev=toy / "train.tsv"), QUIET)
+    lines = (toy / "train.tsv").read_text().splitlines()
+    (tmp_path / "dev.tsv").write_text("\n".join([*lines[:4], "never seen\t1"]) + "\n")
+    chosen = options(
+        toy, tmp_path / "run", dev=tmp_path / "dev.tsv", members=1, teacher_epochs=1, ternary_epochs=0.1, epochs=0.5
+    )
+    assert train(chosen, QUIET)["dev_rows_also_in_train"] == 3
+
+
 def test_a_member_no_better_than_guessing_is_tried_again_and_then_ends_the_boosting(toy, tmp_path, monkeypatch):
     """A first one of that kind is an error, a later one ends the run with those before it."""
-    chosen = options(toy, tmp_path / "run", members=3)
+    short = {"teacher_epochs": 3, "ternary_epochs": 2, "epochs": 2}
+    chosen = options(toy, tmp_path / "run", members=3, **short)
     real_fit, real_predict, seeds, outputs = rounds.fit, rounds.predict, [], []
 
     def noted_fit(model, data, schedule, *, seed, weights, **rest):
@@ -377,4 +399,4 @@ def test_a_member_no_better_than_guessing_is_tried_again_and_then_ends_the_boost
     train(chosen, QUIET)
     assert not seeds  # a resumed run does not try once more
     with pytest.raises(rounds.TrainingError, match="no better than guessing"):
-        train(options(toy, tmp_path / "other", seed=1), QUIET)
+        train(options(toy, tmp_path / "other", seed=1, **short), QUIET)

@@ -47,9 +47,7 @@ def tokenizer_json(vocabulary: list[str]) -> str:
         "truncation": None,
         "padding": None,
         "added_tokens": [
-            {"id": ids[token], "content": token, **flags, "special": True}
-            for token in SPECIAL
-            if "unused" not in token
+            {"id": ids[token], "content": token, **flags, "special": True} for token in SPECIAL if "unused" not in token
         ],
         "normalizer": {
             "type": "BertNormalizer",

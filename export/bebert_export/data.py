@@ -67,9 +67,7 @@ def read_examples(path: Path) -> Examples:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise DataError(
-            f'cannot read "{path}": {error.strerror}; pass a tab-separated file with a header'
-        ) from None
+        raise DataError(f'cannot read "{path}": {error.strerror}; pass a tab-separated file with a header') from None
     lines = _lines(raw, path)
     if len(lines) < 2:
         raise DataError(f"{path} has no example; accepted is a header line followed by one example a line")
@@ -87,9 +85,7 @@ def read_examples(path: Path) -> Examples:
             )
         for column in (text, label) if pair is None else (text, pair, label):
             if not fields[column].strip():
-                raise DataError(
-                    f'line {number} of {path} has an empty "{header[column]}"; fill it or drop the line'
-                )
+                raise DataError(f'line {number} of {path} has an empty "{header[column]}"; fill it or drop the line')
         rows.append(fields)
     return Examples(
         texts=[row[text] for row in rows],
@@ -111,9 +107,7 @@ def label_names(train: Examples) -> list[str]:
     except ValueError:
         values = {}
     if values and any(value != round(value) for value in values.values() if np.isfinite(value)):
-        raise DataError(
-            f'{train.path} has labels such as "{names[0]}"; for scores instead of classes use regression'
-        )
+        raise DataError(f'{train.path} has labels such as "{names[0]}"; for scores instead of classes use regression')
     if len(names) < 2:
         raise DataError(f'{train.path} has the only label "{names[0]}"; a classifier needs at least two')
     return sorted(names, key=lambda name: (values[name], name)) if values else names
@@ -125,9 +119,7 @@ def class_ids(examples: Examples, names: list[str]) -> NDArray[np.int64]:
     for i, label in enumerate(examples.labels):
         if label not in index:
             shown = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
-            raise DataError(
-                f'line {i + 2} of {examples.path} has the label "{label}"; the training file knows {shown}'
-            )
+            raise DataError(f'line {i + 2} of {examples.path} has the label "{label}"; the training file knows {shown}')
     return np.array([index[label] for label in examples.labels], np.int64)
 
 
@@ -140,9 +132,7 @@ def scores(examples: Examples) -> NDArray[np.float32]:
         except ValueError:
             values[i] = np.nan
         if not np.isfinite(values[i]):
-            raise DataError(
-                f'line {i + 2} of {examples.path} has the label "{label}"; regression accepts only numbers'
-            )
+            raise DataError(f'line {i + 2} of {examples.path} has the label "{label}"; regression accepts only numbers')
     return values
 
 
@@ -168,11 +158,7 @@ def encode(tokenizer: Tokenizer, examples: Examples, max_length: int) -> Encoded
     """Token ids and segment types of every example, at most `max_length` tokens, off the longer text."""
     tokenizer.enable_truncation(max_length, strategy="longest_first")
     try:
-        inputs = (
-            examples.texts
-            if examples.pairs is None
-            else list(zip(examples.texts, examples.pairs, strict=True))
-        )
+        inputs = examples.texts if examples.pairs is None else list(zip(examples.texts, examples.pairs, strict=True))
         encodings = tokenizer.encode_batch(inputs)
     finally:
         tokenizer.no_truncation()
@@ -232,9 +218,7 @@ def _column(header: list[str], accepted: tuple[str, ...], path: Path, required: 
         if name in header:
             return header.index(name)
     if required:
-        raise DataError(
-            f"{path} has the columns {', '.join(header)}; one of {', '.join(accepted)} is missing"
-        )
+        raise DataError(f"{path} has the columns {', '.join(header)}; one of {', '.join(accepted)} is missing")
     return None
 
 

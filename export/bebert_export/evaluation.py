@@ -13,9 +13,7 @@ from bebert_export.modeling import Student
 from bebert_infer.combine import combine
 
 BATCH = 64
-SELECTION = (
-    "none: no checkpoint, member, weight or rule was chosen with the dev split, it is for these figures only"
-)
+SELECTION = "none: no checkpoint, member, weight or rule was chosen with the dev split, it is for these figures only"
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,7 @@ CLASS_RULES = ("vote", "logits", "probabilities")
 VALUE_RULES = ("mean", "median")
 
 
-def classification_metrics(
-    labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
-) -> dict[str, float]:
+def classification_metrics(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> dict[str, float]:
     """Accuracy, macro-F1 (0 to 1), Matthews correlation (-1 to 1); with two classes also F1 of class 1."""
     metrics = {
         "accuracy": accuracy_score(labels, predicted),

@@ -23,25 +23,26 @@ from bebert_infer.errors import InputError
 BATCH, BATCHES = 32, 32  # examples that importance is measured on; more change no choice that matters
 
 
-def narrow(
-    model: nn.Module, data: TrainingSet, heads: int, width: float, seed: int
-) -> tuple[dict[str, Tensor], int]:
+def kept_heads(heads: int, width: float) -> int:
+    """Heads that `width` of `heads` leaves. Raises InputError unless 0 < width <= 1 and one is left."""
+    if not 0 < width <= 1 or round(heads * width) < 1:
+        raise InputError(f"width is {width}; accepted is a share of the {heads} heads, at most 1 and at least one head")
+    return round(heads * width)
+
+
+def narrow(model: nn.Module, data: TrainingSet, heads: int, width: float, seed: int) -> tuple[dict[str, Tensor], int]:
     """State dict of `model` (a BERT classifier with `heads` heads) cut to `width`, and its number of heads.
 
-    Raises InputError unless 0 < width <= 1 leaves at least one head and one neuron.
+    Raises InputError for a width that `kept_heads` refuses.
     """
+    kept = kept_heads(heads, width)
     state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    kept_heads = round(heads * width)
-    if not 0 < width <= 1 or kept_heads < 1:
-        raise InputError(
-            f"width is {width}; accepted is a share of the {heads} heads, at most 1 and at least one head"
-        )
     if width == 1:
         return state, heads
     importance = _importance(model, data, heads, seed)
     for prefix in {name.removesuffix("heads") for name in importance if name.endswith("heads")}:
-        _narrow_layer(state, importance, prefix, heads, kept_heads, width)
-    return state, kept_heads
+        _narrow_layer(state, importance, prefix, heads, kept, width)
+    return state, kept
 
 
 def _narrow_layer(
@@ -49,12 +50,12 @@ def _narrow_layer(
     scores: Mapping[str, Tensor],
     prefix: str,
     heads: int,
-    kept_heads: int,
+    kept: int,
     width: float,
 ) -> None:
     head_scores = scores[f"{prefix}heads"]
     size = len(state[f"{prefix}attention.self.query.bias"]) // heads
-    rows = torch.arange(heads * size).reshape(heads, size)[_largest(head_scores, kept_heads)].flatten()
+    rows = torch.arange(heads * size).reshape(heads, size)[_largest(head_scores, kept)].flatten()
     for name in ("query", "key", "value"):
         for kind in ("weight", "bias"):
             key = f"{prefix}attention.self.{name}.{kind}"

@@ -88,9 +88,7 @@ def load_pretrained(
 
 def _checked_config(folder: Path) -> BertConfig:
     if not (folder / "config.json").is_file():
-        raise DataError(
-            f"{folder} has no config.json; pass a folder of a BERT encoder in the Hugging Face layout"
-        )
+        raise DataError(f"{folder} has no config.json; pass a folder of a BERT encoder in the Hugging Face layout")
     kind = PretrainedConfig.get_config_dict(folder)[0].get("model_type")
     if kind != "bert":
         raise DataError(f'{folder} holds a model of type "{kind}"; only "bert" can be made binary')
@@ -126,10 +124,6 @@ def _rows(table: nn.Embedding, index: torch.Tensor) -> nn.Embedding:
 def _cut_positions(model: BertForSequenceClassification, positions: int) -> None:
     embeddings = model.bert.embeddings
     embeddings.position_embeddings = _rows(embeddings.position_embeddings, torch.arange(positions))
-    embeddings.register_buffer(
-        "position_ids", embeddings.position_ids[:, :positions].clone(), persistent=False
-    )
-    embeddings.register_buffer(
-        "token_type_ids", embeddings.token_type_ids[:, :positions].clone(), persistent=False
-    )
+    embeddings.register_buffer("position_ids", embeddings.position_ids[:, :positions].clone(), persistent=False)
+    embeddings.register_buffer("token_type_ids", embeddings.token_type_ids[:, :positions].clone(), persistent=False)
     model.config.max_position_embeddings = positions

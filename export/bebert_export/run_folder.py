@@ -32,9 +32,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write readable JSON atomically."""
-    write_atomically(
-        path, lambda temporary: temporary.write_text(json.dumps(value, indent=2) + "\n", "utf-8")
-    )
+    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(value, indent=2) + "\n", "utf-8"))
 
 
 class RunFolder:

@@ -24,7 +24,7 @@ from bebert_export.data import (
 )
 from bebert_export.evaluation import Split
 from bebert_export.modeling import Student
-from bebert_export.narrowing import narrow
+from bebert_export.narrowing import kept_heads, narrow
 from bebert_export.pretrained import load_pretrained, quiet_transformers
 from bebert_export.progress import stage_bar
 from bebert_export.run_folder import RunFolder, write_atomically
@@ -59,8 +59,10 @@ def read_data(options: TrainOptions) -> Data:
     """Read and check both files. Raises DataError."""
     train, dev = read_examples(options.train), read_examples(options.dev)
     if (train.pairs is None) != (dev.pairs is None):
+        raise DataError(f"one of {train.path} and {dev.path} has a second text column; both need the same columns")
+    if train.sha256 == dev.sha256:
         raise DataError(
-            f"one of {train.path} and {dev.path} has a second text column; both need the same columns"
+            f"{dev.path} is the training file once more; the report needs examples that training has not seen"
         )
     if options.regression:
         names = list(options.labels or ("score",))
@@ -101,9 +103,7 @@ def full_precision(options: TrainOptions, data: Data, run: RunFolder, console: C
     return FullPrecision(
         folder=folder,
         tokenizer=tokenizer,
-        train=TrainingSet(
-            encode(tokenizer, data.train, options.max_length), data.train_targets, data.classes
-        ),
+        train=TrainingSet(encode(tokenizer, data.train, options.max_length), data.train_targets, data.classes),
         dev=Split(encode(tokenizer, data.dev, options.max_length), data.dev_targets),
         dev_logits=tensors["dev_logits"].numpy(),
         train_logits=tensors["train_logits"].numpy() if options.distill == "prediction" else None,
@@ -126,6 +126,7 @@ def _fine_tune(options: TrainOptions, data: Data, run: RunFolder, console: Conso
     positions = model.config.max_position_embeddings
     if options.max_length > positions:
         raise DataError(f"max_length is {options.max_length}; {options.init} has {positions} positions")
+    kept_heads(model.config.num_attention_heads, options.width)  # refuse a bad width now, not after hours
     encoded = encode(tokenizer, data.train, options.max_length)
     schedule = Schedule(options.teacher_epochs, options.batch_size, options.teacher_learning_rate)
     with stage_bar("full precision", console, run) as bar:

@@ -35,6 +35,8 @@ __all__ = ["TrainOptions", "train"]
 MEMBER_SEED = 100  # member i trains with seed + MEMBER_SEED + i
 # Options that change where a run lies and how fast it goes, not what it computes.
 FREE_OPTIONS = ("train", "dev", "out", "threads")
+# What of the results travels with the model, beside the parity measured at writing.
+EVIDENCE = ("options", "data", "dev_rows_also_in_train", "dev", "members", "versions")
 PACKAGES = ("bebert-infer", "torch", "transformers", "tokenizers", "numpy", "scikit-learn")
 
 
@@ -75,12 +77,16 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
         labels=data.names,
         tokenizer_json=full.tokenizer.to_str(),
         max_length=options.max_length,
-        evidence={key: results[key] for key in ("options", "data", "dev", "members", "versions")},
+        evidence={key: results[key] for key in EVIDENCE},
         card=_card(options, data),
     )
     results["parity"] = written.parity.summary()
     results["bytes"] = _bytes(options.out)
-    results["seconds_of_this_process"] = round(time.perf_counter() - started, 1)
+    stages = [full.facts, *([first_facts] if first_facts else []), *results["members"]]
+    results["seconds"] = {
+        "training": round(sum(facts["seconds"] for facts in stages), 1),  # of all processes, if the run was resumed
+        "this_process": round(time.perf_counter() - started, 1),
+    }
     write_json(options.out / "results.json", results)
     return results
 
@@ -96,6 +102,7 @@ def _results(
     return {
         "options": _fixed(options) | {"init": Path(options.init).name, "combine": options.rule},
         "data": {name: _file_facts(file) for name, file in (("train", data.train), ("dev", data.dev))},
+        "dev_rows_also_in_train": _repeated(data),
         "labels": dict(zip(data.names, data.values, strict=True)),
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "machine": {"processor": platform.machine(), "cpus": os.cpu_count(), "threads": threads},
@@ -114,6 +121,12 @@ def _fixed(options: TrainOptions) -> dict[str, Any]:
 
 def _file_facts(file: Examples) -> dict[str, Any]:
     return {"file": file.path.name, "rows": len(file), "sha256": file.sha256}
+
+
+def _repeated(data: Data) -> int:
+    """Dev examples whose text (and second text) occurs in the training file: their answers may be remembered."""
+    seen = set(zip(data.train.texts, data.train.pairs or data.train.texts, strict=True))
+    return sum(pair in seen for pair in zip(data.dev.texts, data.dev.pairs or data.dev.texts, strict=True))
 
 
 def _bytes(out: Path) -> dict[str, int]:

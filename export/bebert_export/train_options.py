@@ -65,11 +65,9 @@ class TrainOptions:
 
     def check(self) -> None:
         """Raise InputError for the first value that is not accepted."""
-        for name, least in (("members", 1), ("batch_size", 1), ("max_length", 3)):
+        for name, least in (("members", 1), ("batch_size", 1), ("max_length", 3), ("seed", 0)):
             if getattr(self, name) < least:
-                raise InputError(
-                    f"{name} is {getattr(self, name)}; accepted are whole numbers of at least {least}"
-                )
+                raise InputError(f"{name} is {getattr(self, name)}; accepted are whole numbers of at least {least}")
         for name in ("epochs", "ternary_epochs", "teacher_epochs", "learning_rate", "teacher_learning_rate"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(f"{name} is {getattr(self, name)}; accepted are numbers above 0")

@@ -162,9 +162,7 @@ def _optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
         {"params": plain, "weight_decay": 0.0},
         {"params": steps, "weight_decay": 0.0, "lr": schedule.step_learning_rate},
     ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=schedule.learning_rate, fused=True
-    )
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=schedule.learning_rate, fused=True)
 
 
 def _linear(steps: int, warmup: float):

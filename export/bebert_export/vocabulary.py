@@ -42,20 +42,14 @@ def trim_vocabulary(tokenizer: Tokenizer, train: Examples, size: int) -> Trimmed
     if model["type"] != "WordPiece":
         raise DataError(f"the tokenizer is {model['type']}; a vocabulary can be trimmed for WordPiece only")
     vocabulary: dict[str, int] = model["vocab"]
-    special = {token["content"] for token in description["added_tokens"] if token["special"]} | {
-        model["unk_token"]
-    }
+    special = {token["content"] for token in description["added_tokens"] if token["special"]} | {model["unk_token"]}
     counts = _piece_counts(tokenizer, train)
     prefix = model["continuing_subword_prefix"]
     required = {i for piece, i in vocabulary.items() if piece in special or _is_latin_letter(piece, prefix)}
     if size < len(required):
-        raise DataError(
-            f"vocabulary_size is {size}; special tokens and single characters alone are {len(required)}"
-        )
+        raise DataError(f"vocabulary_size is {size}; special tokens and single characters alone are {len(required)}")
     by_count = sorted((i for i in vocabulary.values() if i not in required), key=lambda i: (-counts[i], i))
-    used = [
-        i for i in by_count if counts[i] > 0
-    ]  # a piece that never occurs would be a row that is never trained
+    used = [i for i in by_count if counts[i] > 0]  # a piece that never occurs would be a row that is never trained
     kept = sorted(required | set(used[: size - len(required)]))
     total = sum(counts.values())
     coverage = sum(counts[i] for i in kept) / total if total else 1.0
@@ -96,6 +90,4 @@ def _renumber_template(processor: dict | None, new: dict[int, int]) -> None:
         for name in ("sep", "cls"):
             processor[name][1] = new[processor[name][1]]
     else:
-        raise DataError(
-            f"the tokenizer adds [CLS] and [SEP] by {processor['type']}; accepted is TemplateProcessing"
-        )
+        raise DataError(f"the tokenizer adds [CLS] and [SEP] by {processor['type']}; accepted is TemplateProcessing")

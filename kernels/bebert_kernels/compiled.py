@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 from bebert_kernels import and_gemm as _and
 from bebert_kernels import boolean_attention as _boolean
 from bebert_kernels import code_attention as _code
+from bebert_kernels import dot_gemm as _dot
 from bebert_kernels import elementwise as _elementwise
 from bebert_kernels import embed as _embed
 from bebert_kernels import float_rows as _rows
 from bebert_kernels import quantize as _quantize
 from bebert_kernels import xnor_gemm as _xnor
 from bebert_kernels.checks import array, real, rows, whole
-from bebert_kernels.packing import Words, words
+from bebert_kernels.dot_tile import LANES, QUAD, ROWS
+from bebert_kernels.jit import cpu_features
+from bebert_kernels.packing import CodeWeights, Words, words
 from bebert_kernels.reference import GELU_ZERO, Codes, Signs
 from bebert_kernels.reference_float import Floats
 
@@ -55,15 +58,43 @@ def quantize(x: Floats, shift: Floats | None, step: float, minimum: float, low: 
 
 def pack_codes(codes: Codes, bits: int) -> tuple[Words, NDArray[np.int32]]:
     """Bitplanes and row sums of codes."""
-    codes = array("codes", codes, CODES, ("M", "K"))
-    bits = whole("bits", bits, 1, 8)
-    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if codes.dtype == np.int8 else (0, (1 << bits) - 1)
-    if codes.size and (codes.min() < low or codes.max() > high):
-        raise ValueError(f"codes span {codes.min()}..{codes.max()}; accepted for {bits} bits: {low}..{high}")
+    codes, bits = _codes(codes, bits, "K")
     planes = np.empty((bits, codes.shape[0], words(codes.shape[1])), np.uint64)
     sums = np.empty(codes.shape[0], np.int32)
     _quantize.code_planes(codes.view(np.uint8), codes.dtype == np.int8, sums, planes)
     return planes, sums
+
+
+def code_weights(signs: Words, depth: int) -> CodeWeights:
+    """Weight signs as `code_gemm` wants them: with panels where the byte product is faster than bitplanes.
+
+    It is on CPUs with AVX-512 VNNI that lack a vector popcount; measured 2.3 times on Cascade Lake.
+    """
+    depth = whole("depth", depth, 1, MAX_DEPTH)
+    signs = array("signs", signs, np.uint64, ("N", words(depth)))
+    features = cpu_features()
+    if "avx512vnni" not in features or "avx512vpopcntdq" in features:
+        return CodeWeights(signs, depth, None)
+    panels = np.empty((-(-signs.shape[0] // LANES), -(-depth // QUAD)), np.uint64)
+    _dot.weight_panels(signs, panels)
+    return CodeWeights(signs, depth, panels)
+
+
+def code_gemm(codes: Codes, weights: CodeWeights, bits: int) -> NDArray[np.int32]:
+    """Dot products of code rows with weight sign rows."""
+    if weights.panels is None or (codes.dtype == np.uint8 and bits == 8):  # codes above 127 are no signed bytes
+        planes, sums = pack_codes(codes, bits)
+        return and_gemm(planes, sums, weights.signs, codes.dtype == np.int8)
+    codes, _ = _codes(codes, bits, weights.depth)
+    (rows, depth), outputs = codes.shape, len(weights.signs)
+    tall, deep, wide = (-(-size // unit) * unit for size, unit in ((rows, ROWS), (depth, QUAD), (outputs, LANES)))
+    if (tall, deep) != (rows, depth):  # codes of 0 add nothing
+        padded = np.zeros((tall, deep), np.int8)
+        padded[:rows, :depth] = codes.view(np.int8)
+        codes = padded
+    out = np.empty((tall, wide), np.int32)
+    _dot.dot_gemm(array("codes", codes.view(np.int8), np.int8, (tall, deep)), weights.panels, out)
+    return np.ascontiguousarray(out[:rows, :outputs])
 
 
 def xnor_gemm(a: Words, nonzero: Words | None, weights: Words, depth: int) -> NDArray[np.int32]:
@@ -244,3 +275,13 @@ def _heads(heads: int, width: int) -> int:
 
 def _by_head(x: NDArray[Any], heads: int) -> NDArray[Any]:
     return x.reshape(x.shape[0], heads, x.shape[1] // heads)
+
+
+def _codes(codes: Codes, bits: int, depth: int | str) -> tuple[Codes, int]:
+    """Checked codes [M, depth] and their bits."""
+    codes = array("codes", codes, CODES, ("M", depth))
+    bits = whole("bits", bits, 1, 8)
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if codes.dtype == np.int8 else (0, (1 << bits) - 1)
+    if codes.size and (codes.min() < low or codes.max() > high):
+        raise ValueError(f"codes span {codes.min()}..{codes.max()}; accepted for {bits} bits: {low}..{high}")
+    return codes, bits

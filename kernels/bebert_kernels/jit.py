@@ -19,6 +19,7 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba.core.caching import FunctionCache
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic, overload
 
 _config: Any = numba.config
@@ -97,6 +98,18 @@ def _source_key(package: Path) -> str:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     digest.update(f"{numba.__version__} {llvmlite.__version__} {np.__version__}".encode())
     return digest.hexdigest()[:16]
+
+
+@functools.cache
+def cpu_features() -> frozenset[str]:
+    """Names of the instruction sets that kernels are compiled for, as LLVM spells them; empty without JIT.
+
+    NUMBA_CPU_NAME and NUMBA_CPU_FEATURES are honoured, so that tests can imitate smaller CPUs.
+    """
+    if _config.DISABLE_JIT:
+        return frozenset()
+    features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+    return frozenset(feature[1:] for feature in features if feature.startswith("+"))
 
 
 def popcount(word: np.uint64) -> np.int64:

@@ -8,7 +8,7 @@ signatures and results, checks its arguments, and is what to run.
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_kernels.packing import WORD_BITS, Words, pack_bits, unpack_bits
+from bebert_kernels.packing import WORD_BITS, CodeWeights, Words, pack_bits, unpack_bits
 from bebert_kernels.reference_float import (
     Floats,
     dense,
@@ -26,7 +26,9 @@ __all__ = [
     "and_gemm",
     "bit_context",
     "code_context",
+    "code_gemm",
     "code_scores",
+    "code_weights",
     "dense",
     "embed",
     "gelu",
@@ -156,6 +158,25 @@ def and_gemm(planes: Words, sums: NDArray[np.int32], weights: Words, signed: boo
     codes = sum(c * unpack_bits(plane, depth) for c, plane in zip(coefficients, planes, strict=True))
     negatives = codes @ unpack_bits(weights, depth).T.astype(np.float64)
     return sums[:, None] - 2 * negatives.astype(np.int32)
+
+
+def code_weights(signs: Words, depth: int) -> CodeWeights:
+    """Prepare weight signs uint64[N, W] of rows of `depth` values for `code_gemm`; here nothing is needed."""
+    return CodeWeights(signs, depth, None)
+
+
+def code_gemm(codes: Codes, weights: CodeWeights, bits: int) -> NDArray[np.int32]:
+    """Dot product of every row of codes with every row of weight signs, by whichever kernel is fastest.
+
+    out[m, n] = sum_k codes[m, k] * sign[n, k]
+
+    codes   : int8 or uint8 [M, K]   of 1 to 8 bits
+    weights : from `code_weights` of the same backend
+    returns : int32[M, N]
+
+    All kernels give the same integers: bitplanes here, bitplanes or bytes in `compiled`.
+    """
+    return and_gemm(*pack_codes(codes, bits), weights.signs, codes.dtype == np.int8)
 
 
 def score_bits(q: Words, q_nonzero: Words, k: Words, k_nonzero: Words) -> Words:

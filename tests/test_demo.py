@@ -1,0 +1,64 @@
+"""The shipped ensemble is real: it loads, answers sensibly, is small, and its card says how it came to be."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from bebert_infer import Ensemble
+from bebert_infer.demo import SENTENCES, demo_path
+
+
+@pytest.fixture(scope="module")
+def model() -> Ensemble:
+    return Ensemble.from_pretrained(demo_path())
+
+
+def test_it_knows_praise_from_blame(model):
+    """Not the demo's own sentences: plain ones that any sentiment model must get right."""
+    plain = {
+        "a wonderful, moving and funny film": "positive",
+        "an awful, boring mess": "negative",
+        "one of the best performances of the year": "positive",
+        "a complete waste of time": "negative",
+    }
+    assert [prediction.label for prediction in model.predict(list(plain))] == list(plain.values())
+
+
+def test_it_is_an_ensemble_of_a_few_megabytes(model):
+    assert len(model.members) >= 2
+    assert sum(file.stat().st_size for file in demo_path().iterdir()) < 6_000_000
+
+
+def test_its_evidence_holds_scores_of_full_precision_members_and_ensemble(model):
+    scores = model.config.evidence["dev"]
+    ensemble = scores["ensemble"][model.config.combination]["accuracy"]
+    assert len(scores["members"]) == len(model.members)
+    assert 0.75 < ensemble <= 1 and 0.75 < scores["full_precision"]["accuracy"] <= 1
+    assert model.config.evidence["parity"]["label_agreement"] == 1
+
+
+def test_its_card_says_data_licence_command_seed_and_accuracy():
+    card = (demo_path() / "README.md").read_text()
+    for word in ("SST-2", "icence", "bebert train", "seed", "accuracy", "full precision", "member 0", "ensemble"):
+        assert word in card, word
+
+
+def test_no_file_of_it_names_a_place_on_the_machine_that_made_it():
+    for name in ("config.json", "README.md"):
+        text = (demo_path() / name).read_text()
+        assert "/tmp" not in text and "/home" not in text and "/work" not in text
+
+
+def test_the_demo_command_shows_answers_size_latency_accuracy_and_python():
+    code = "from bebert_infer.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "demo"], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    for word in ("confidence", "member 1", "MB", "latency", "accuracy", "Ensemble.from_pretrained"):
+        assert word in done.stdout
+    assert SENTENCES[0] in done.stdout
+
+
+def test_the_config_is_readable_json():
+    assert json.loads((demo_path() / "config.json").read_text())["format"] == "bebert-infer"
