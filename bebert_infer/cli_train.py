@@ -40,6 +40,9 @@ def train(
     dropout: Annotated[float, typer.Option(help="Dropout of every stage.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Same seed, same machine: same model.")] = 42,
     threads: Annotated[int | None, typer.Option(help="Thread budget.", show_default=False)] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Licence of data and model, for the model card.", show_default=False)
+    ] = None,
 ) -> None:
     """Train an ensemble: fine-tune full precision, make binary members, boost, pack, evaluate on packed bits.
 

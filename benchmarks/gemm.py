@@ -2,9 +2,9 @@
 
     python benchmarks/gemm.py --rows 128 --rounds 40
 
-`xnor` signs × signs, `planes` 4-bit codes × signs by four popcount planes, `bytes` the same product by AVX-512 VNNI where
-this CPU has it, `chosen` what `code_gemm` takes here. Packing of activations is included for `planes` and `chosen` (it is
-part of the product), not for `xnor`. int32 results of all code products are compared before anything is timed.
+`xnor` is signs × signs, `planes` 4-bit codes × signs by four popcount planes, `chosen` the kernel that `code_gemm`
+takes on this CPU. Packing of activations is included for `planes` and `chosen`, where it is part of the product, not for
+`xnor`. The results of both code products are compared before anything is timed.
 """
 
 import argparse

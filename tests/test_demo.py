@@ -53,7 +53,8 @@ def test_no_file_of_it_names_a_place_on_the_machine_that_made_it():
 
 def test_the_demo_command_shows_answers_size_latency_accuracy_and_python():
     code = "from bebert_infer.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", code, "demo"], capture_output=True, text=True, timeout=300, check=False)
+    command = [sys.executable, "-c", code, "demo"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     for word in ("confidence", "member 1", "MB", "latency", "accuracy", "Ensemble.from_pretrained"):
         assert word in done.stdout

@@ -1,7 +1,7 @@
 """Model folders written by a released version load forever, and answer as the published implementations did.
 
-`data/artifacts/v1` holds golden checkpoints as format version 1 packed them, with the published logits of their batches.
-No torch and no checkpoint is needed, so this is also what proves the runtime where those are absent.
+`data/artifacts/v1` holds golden checkpoints as format version 1 packed them, with the published logits of their
+batches. No torch and no checkpoint is needed, so this also proves the runtime where those are absent.
 """
 
 from pathlib import Path
@@ -35,7 +35,8 @@ def test_frozen_models_give_the_published_logits(case):
         published = Ensemble.from_pretrained(FROZEN / case, backend="reference", minimum="batch")
         limit = TOLERANCE.get(case, 1e-5)
         np.testing.assert_allclose(published.member_logits(*inputs), stored[f"logits{batch}"], atol=limit, rtol=0)
-        found = [Ensemble.from_pretrained(FROZEN / case, backend=b).member_logits(*inputs) for b in ("numba", "reference")]
+        models = [Ensemble.from_pretrained(FROZEN / case, backend=name) for name in ("numba", "reference")]
+        found = [model.member_logits(*inputs) for model in models]
         np.testing.assert_array_equal(*found)
         if case in BATCH_FREE or (batch == "" and case not in BATCH_WIDE):
             np.testing.assert_allclose(found[0], stored[f"logits{batch}"], atol=limit, rtol=0)

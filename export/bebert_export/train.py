@@ -33,8 +33,8 @@ from bebert_infer.threads import thread_budget
 __all__ = ["TrainOptions", "train"]
 
 MEMBER_SEED = 100  # member i trains with seed + MEMBER_SEED + i
-# Options that change where a run lies and how fast it goes, not what it computes.
-FREE_OPTIONS = ("train", "dev", "out", "threads")
+# Options that change where a run lies, how fast it goes and what its card says, not what it computes.
+FREE_OPTIONS = ("train", "dev", "out", "threads", "licence")
 # What of the results travels with the model, beside the parity measured at writing.
 EVIDENCE = ("options", "data", "dev_rows_also_in_train", "dev", "members", "versions")
 PACKAGES = ("bebert-infer", "torch", "transformers", "tokenizers", "numpy", "scikit-learn")
@@ -78,7 +78,7 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
         tokenizer_json=full.tokenizer.to_str(),
         max_length=options.max_length,
         evidence={key: results[key] for key in EVIDENCE},
-        card=_card(options, data),
+        card=_card(options, data, results),
     )
     results["parity"] = written.parity.summary()
     results["bytes"] = _bytes(options.out)
@@ -136,9 +136,47 @@ def _bytes(out: Path) -> dict[str, int]:
     return sizes | {"model": sum(sizes.values()), "full_precision": weights}
 
 
-def _card(options: TrainOptions, data: Data) -> str:
-    """What the model card says first."""
-    return (
-        f"Trained by `bebert train` from `{Path(options.init).name}` on `{data.train.path.name}` "
-        f"({len(data.train):,} rows), scheme {options.scheme}; the licences of both apply."
+def _card(options: TrainOptions, data: Data, results: dict[str, Any]) -> str:
+    """What the model card says first: data, licence, command, seed, and accuracy of everything on the dev split."""
+    scores = results["dev"]
+    rows = {"full precision": scores["full_precision"]}
+    rows |= {f"member {index}": metrics for index, metrics in enumerate(scores["members"])}
+    rows |= {f"ensemble by {rule}": metrics for rule, metrics in scores["ensemble"].items()}
+    names = list(scores["full_precision"])
+    return "\n".join(
+        [
+            f"Trained by `bebert train` from `{Path(options.init).name}` on {len(data.train):,} rows of "
+            f"`{data.train.path.name}`, reported on {len(data.dev):,} rows of `{data.dev.path.name}`, which were never "
+            "used for choosing.",
+            "",
+            f"Licence: {options.licence or 'the licences of that encoder and of that data apply'}.",
+            "",
+            "```",
+            command_line(options),
+            "```",
+            "",
+            f"The seed is {options.seed}. Scores on the dev split, members and ensemble by the packed engine:",
+            "",
+            f"| | {' | '.join(name.replace('_', ' ') for name in names)} |",
+            "|---|" + "---:|" * len(names),
+            *(f"| {row} | {' | '.join(f'{metrics[name]:.4f}' for name in names)} |" for row, metrics in rows.items()),
+        ]
     )
+
+
+def command_line(options: TrainOptions) -> str:
+    """The `bebert train` command with every option that is not a default; files by their last two names."""
+    words = ["bebert train"]
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if field.name in ("out", "threads", "licence") or value == field.default:
+            continue
+        if field.name == "init":
+            value = Path(value).name
+        elif isinstance(value, Path):
+            value = Path(*value.parts[-2:])
+        elif isinstance(value, tuple):
+            value = ",".join(value)
+        flag = "--" + field.name.replace("_", "-")
+        words.append(flag if value is True else f"{flag} {value}")
+    return " ".join([*words, "--out RUN"])

@@ -26,6 +26,7 @@ class TrainOptions:
     vocabulary_size   : keep only so many word pieces (vocabulary.py), and max_length positions
     epochs            : of each member; teacher_epochs, ternary_epochs: of the stages before; may be fractions
     learning_rate     : of ternary student and members; teacher_learning_rate: of the full-precision model
+    licence           : what the model card says of it
     threads           : default BEBERT_THREADS, else CPU affinity and cgroup quota
     """
 
@@ -52,6 +53,7 @@ class TrainOptions:
     dropout: float = 0.1
     seed: int = 42
     threads: int | None = None
+    licence: str | None = None
 
     @property
     def rules(self) -> tuple[str, ...]:

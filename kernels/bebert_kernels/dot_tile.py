@@ -40,7 +40,8 @@ def _make_tile(blocks: int) -> Any:
 
         def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
             arrays = [make_array(kind)(context, builder, value) for kind, value in zip(kinds, arguments, strict=False)]
-            _Tile(builder, arrays, *arguments[4:], blocks).emit()
+            row_value, block_value = arguments[4:]
+            _Tile(builder, arrays, row_value, block_value, blocks).emit()
             return context.get_dummy_value()
 
         return types.void(*kinds, row, block), generate
