@@ -1,22 +1,31 @@
-"""Shared fixtures: where the golden data of the published implementations lie, and where not to leave files."""
+"""Shared fixtures: the golden data of the published implementations, and a kernel cache that stays in the checkout."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-GOLDEN = Path(os.environ.get("BEBERT_GOLDEN", Path(__file__).resolve().parents[2] / "shared" / "golden"))
+ROOT = Path(__file__).resolve().parents[1]
+# All cases lie beside the checkout where it was built; a few small ones travel with the tests.
+GOLDEN = (Path(os.environ.get("BEBERT_GOLDEN", ROOT.parent / "shared" / "golden")), ROOT / "tests" / "data" / "golden")
+
+# Before any kernel is imported, for this process and those that tests start: leave the user's own cache alone.
+_CACHE = ROOT / ".pytest_cache" / "kernels"
+_CACHE.mkdir(mode=0o700, parents=True, exist_ok=True)
+os.environ.setdefault("BEBERT_CACHE_DIR", str(_CACHE))
+
+
+class Golden:
+    """Folder of golden values: `golden / "case"` is its path, or skips the test and says what is missing."""
+
+    def __truediv__(self, name: str) -> Path:
+        for folder in GOLDEN:
+            if (folder / name).exists():
+                return folder / name
+        pytest.skip(f'golden case "{name}" is not in {GOLDEN[0]}; set BEBERT_GOLDEN to the folder that holds it')
 
 
 @pytest.fixture(scope="session")
-def golden() -> Path:
-    """Folder of golden values from the published implementations, or a skip that says what is missing."""
-    if not GOLDEN.is_dir():
-        pytest.skip(f"golden data not found at {GOLDEN}; set BEBERT_GOLDEN to the folder that holds them")
-    return GOLDEN
-
-
-@pytest.fixture(scope="session")
-def data() -> Path:
-    """Small files that travel with the tests."""
-    return Path(__file__).parent / "data"
+def golden() -> Golden:
+    """Golden values of the published implementations."""
+    return Golden()

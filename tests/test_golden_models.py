@@ -5,7 +5,10 @@ the seeds keep every decision away from its threshold by several times the float
 logits may differ by float32 rounding in another order of summation: limits as the README recommends.
 """
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,21 +45,24 @@ DYNAMIC = ("ternarybert_2_2_8", "binarybert_1_1_8")
 
 
 @pytest.fixture(scope="module")
-def converted(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Every case converted once."""
+def converted(golden: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return the packed model of a case, converted once."""
     root = tmp_path_factory.mktemp("converted")
-    out = {}
-    for case in CASES:
-        out[case] = root / case.replace("/", "_")
-        convert([golden / case], out[case])
-    return out
+
+    @functools.cache
+    def convert_once(case: str) -> Path:
+        out = root / case.replace("/", "_")
+        convert([golden / case], out)
+        return out
+
+    return convert_once
 
 
 @pytest.mark.parametrize("batch", ["batch", "batch_b1"])
 @pytest.mark.parametrize("case", CASES)
 def test_reference_backend_meets_the_published_values(golden, converted, case, batch):
     """With the published batch-wide rule: every code equal, hidden states and logits within rounding."""
-    model = Ensemble.from_pretrained(converted[case], backend="reference", minimum="batch")
+    model = Ensemble.from_pretrained(converted(case), backend="reference", minimum="batch")
     _check(model, golden / case, batch, case)
 
 
@@ -68,11 +74,11 @@ def test_numba_backend_meets_the_published_values(golden, converted, case, batch
     Where the published value depends on the batch otherwise, the compiled backend must equal the reference backend,
     which meets the published values by the batch-wide rule, bit for bit under the zero rule.
     """
-    model = Ensemble.from_pretrained(converted[case], backend="numba", threads=2)
+    model = Ensemble.from_pretrained(converted(case), backend="numba", threads=2)
     if case in BATCH_FREE or (batch == "batch" and case not in DYNAMIC + HIGHER_MINIMUM):
         _check(model, golden / case, batch, case)
     inputs = _inputs(golden / case, batch)
-    reference = Ensemble.from_pretrained(converted[case], backend="reference")
+    reference = Ensemble.from_pretrained(converted(case), backend="reference")
     np.testing.assert_array_equal(model.member_logits(*inputs), reference.member_logits(*inputs))
 
 
@@ -80,7 +86,7 @@ def test_numba_backend_meets_the_published_values(golden, converted, case, batch
 def test_dynamic_scales_of_one_sentence_are_the_published_ones(golden, converted, case):
     """A batch of one without padding: statistics of the sentence are statistics of the tensor, on both backends."""
     for backend in ("numba", "reference"):
-        model = Ensemble.from_pretrained(converted[case], backend=backend)
+        model = Ensemble.from_pretrained(converted(case), backend=backend)
         _check(model, golden / case, "batch_b1", case)
 
 
