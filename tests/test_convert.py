@@ -285,6 +285,27 @@ def test_everything_else_is_refused_in_one_sentence_and_nothing_is_written(check
     assert not (tmp_path / "pwned").exists() and not Path("pwned").exists()
 
 
+@pytest.mark.parametrize("name", ["binarybert 1-1-4", "bibert", "bit 1-1-1"])
+def test_weights_that_are_exactly_zero_become_plus_one_and_are_counted(tmp_path, name):
+    """A bit cannot hold sgn0(0) = 0; a whole neuron of zeros is the hardest case. A row of scale 0 is 0 either way."""
+    source = make_checkpoint(tmp_path / "checkpoint", FAMILIES[name])
+    state = _state(source)
+    key = next(key for key in state if "layer.1.intermediate.dense" in key and key.endswith("weight"))
+    if name == "bit 1-1-1":  # centred by the mean of the tensor: make that exactly 0
+        state[key] -= state[key].double().mean().float()
+        state[key][0, 0] -= state[key].sum()
+    state[key][5] = 0
+    torch.save(state, source / "pytorch_model.bin")
+    written = convert([source], tmp_path / "model").written
+    assert written.parity.label_agreement == 1
+    assert written.config.evidence["weights_exactly_zero"] == written.zeros
+    if name == "binarybert 1-1-4":
+        assert written.zeros == state[key].shape[1]
+        model = Ensemble.from_pretrained(tmp_path / "model")
+        signs = model.artifact.tensors["members.0.layers.1.intermediate.0.signs"]
+        assert not signs[5].any(), "a zero weight must be stored as +1"
+
+
 def test_members_must_belong_together(checkpoint, tmp_path):
     other = make_checkpoint(tmp_path / "other", replace(ODD, num_labels=2))
     with pytest.raises(InputError, match=r"num_labels \[5, 2\]"):

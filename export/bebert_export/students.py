@@ -82,16 +82,17 @@ def settle_zero_weights(student: Student) -> int:
 
     A packed sign is +1 or -1, but sgn0(0) = 0: the packed model would compute something else. It happens by
     chance (a weight equals its row mean in float32), and must be settled before a member is judged. Rows whose
-    scale is 0 stay: they are 0 either way.
+    scale is 0 stay: they are 0 either way. Ternary weights have a zero of their own and are left alone.
     """
     settled = 0
     for module in student.modules():
         quantizer = getattr(module, "weight_quantizer", None)
         weight = getattr(module, "weight", None)
         if isinstance(quantizer, WeightQuantizer) and weight is not None:
-            if any(branch.zeros for branch in quantizer.decompose(weight)):
-                magnitude = weight.abs().mean(dim=1, keepdim=True)
-                zero = (quantizer(weight) == 0) & (magnitude > 0)
-                weight.add_(zero * magnitude, alpha=NUDGE)
+            branches = quantizer.decompose(weight)
+            if any(branch.zeros for branch in branches):
+                scale = branches[0].scale.to(weight.dtype).reshape(-1, 1)  # [1, 1] or [N, 1]
+                zero = (quantizer(weight) == 0) & (scale > 0)
+                weight.add_(zero * scale, alpha=NUDGE)
                 settled += int(zero.sum())
     return settled

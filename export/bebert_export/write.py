@@ -13,6 +13,7 @@ from bebert_export.card import model_card
 from bebert_export.fold import fold
 from bebert_export.modeling import Student
 from bebert_export.parity import Parity, check_parity
+from bebert_export.students import settle_zero_weights
 from bebert_infer.artifact import Artifact, finish_config, write_artifact
 from bebert_infer.config import FORMAT, FORMAT_VERSION, Config, TokenizerConfig
 from bebert_infer.ensemble import Ensemble
@@ -48,10 +49,15 @@ def write_ensemble(
     evidence    : facts for the config and the card, beside the parity that is measured here
     card        : what the model card should say first
 
+    Weights that are exactly 0 (or equal to their centre) become +1, in the students as well, and are counted.
+
     Raises InputError for members that do not belong together, ParityError if the packed engine disagrees with
     PyTorch, ModelFormatError if `out` is taken. Existing models are replaced only after everything has passed.
     """
     config, tensors, zeros = pack_ensemble(students, alphas, combination, labels)
+    if zeros and sum(settle_zero_weights(student) for student in students):
+        # The graph computes with sgn0(0) = 0, the bits say +1: let both see a weight just above its threshold.
+        config, tensors, _ = pack_ensemble(students, alphas, combination, labels)
     if tokenizer_json is not None:
         length = min(max_length or config.max_position_embeddings, config.max_position_embeddings)
         config = msgspec.structs.replace(config, tokenizer=TokenizerConfig(length))
