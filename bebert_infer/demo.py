@@ -12,14 +12,15 @@ from bebert_infer.cost import full_precision_bytes
 from bebert_infer.ensemble import Ensemble
 from bebert_infer.errors import ModelFormatError
 
-# From "From Group to Individual Labels using Deep Features" (Kotzias et al., KDD 2015), CC BY 4.0.
+# Drawn at random from sentences of 8 to 16 words of the test split of "From Group to Individual Labels using Deep
+# Features" (Kotzias et al., KDD 2015), CC BY 4.0, with the label that people gave them; no training saw them.
 SENTENCES = (
-    "This place is great!",
-    "The food was barely lukewarm, so it must have been sitting waiting for the server to bring it out to us.",
-    "A very, very, very slow-moving, aimless movie about a distressed, drifting young man.",
-    "It's a great phone and the battery lasts for days.",
-    "The acting was bad, the dialogs were extremely shallow and insincere.",
-    "I advise everyone do not be fooled!",
+    ("I've missed numerous calls because of this reason.", "negative"),
+    ("The flat reenactments don't hold your attention because they are emotionally adrift and stagy.", "negative"),
+    ("The story is lame, not interesting and NEVER really explains the sinister origins of the puppets.", "negative"),
+    ("Characters are one-dimensional, even the good guys and especially the bad guys.", "negative"),
+    ("Now the pizza itself was good the peanut sauce was very tasty.", "positive"),
+    ("But I definitely would not eat here again.", "negative"),
 )
 
 
@@ -35,19 +36,21 @@ def run_demo(console: Console, threads: int | None = None) -> None:
     """Print answers, size, latency, recorded accuracy, and how to do the same in Python."""
     with console.status("loading the model; the first run on a machine also compiles the kernels"):
         model = Ensemble.from_pretrained(demo_path(), threads=threads)
-        model.predict([SENTENCES[0]])
-    table = Table("sentence", "label", "confidence", *(f"member {i}" for i in range(len(model.members))))
+        model.predict([SENTENCES[0][0]])
+    table = Table("sentence", "people say", "answer, confidence", "votes, member 0 first", show_lines=True)
     milliseconds = []
-    for sentence in SENTENCES:
+    for sentence, label in SENTENCES:
         started = time.perf_counter()
         (answer,) = model.predict([sentence])
         milliseconds.append(1e3 * (time.perf_counter() - started))
-        table.add_row(escape(sentence), answer.label, f"{answer.score:.2f}", *(str(vote) for vote in answer.votes))
+        votes = "\n".join(str(vote) for vote in answer.votes)
+        table.add_row(escape(sentence), label, f"{answer.label} {answer.score:.2f}", votes)
     console.print(table)
     _print_facts(console, model, sorted(milliseconds)[len(milliseconds) // 2])
     console.print("\nThe same in Python:\n", style="bold")
     console.print("    from bebert_infer import Ensemble", highlight=False)
-    console.print(f'    Ensemble.from_pretrained("{demo_path()}")("{SENTENCES[0]}")\n', soft_wrap=True, highlight=False)
+    call = f'    Ensemble.from_pretrained("{demo_path()}")("{SENTENCES[0][0]}")\n'
+    console.print(call, soft_wrap=True, highlight=False)
 
 
 def _print_facts(console: Console, model: Ensemble, median: float) -> None:
@@ -61,6 +64,8 @@ def _print_facts(console: Console, model: Ensemble, median: float) -> None:
     facts.add_row(
         "latency", f"{median:.2f} ms, median of {len(SENTENCES)}, tokenizer included, {model.threads} threads"
     )
+    alphas = ", ".join(f"{alpha:.2f}" for alpha in model.alphas)
+    facts.add_row("ensemble", f"{config.combination}, weighted by alpha {alphas}")
     scores = config.evidence["dev"]
     members = ", ".join(f"{member['accuracy']:.1%}" for member in scores["members"])
     ensemble = scores["ensemble"][config.combination]["accuracy"]

@@ -3,8 +3,8 @@
     python benchmarks/gemm.py --rows 128 --rounds 40
 
 `xnor` is signs × signs, `planes` 4-bit codes × signs by four popcount planes, `chosen` the kernel that `code_gemm`
-takes on this CPU. Packing of activations is included for `planes` and `chosen`, where it is part of the product, not for
-`xnor`. The results of both code products are compared before anything is timed.
+takes on this CPU. Packing of activations is included for `planes` and `chosen`, where it is part of the product,
+not for `xnor`. The results of both code products are compared before anything is timed.
 """
 
 import argparse

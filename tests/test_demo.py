@@ -26,6 +26,11 @@ def test_it_knows_praise_from_blame(model):
     assert [prediction.label for prediction in model.predict(list(plain))] == list(plain.values())
 
 
+def test_it_answers_the_shown_sentences_as_people_do(model):
+    answers = [prediction.label for prediction in model.predict([sentence for sentence, _ in SENTENCES])]
+    assert answers == [label for _, label in SENTENCES]
+
+
 def test_it_is_an_ensemble_of_a_few_megabytes(model):
     assert len(model.members) >= 2
     assert sum(file.stat().st_size for file in demo_path().iterdir()) < 6_000_000
@@ -56,9 +61,9 @@ def test_the_demo_command_shows_answers_size_latency_accuracy_and_python():
     command = [sys.executable, "-c", code, "demo"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    for word in ("confidence", "member 1", "MB", "latency", "accuracy", "Ensemble.from_pretrained"):
+    for word in ("confidence", "votes", "alpha", "MB", "latency", "accuracy", "Ensemble.from_pretrained"):
         assert word in done.stdout
-    assert SENTENCES[0] in done.stdout
+    assert all(word in done.stdout for word in SENTENCES[0][0].split())
 
 
 def test_the_config_is_readable_json():
