@@ -43,7 +43,7 @@ def whole(name: str, value: Any, low: int, high: int) -> int:
 def real(name: str, value: Any) -> np.float32:
     """The value as float32, if it is finite there; else ValueError."""
     # Compared before it is narrowed: catching NumPy's overflow warning costs ten times as much.
-    if isinstance(value, (int, float, np.integer, np.floating)) and abs(value) <= LARGEST:
+    if isinstance(value, (int, float, np.integer, np.floating)) and abs(float(value)) <= LARGEST:
         return np.float32(value)
     raise ValueError(f"{name} is {value!r}; accepted: a number that is finite in float32")
 

@@ -68,7 +68,7 @@ def pack_codes(codes: Codes, bits: int) -> tuple[Words, NDArray[np.int32]]:
 def code_weights(signs: Words, depth: int) -> CodeWeights:
     """Weight signs as `code_gemm` wants them: with panels where the byte product is faster than bitplanes.
 
-    It is on CPUs with AVX-512 VNNI that lack a vector popcount; measured 2.3 times on Cascade Lake.
+    It is on CPUs with AVX-512 VNNI that lack a vector popcount (`benchmarks/results/gemm.jsonl`).
     """
     depth = whole("depth", depth, 1, MAX_DEPTH)
     signs = array("signs", signs, np.uint64, ("N", words(depth)))
