@@ -361,6 +361,14 @@ def test_options_that_cannot_work_are_refused_at_once(toy, tmp_path, changes, sa
         train(options(toy, tmp_path / "run", **changes), QUIET)
 
 
+def test_a_wrong_start_leaves_no_run_folder(toy, tmp_path):
+    """Found by hand: a mistyped encoder left a run folder that then held its options against the corrected command."""
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="has no config.json"):
+        train(options(toy, tmp_path / "run", init=str(tmp_path / "empty")), QUIET)
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_training_file_is_no_dev_file_and_repeated_rows_are_counted(toy, tmp_path):
     with pytest.raises(DataError, match="training file once more"):
         train(options(toy, tmp_path / "run", dev=toy / "train.tsv"), QUIET)

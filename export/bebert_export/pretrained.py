@@ -46,6 +46,13 @@ def local_folder(init: str) -> Path:
         ) from None
 
 
+def check_init(init: str) -> None:
+    """Raise DataError unless `init` is a BERT encoder with a tokenizer, before a run writes anything."""
+    folder = local_folder(init)
+    _checked_config(folder)
+    load_tokenizer(folder)
+
+
 def load_pretrained(
     init: str,
     train: Examples,

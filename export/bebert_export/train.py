@@ -21,6 +21,7 @@ from rich.console import Console
 
 from bebert_export.data import Examples
 from bebert_export.evaluation import packed_logits, score_all
+from bebert_export.pretrained import check_init
 from bebert_export.rounds import Boosting, Member
 from bebert_export.run_folder import RunFolder, write_json
 from bebert_export.stages import Data, FullPrecision, first_student, full_precision, read_data
@@ -52,6 +53,8 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
     threads, _ = thread_budget(options.threads)
     data = read_data(options)
     run = RunFolder(options.out)
+    if not run.has("full_precision"):  # a resumed run no longer needs the encoder
+        check_init(options.init)
     run.claim(_fixed(options) | {"train_sha256": data.train.sha256, "dev_sha256": data.dev.sha256})
     started = time.perf_counter()
     torch.set_num_threads(threads)
