@@ -12,6 +12,8 @@ A negative alpha votes against (the published code produces some; numerics §5.2
 import numpy as np
 from numpy.typing import NDArray
 
+from bebert_infer.errors import InputError
+
 Floats = NDArray[np.float64]
 
 
@@ -22,8 +24,21 @@ def softmax(logits: NDArray) -> Floats:
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
+def check_alphas(rule: str, alphas: Floats) -> None:
+    """Raise InputError for alphas that leave a mean or median without an answer; the other rules take any."""
+    if rule == "mean" and alphas.sum() == 0:
+        raise InputError(f"alphas are {alphas.tolist()}; for a mean their sum must not be 0")
+    if rule == "median" and ((alphas < 0).any() or alphas.sum() <= 0):
+        raise InputError(f"alphas are {alphas.tolist()}; a median accepts none below 0 and a positive sum")
+
+
 def combine(rule: str, member_logits: NDArray[np.float32], alphas: Floats) -> Floats:
-    """Return the combined scores float64[B, labels] of member logits float32[members, B, labels]."""
+    """Return the combined scores float64[B, labels] of member logits float32[members, B, labels].
+
+    A mean is divided by the sum of the alphas; the published code divides by the number of members, which is off by a
+    constant factor. Raises InputError by `check_alphas`.
+    """
+    check_alphas(rule, alphas)
     logits = member_logits.astype(np.float64)
     if rule == "vote":
         winners = logits.argmax(axis=2)

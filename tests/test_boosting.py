@@ -8,14 +8,23 @@ import pytest
 from bebert_export.boosting import (
     boost,
     boost_regression,
-    hard_vote,
     uniform_weights,
     weighted_error,
-    weighted_mean,
-    weighted_median,
 )
+from bebert_infer.combine import combine
 
 EXACT = 1e-12  # both float64, sums of 64 terms
+
+
+def hard_vote(predictions, alphas, classes):
+    """What the runtime votes, and the winners, where each member is sure of its class: int[members, n]."""
+    scores = combine("vote", np.eye(classes, dtype=np.float32)[np.asarray(predictions)], np.asarray(alphas, float))
+    return scores, scores.argmax(1)
+
+
+def combined_values(rule, predictions, alphas):
+    """What the runtime answers for float[members, n] regression outputs."""
+    return combine(rule, np.asarray(predictions, np.float32)[:, :, None], np.asarray(alphas, float))[:, 0]
 
 
 @pytest.mark.parametrize("rule", ["code", "samme"])
@@ -118,13 +127,13 @@ def test_a_tied_vote_goes_to_the_first_class():
 
 def test_weighted_median_and_mean():
     predictions = [[1.0, 5.0], [2.0, 3.0], [9.0, 4.0]]
-    assert weighted_median(predictions, [1.0, 1.0, 1.0]).tolist() == [2, 4]
-    assert weighted_median(predictions, [0.1, 0.1, 5.0]).tolist() == [9, 4]
-    assert weighted_mean(predictions, [1.0, 1.0, 2.0]).tolist() == [5.25, 4]
+    assert combined_values("median", predictions, [1.0, 1.0, 1.0]).tolist() == [2, 4]
+    assert combined_values("median", predictions, [0.1, 0.1, 5.0]).tolist() == [9, 4]
+    assert combined_values("mean", predictions, [1.0, 1.0, 2.0]).tolist() == [5.25, 4]
     with pytest.raises(ValueError, match="none below 0"):
-        weighted_median(predictions, [1.0, -1.0, 1.0])
+        combined_values("median", predictions, [1.0, -1.0, 1.0])
     with pytest.raises(ValueError, match="must not be 0"):
-        weighted_mean(predictions, [1.0, -1.0, 0.0])
+        combined_values("mean", predictions, [1.0, -1.0, 0.0])
 
 
 @pytest.mark.parametrize(

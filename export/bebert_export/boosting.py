@@ -120,43 +120,6 @@ def boost_regression(predictions: ArrayLike, targets: ArrayLike, weights: ArrayL
     return Round(error, alpha, new / new.sum(), status, advice)
 
 
-def hard_vote(predictions: ArrayLike, alphas: ArrayLike, classes: int) -> tuple[Floats, NDArray[np.int64]]:
-    """Weighted hard vote: the sum of alpha per class, and the first class with the largest sum.
-
-    predictions : int[members, n] class ids;  alphas : float[members];  returns float64[n, K], int64[n]
-    """
-    votes = np.asarray(predictions)
-    chosen = votes[:, :, None] == np.arange(classes)
-    scores = np.einsum("m,mnk->nk", np.asarray(alphas, np.float64), chosen.astype(np.float64))
-    return scores, scores.argmax(1)
-
-
-def weighted_median(predictions: ArrayLike, alphas: ArrayLike) -> Floats:
-    """AdaBoost.R2's answer, float[members, n], float[members] -> float64[n].
-
-    The smallest prediction at which at least half of the total alpha is reached. Raises ValueError for a
-    negative alpha or a sum that is not positive.
-    """
-    answers, weight = np.asarray(predictions, np.float64), np.asarray(alphas, np.float64)
-    if (weight < 0).any() or weight.sum() <= 0:
-        raise ValueError(f"alphas are {weight.tolist()}; a median accepts none below 0 and a positive sum")
-    order = answers.argsort(0, kind="stable")
-    reached = weight[order].cumsum(0) >= 0.5 * weight.sum()
-    return np.take_along_axis(answers, order, 0)[reached.argmax(0), np.arange(answers.shape[1])]
-
-
-def weighted_mean(predictions: ArrayLike, alphas: ArrayLike) -> Floats:
-    """``sum(alpha * prediction) / sum(alpha)``, float[members, n], float[members] -> float64[n].
-
-    The published code divides by the number of members instead, which is off by a constant factor: harmless
-    for correlations, wrong for values. Raises ValueError if the alphas sum to 0.
-    """
-    weight = np.asarray(alphas, np.float64)
-    if weight.sum() == 0:
-        raise ValueError(f"alphas are {weight.tolist()}; their sum must not be 0")
-    return weight @ np.asarray(predictions, np.float64) / weight.sum()
-
-
 def _log_odds(error: float, count: int) -> float:
     """``ln((1 - e) / e)``; an error of exactly 0 or 1 counts as half an example among count + 1."""
     least = 0.5 / (count + 1)

@@ -15,6 +15,7 @@ from bebert_export.modeling import Student
 from bebert_export.parity import Parity, check_parity
 from bebert_export.students import settle_zero_weights
 from bebert_infer.artifact import Artifact, finish_config, write_artifact
+from bebert_infer.combine import check_alphas
 from bebert_infer.config import FORMAT, FORMAT_VERSION, Config, TokenizerConfig
 from bebert_infer.ensemble import Ensemble
 from bebert_infer.errors import InputError
@@ -75,6 +76,7 @@ def pack_ensemble(
     """Return config, tensors and the count of zero weights of an ensemble, not yet checked for parity."""
     if len(alphas) != len(students):
         raise InputError(f"{len(alphas)} alphas for {len(students)} members; pass one each")
+    check_alphas(combination, np.array(alphas))
     shared = _shared(students)
     if len(labels) != shared["num_labels"]:
         raise InputError(f"{len(labels)} labels for {shared['num_labels']} outputs; pass one each")
