@@ -117,9 +117,8 @@ def _read_tensors(file: Path, config: Config) -> Tensors:
     return tensors
 
 
-def _value_faults(tensors: Mapping[str, NDArray], config: Config) -> list[str]:
-    """Values that would crash a kernel or poison an answer: not finite, steps of 0, padding bits that are set."""
-    faults = []
+def bit_depths(config: Config) -> dict[str, int]:
+    """Name of every tensor of sign words -> values of a row before padding."""
     depths = {}
     for index, member in enumerate(config.members):
         for branch in range(member.branches):
@@ -128,6 +127,13 @@ def _value_faults(tensors: Mapping[str, NDArray], config: Config) -> list[str]:
                 layers = [""] if kind == "pooler" else [f"layers.{n}." for n in range(member.num_hidden_layers)]
                 for layer in layers:
                     depths[f"members.{index}.{layer}{kind}.{branch}.signs"] = member.linears()[kind][1]
+    return depths
+
+
+def _value_faults(tensors: Mapping[str, NDArray], config: Config) -> list[str]:
+    """Values that would crash a kernel or poison an answer: not finite, steps of 0, padding bits that are set."""
+    faults = []
+    depths = bit_depths(config)
     for name, array in tensors.items():
         if name in depths:
             spare = -depths[name] % 64

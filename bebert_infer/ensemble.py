@@ -65,6 +65,11 @@ class Ensemble:
         self.threads, self.threads_from = thread_budget(threads)
         self.alphas: NDArray[np.float64] = artifact.tensors["alphas"]
         self.members = build_members(artifact.config, artifact.tensors, self.kernels)
+        self._native: list[Any] = [None] * len(self.members)
+        if self.backend == "compiled":
+            from bebert_infer.native import compile_members  # imports numba, which the reference backend does without
+
+            self._native = compile_members(self.members)
         self.limits = Limits(self.config.vocab_size, self.config.max_position_embeddings, self.config.type_vocab_size)
         self._team = ThreadTeam(self.threads)
         self._encoder: TextEncoder | None = None
@@ -189,8 +194,11 @@ class Ensemble:
         whole = len(self.members) // self.threads * self.threads
 
         def run(index: int, threads: int = 1) -> None:
-            member = self.members[index]
-            out[index] = member.forward(batch, self.kernels, start=self._team.run, threads=threads)
+            native = self._native[index]
+            if native is not None:
+                out[index] = native.forward(batch, start=self._team.run, threads=threads)
+            else:
+                out[index] = self.members[index].forward(batch, self.kernels, start=self._team.run, threads=threads)
 
         def lane(first: int) -> None:
             for index in range(first, whole, self.threads):

@@ -9,6 +9,7 @@ The dot product is an exact integer: XNOR-popcount for signs, AND-popcount over 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from types import ModuleType
 
 import numpy as np
@@ -24,15 +25,19 @@ Rows = NDArray[np.float32]
 class Branch:
     """One binary matrix with the quantizer of its input.
 
-    weights : sign words, bit 1 = negative, as the kernels of the backend want them
+    signs   : uint64[N, W]   bit 1 = negative
+    depth   : K
     scale   : float32[N]
     sums    : float32[N]     sum of the signs of each row, for quantizers with a minimum
+    kernels : the backend that multiplies
     """
 
-    weights: CodeWeights
+    signs: NDArray[np.uint64]
+    depth: int
     scale: NDArray[np.float32]
     sums: NDArray[np.float32]
     quantizer: Quantizer
+    kernels: ModuleType
 
     @classmethod
     def build(
@@ -47,9 +52,12 @@ class Branch:
         outputs = len(signs)
         negatives = np.bitwise_count(signs).sum(axis=1, dtype=np.int64)
         sums = (depth - 2 * negatives).astype(np.float32)
-        # Sign activations take the words as they are stored; codes may want them rearranged for this CPU.
-        weights = CodeWeights(signs, depth, None) if quantizer.is_sign else kernels.code_weights(signs, depth)
-        return cls(weights, np.ascontiguousarray(np.broadcast_to(scale, outputs)), sums, quantizer)
+        return cls(signs, depth, np.ascontiguousarray(np.broadcast_to(scale, outputs)), sums, quantizer, kernels)
+
+    @cached_property
+    def weights(self) -> CodeWeights:
+        """The signs as `code_gemm` of the backend wants them; made when first needed, natively run models never do."""
+        return self.kernels.code_weights(self.signs, self.depth)
 
     def product(
         self, x: Rows, add: NDArray[np.float32], gelu: bool, rule: MinimumRule, kernels: ModuleType, seen: list | None
@@ -63,7 +71,7 @@ class Branch:
                 signs, nonzero, has_zero = kernels.pack_signs(x, quantizer.shift)
             if seen is not None:
                 seen.append(sign_codes(signs, nonzero, x.shape[1]))
-            dots = kernels.xnor_gemm(signs, nonzero if has_zero else None, self.weights.signs, x.shape[1])
+            dots = kernels.xnor_gemm(signs, nonzero if has_zero else None, self.signs, x.shape[1])
             step, minimum = quantizer.step, 0.0
         else:
             encoded = quantizer.codes(kernels.gelu(x) if gelu else x, rule, kernels)

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_infer.artifact import Artifact, finish_config
+from bebert_infer.artifact import Artifact, bit_depths, finish_config
 from bebert_infer.config import CODES, FORMAT, FORMAT_VERSION, LINEARS, Config, MemberConfig, Site, expected_tensors
 
 Scheme = Literal["1-1-1", "1-1-4"]
@@ -62,6 +62,8 @@ def random_model(size: str, scheme: Scheme, members: int, *, vocab_size: int = 3
     tensors = {
         name: _tensor(name, kind, shape, config, generator) for name, (kind, shape) in expected_tensors(config).items()
     }
+    for name, depth in bit_depths(config).items():
+        tensors[name][:, -1] &= np.uint64(2**64 - 1 >> -depth % 64)  # padding bits are 0
     config, _ = finish_config(config, tensors)
     return Artifact(Path(f"random {size} {scheme}"), config, tensors, None)
 
@@ -70,7 +72,6 @@ def _tensor(name: str, kind: str, shape: list[int], config: Config, generator: n
     if name == "alphas":
         return np.ones(shape, np.float64)
     if kind == "U64":
-        # Full words: every width in SIZES is a multiple of 64, so there are no padding bits to clear.
         return generator.integers(0, 2**64, shape, dtype=np.uint64)
     if name.endswith((".step", ".minimum")):
         # Hidden values have deviation 1, scores and probabilities 1/T: steps that spread codes over their range.

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bebert_infer import Ensemble, InputError
+from bebert_infer import native as native_module
 from bebert_infer.combine import class_probabilities, combine
 from bebert_infer.synthetic import random_model
 
@@ -111,21 +112,27 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
 
 
-def test_an_error_in_one_thread_reaches_the_caller_and_the_model_goes_on(artifact, monkeypatch):
+@pytest.mark.parametrize("native", [True, False])
+def test_an_error_in_one_thread_reaches_the_caller_and_the_model_goes_on(artifact, monkeypatch, native):
+    """The other threads wait at a barrier for the one that failed, and must be let go."""
     model = Ensemble(artifact, threads=2)
     ids = np.arange(30)[None]
     expected = model.member_logits(ids)
-    calls = []
+    run = native_module.run
 
-    def failing(*args):
-        calls.append(1)
-        raise MemoryError("out of memory in a worker")
+    def failing(*arguments):
+        if not native or arguments[-1] == 1:
+            raise MemoryError("out of memory in a worker")
+        run(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(model.kernels, "layer_norm", failing)
+        if native:
+            patched.setattr(native_module, "run", failing)
+        else:
+            patched.setattr(model, "_native", [None] * 3)
+            patched.setattr(model.kernels, "layer_norm", failing)
         with pytest.raises(MemoryError, match="in a worker"):
             model.member_logits(ids)
-    assert calls
     np.testing.assert_array_equal(model.member_logits(ids), expected)
 
 

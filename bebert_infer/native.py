@@ -1,0 +1,373 @@
+"""A member as one native program: the same model as `member.py`, without the interpreter between its operations.
+
+`member.py` and the files around it are the readable form, which takes every quantizer, both backends, and keeps
+traces. Here the operations of that form are written down once, as tables of addresses and sizes, and
+`bebert_kernels.program.run` executes them in one call a thread. Both give the same bits.
+"""
+
+import math
+import threading
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebert_infer.attention import BooleanAttention, SoftmaxAttention
+from bebert_infer.batch import Batch
+from bebert_infer.block import Block, Norm
+from bebert_infer.linear import BinaryLinear, Branch
+from bebert_infer.member import Member
+from bebert_infer.quantizer import Quantizer
+from bebert_infer.workspace import Sizes, Workspace
+from bebert_kernels import slots as at
+from bebert_kernels import stages
+from bebert_kernels.attend_bits import scratch_words as bit_scratch
+from bebert_kernels.attend_codes import scratch_units
+from bebert_kernels.count_tile import LANES
+from bebert_kernels.linear_rows import linear
+from bebert_kernels.operation import Operation, available
+from bebert_kernels.packing import words
+from bebert_kernels.program import run
+from bebert_kernels.sliced_gemm import sliced_product
+from bebert_kernels.triples import MAX_DEPTH, Panels, pack_panels
+
+FREE = 1 << 40  # a count of arrivals that no barrier waits for
+Start = Callable[[list[Callable[[], None]]], None]
+
+
+def supported(member: Member) -> bool:
+    """Whether a native program computes this member: fixed quantizers, GELU only where its sign is enough."""
+    linears = [member.pooler]
+    for block in member.blocks:
+        linears += [getattr(block, name) for name in LINEARS]
+        if block.gelu and not all(branch.quantizer.kind == "sign" for branch in block.output.branches):
+            return False
+        attention = block.attention
+        if isinstance(attention, BooleanAttention):
+            if any(branch.quantizer.kind != "sign" for branch in block.attention_output.branches):
+                return False
+        elif attention.probabilities.kind not in ("codes", "bool") or attention.probabilities.minimum:
+            return False
+        elif attention.probabilities.signed:
+            return False
+        elif any(q.kind == "dynamic" for q in (attention.query, attention.key, attention.value)):
+            return False
+    for layer in linears:
+        planes = {_planes(branch.quantizer) for branch in layer.branches}
+        signs = {branch.quantizer.is_sign for branch in layer.branches}
+        if len(planes) != 1 or len(signs) != 1:
+            return False
+        for branch in layer.branches:
+            if branch.quantizer.kind == "dynamic" or branch.depth > MAX_DEPTH:
+                return False
+    return True
+
+
+def compile_members(members: list[Member]) -> "list[NativeMember | None]":
+    """Return the native form of every member that has one; None for the others, and for all of them without a JIT."""
+    return [NativeMember(member) if available() and supported(member) else None for member in members]
+
+
+LINEARS = ("query", "key", "value", "attention_output", "intermediate", "output")
+
+
+def _planes(quantizer: Quantizer) -> int:
+    return 2 if quantizer.is_sign else quantizer.bits
+
+
+def _rule(quantizer: Quantizer) -> int:
+    return at.SIGN_RULE if quantizer.is_sign else at.CODE_RULE
+
+
+class NativeMember:
+    """The program of one member, its packed weights, and workspaces that calls take in turn."""
+
+    def __init__(self, member: Member):
+        self.member = member
+        self._kept: list[NDArray] = []  # every array whose address stands in the program
+        self._operations: list[list[int]] = []
+        self._phases: list[list[int]] = []
+        # Of each operation: its name, multiply-adds a row, planes that are multiplied, whether rows are sentences.
+        self.work: list[tuple[str, int, int, bool]] = []
+        self.sizes = Sizes(len(member.embeddings.norm.weight), len(member.classifier_bias))
+        self._write()
+        self.operations = np.zeros((len(self._operations), at.COLUMNS), np.int64)
+        for row, values in zip(self.operations, self._operations, strict=True):
+            row[: len(values)] = values
+        self.phases = np.array(self._phases, np.int64)
+        self._free: list[Workspace] = []
+        self._lock = threading.Lock()
+
+    def forward(
+        self, batch: Batch, *, start: Start | None = None, threads: int = 1, times: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
+        """Return the logits float32[S, labels]; as `Member.forward`.
+
+        times : int64[operations], receives nanoseconds per operation, of all threads together
+        """
+        threads = max(1, min(threads, batch.rows)) if start is not None else 1
+        with self._lock:
+            workspace = self._free.pop() if self._free else Workspace(self.sizes)
+        try:
+            logits = workspace.prepare(batch, threads)
+            barrier = np.zeros(8, np.int64)  # a cache line of its own
+            spent = [np.zeros(len(self.operations), np.int64) for _ in range(threads)]
+
+            def work(thread: int) -> None:
+                try:
+                    address = spent[thread].ctypes.data if times is not None else 0
+                    sizes = [batch.rows, batch.sentences, threads, barrier.ctypes.data, address]
+                    frame = np.array([*sizes, workspace.scratch_words], np.int64)
+                    run(self.operations, self.phases, workspace.slots[thread], frame, thread)
+                except BaseException:
+                    barrier[0] = FREE  # the others must not wait for a thread that never comes
+                    raise
+
+            try:
+                if start is None or threads == 1:
+                    work(0)
+                else:
+                    start([partial(work, thread) for thread in range(threads)])
+            except BaseException:
+                barrier[0] = FREE
+                raise
+            if times is not None:
+                times += np.sum(spent, axis=0)
+            return logits.copy()
+        finally:
+            with self._lock:
+                self._free.append(workspace)
+
+    # Writing the program.
+
+    def _write(self) -> None:
+        member = self.member
+        blocks = member.blocks
+        self._embed()
+        for index, block in enumerate(blocks):
+            store = at.QUERY + at.STORE * (index % 2)
+            last = index == len(blocks) - 1
+            self._queries(block, store, ("key", "value") if last else LINEARS[:3], at.HIDDEN)
+            self._phase(at.ROWS)
+            if last:
+                self._add(stages.gather, self.sizes.hidden, name="gather")
+                self._queries(block, store, ("query",), at.FIRST)
+            self._block(block, store, at.FIRST if last else at.HIDDEN)
+        if not blocks:
+            self._phase(at.ROWS)
+            self._add(stages.gather, self.sizes.hidden, name="gather")
+        self._linear(member.pooler, at.FIRST, [self._floats(member.pooler)], "pooler")
+        weight, bias = self._keep(member.classifier_weight), self._keep(member.classifier_bias)
+        self._add(stages.classify, self.sizes.hidden, self.sizes.labels, weight, bias, name="classifier")
+        self._phase(at.SENTENCES)
+
+    def _phase(self, domain: int) -> None:
+        first = self._phases[-1][1] if self._phases else 0
+        self._phases.append([first, len(self._operations), domain])
+        if domain == at.SENTENCES:
+            self.work[first:] = [(name, macs, planes, True) for name, macs, planes, _ in self.work[first:]]
+
+    def _add(self, stage: Operation, *values: int, name: str, macs: int = 0, planes: int = 0) -> None:
+        self._operations.append([stage.address, *values])
+        self.work.append((name, macs, planes, False))
+
+    def _keep(self, array: NDArray) -> int:
+        array = np.ascontiguousarray(array)
+        self._kept.append(array)
+        return array.ctypes.data
+
+    def _norm(self, norm: Norm) -> tuple[int, int, int]:
+        return self._keep(norm.weight), self._keep(norm.bias), self._keep(np.array([norm.eps], np.float32))
+
+    def _numbers(self, quantizer: Quantizer) -> NDArray[np.float32]:
+        low, high = quantizer.range
+        return np.array([quantizer.step, quantizer.minimum, low, high, 0, 0], np.float32)
+
+    def _shift(self, quantizer: Quantizer, width: int) -> int:
+        return self._keep(np.zeros(width, np.float32) if quantizer.shift is None else quantizer.shift)
+
+    def _embed(self) -> None:
+        tables = self.member.embeddings
+        signs = [self._keep(array) for array in tables.signs]
+        scales = [self._keep(array) for array in tables.scales]
+        width = self.sizes.hidden
+        self._add(
+            stages.embed,
+            len(signs),
+            signs[0],
+            scales[0],
+            signs[-1],
+            scales[-1],
+            self._keep(tables.position),
+            self._keep(tables.token_type),
+            *self._norm(tables.norm),
+            self._keep(np.zeros(width, np.float32)),
+            width,
+            len(tables.scales[0]),
+            len(tables.position),
+            len(tables.token_type),
+            name="embeddings",
+        )
+
+    def _queries(self, block: Block, store: int, names: tuple[str, ...], source: int) -> None:
+        """Linears of queries, keys, values: one product where all read the same codes, else one each."""
+        layers = [getattr(block, name) for name in names]
+        if all(branch.quantizer == Quantizer("sign") for layer in layers for branch in layer.branches):
+            outputs = len(layers[0].bias)
+            sinks = [self._store(block, name, store, START=index * outputs) for index, name in enumerate(names)]
+            self._linear(_joined(layers), source, sinks, "query, key, value")
+            return
+        for name, layer in zip(names, layers, strict=True):
+            self._linear(layer, source, [self._store(block, name, store)], "query, key, value")
+
+    def _store(self, block: Block, name: str, store: int, START: int = 0) -> list[int]:
+        """Sink of queries, keys or values."""
+        attention, which = block.attention, LINEARS.index(name)
+        width = attention.heads * attention.head_size
+        flags = store + 2 * at.NONZERO + which
+        if isinstance(attention, BooleanAttention):
+            self.sizes.words = max(self.sizes.words, attention.heads * words(attention.head_size))
+            kind, rule, numbers, shift = at.TO_WORDS, at.SIGN_RULE, 0, 0
+        else:
+            self.sizes.codes = max(self.sizes.codes, width)
+            quantizer = (attention.query, attention.key, attention.value)[which]
+            kind, rule = at.TO_CODES, _rule(quantizer)
+            numbers, shift = self._keep(self._numbers(quantizer)), self._shift(quantizer, width)
+        return [rule, numbers, shift, kind, START, width, store + which, flags, attention.head_size]
+
+    def _floats(self, layer: BinaryLinear) -> list[int]:
+        self.sizes.floats = max(self.sizes.floats, len(layer.bias))
+        return [0, 0, 0, at.TO_FLOATS, 0, len(layer.bias), at.FLOATS, 0, 0]
+
+    def _block(self, block: Block, store: int, hidden: int) -> None:
+        """What follows the barrier, with `hidden` both the input and the output."""
+        self._attention(block.attention, store)
+        ready = isinstance(block.attention, BooleanAttention)
+        layer = block.attention_output
+        self._linear(layer, None if ready else at.FLOATS, [self._floats(layer)], "attention output")
+        self._add(
+            stages.norm, at.FLOATS, hidden, at.MIDDLE, *self._norm(block.attention_norm), self.sizes.hidden, name="norm"
+        )
+        sinks = []
+        width = len(block.intermediate.bias)
+        for index, branch in enumerate(block.output.branches):
+            quantizer = branch.quantizer
+            rule = _rule(quantizer)
+            if block.gelu:
+                rule = at.GELU_RULE
+            elif not quantizer.is_sign:
+                rule = at.RELU_RULE
+            to = at.BYTES + at.INPUT * index
+            numbers, shift = self._keep(self._numbers(quantizer)), self._shift(quantizer, width)
+            sinks.append([rule, numbers, shift, at.TO_BYTES, 0, width, to, at.PLAIN + at.INPUT * index, 0])
+        self._linear(block.intermediate, at.MIDDLE, sinks, "intermediate")
+        self._linear(block.output, None, [self._floats(block.output)], "output")
+        self._add(
+            stages.norm, at.FLOATS, at.MIDDLE, hidden, *self._norm(block.output_norm), self.sizes.hidden, name="norm"
+        )
+
+    def _attention(self, attention: BooleanAttention | SoftmaxAttention, store: int) -> None:
+        heads, size = attention.heads, attention.head_size
+        if isinstance(attention, BooleanAttention):
+            self.sizes.scratch = partial(bit_scratch, size=size)
+            self._add(stages.attend_on_bits, heads, size, store, 0, name="attention")
+            return
+        self.sizes.scratch = lambda keys: -(-scratch_units(keys, size) // 2)
+        self.sizes.floats = max(self.sizes.floats, heads * size)
+        numbers = self._numbers(attention.probabilities)
+        query, key, value = (float(q.step) for q in (attention.query, attention.key, attention.value))
+        numbers[at.SCORE_SCALE] = query * key / math.sqrt(size)
+        numbers[at.CONTEXT_SCALE] = attention.probabilities.step * value
+        self._add(stages.attend_on_codes, heads, size, store, self._keep(numbers), name="attention")
+
+    def _linear(self, layer: BinaryLinear, source: int | None, sinks: list[list[int]], name: str) -> None:
+        """Encode the floats of `source` (None: codes are there), then multiply. Equal inputs are encoded once."""
+        quantizers: list[Quantizer] = []
+        origin = []
+        for branch in layer.branches:
+            same = [i for i, other in enumerate(quantizers) if source is not None and _equal(other, branch.quantizer)]
+            origin.append(same[0] if same else len(quantizers))
+            if not same:
+                quantizers.append(branch.quantizer)
+        depth, planes = layer.branches[0].depth, _planes(quantizers[0])
+        packed = [pack_panels(branch.signs, depth) for branch in layer.branches]
+        triples = packed[0].triples
+        if source is None and isinstance(layer, BinaryLinear):
+            rules = [at.READY] * len(quantizers)
+        else:
+            rules = [_rule(quantizer) for quantizer in quantizers]
+        inputs = [
+            [rule, self._keep(self._numbers(quantizer)), self._shift(quantizer, depth), 0, 0, 0, 0, 0, 0]
+            for rule, quantizer in zip(rules, quantizers, strict=True)
+        ]
+        self.sizes.depth = max(self.sizes.depth, depth)
+        self.sizes.index = max(self.sizes.index, planes * triples)
+        table = self._keep(np.array(inputs, np.int64))
+        slot = at.FLOATS if source is None else source
+        self._add(stages.encode, slot, depth, table, len(inputs), planes, triples, name="encode")
+        branches = [
+            self._branch(layer, index, panels, number)
+            for index, (panels, number) in enumerate(zip(packed, origin, strict=True))
+        ]
+        outputs = len(layer.bias)
+        rows = self._keep(np.array(branches, np.int64))
+        ends = self._keep(np.array(sinks, np.int64))
+        macs = outputs * depth * len(branches)
+        multiplied = 1 if quantizers[0].is_sign else planes  # rows with zeros take two
+        self._add(linear, outputs, rows, len(branches), ends, len(sinks), name=name, macs=macs, planes=multiplied)
+
+    def _branch(self, layer: BinaryLinear, index: int, panels: Panels, number: int) -> list[int]:
+        """One row of the table of branches; arithmetic as in `linear.Branch.product`."""
+        branch = layer.branches[index]
+        quantizer = branch.quantizer
+        padded = len(panels.words) * LANES
+        self._kept.append(panels.words)
+        low = quantizer.range[0]
+        negatives = ((panels.depth - branch.sums) / 2).astype(np.int64)
+        if quantizer.is_sign:
+            offset = np.full(len(negatives), panels.depth, np.int64)
+        else:
+            offset = low * (panels.depth - 2 * negatives) - (2**quantizer.bits - 1) * negatives
+        addend = layer.bias if index == 0 else np.zeros(0, np.float32)
+        if quantizer.minimum and not quantizer.is_sign:
+            extra = np.float32(quantizer.minimum) * branch.scale * branch.sums
+            addend = addend + extra if index == 0 else extra
+        scale = np.float32(quantizer.step) * branch.scale
+        return [
+            sliced_product.address,
+            panels.words.ctypes.data,
+            panels.triples,
+            _planes(quantizer),
+            int(quantizer.is_sign),
+            self._keep(_padded(offset.astype(np.int32), padded)),
+            self._keep(_padded(scale, padded)),
+            self._keep(_padded(addend, padded)) if len(addend) else 0,
+            number,
+        ]
+
+
+def _padded(values: NDArray, count: int) -> NDArray:
+    out = np.zeros(count, values.dtype)
+    out[: len(values)] = values
+    return out
+
+
+def _equal(a: Quantizer, b: Quantizer) -> bool:
+    if (a.kind, a.bits, a.signed, a.step, a.minimum) != (b.kind, b.bits, b.signed, b.step, b.minimum):
+        return False
+    return a.shift is b.shift or (a.shift is not None and b.shift is not None and np.array_equal(a.shift, b.shift))
+
+
+def _joined(layers: list[BinaryLinear]) -> BinaryLinear:
+    """Layers of one branch on the same codes as one layer of all their outputs."""
+    branches = [layer.branches[0] for layer in layers]
+    joined = Branch(
+        np.concatenate([branch.signs for branch in branches]),
+        branches[0].depth,
+        np.concatenate([branch.scale for branch in branches]),
+        np.concatenate([branch.sums for branch in branches]),
+        branches[0].quantizer,
+        branches[0].kernels,
+    )
+    return BinaryLinear((joined,), np.concatenate([layer.bias for layer in layers]))

@@ -1,0 +1,117 @@
+"""The memory of one native call: made once, grown when a larger batch comes, used again and again.
+
+Slots are explained in `bebert_kernels/slots.py`. Shared buffers hold a row for every token or sentence of a batch;
+each thread has scratch for BLOCK rows. Nothing is allocated during a call unless a batch is larger than any before.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebert_infer.batch import Batch
+from bebert_kernels import slots as at
+from bebert_kernels.count_tile import LANES, TABLE
+from bebert_kernels.sliced_gemm import CHUNK, COUNTER
+from bebert_kernels.triples import aligned
+
+ROUND = 64  # rows are rounded up to this, so that a slightly longer sentence needs no new memory
+
+
+@dataclass
+class Sizes:
+    """What a program needs a row: filled in while it is written.
+
+    hidden, labels : C and the count of labels        depth, floats : widest input and float output of a linear
+    index : bytes of index planes                     words, codes  : words or bytes of queries
+    scratch : count of keys -> words of scratch for attention
+    """
+
+    hidden: int
+    labels: int
+    depth: int = 1
+    floats: int = 1
+    index: int = 1
+    words: int = 0
+    codes: int = 0
+    scratch: Callable[[int], int] = field(default=lambda keys: 8)
+
+
+class Workspace:
+    """Buffers of one call at a time."""
+
+    def __init__(self, sizes: Sizes):
+        self.sizes = sizes
+        self.slots = np.zeros((0, at.COUNT), np.int64)
+        self._rows = self._sentences = self._keys = 0
+        self._shared: list[NDArray] = []
+        self._own: list[list[NDArray]] = []
+        self._batch: Batch | None = None
+
+    def prepare(self, batch: Batch, threads: int) -> NDArray[np.float32]:
+        """Make room for a batch and return the logits float32[S, labels] that a run will fill."""
+        keys = int(np.diff(batch.offsets).max())
+        if batch.rows > self._rows or batch.sentences > self._sentences or keys > self._keys:
+            self._rows = max(self._rows, -(-batch.rows // ROUND) * ROUND)
+            self._sentences = max(self._sentences, batch.sentences)
+            self._keys = max(self._keys, -(-keys // ROUND) * ROUND)
+            self._grow()
+            self._own = []
+        while len(self._own) < threads:
+            self._own.append(self._scratch())
+        if len(self.slots) < threads:
+            self.slots = np.zeros((threads, at.COUNT), np.int64)
+        self._batch = batch  # keeps the arrays below alive
+        for thread in range(threads):
+            slots = self.slots[thread]
+            for slot, array in enumerate(self._shared[:3]):
+                slots[slot] = array.ctypes.data
+            for slot, array in zip(
+                (at.IDS, at.POSITIONS, at.TYPES, at.OFFSETS),
+                (batch.ids, batch.positions, batch.types, batch.offsets),
+                strict=True,
+            ):
+                slots[slot] = array.ctypes.data
+            for store in range(2):
+                for which in range(at.STORE):
+                    place = self._shared[3 + min(which, 6) + 7 * store].ctypes.data
+                    slots[at.QUERY + at.STORE * store + which] = place + max(0, which - 6) * batch.rows
+            for slot, array in zip(OWN, self._own[thread], strict=True):
+                slots[slot] = array.ctypes.data
+        return self._shared[2][: batch.sentences * self.sizes.labels].reshape(batch.sentences, -1)
+
+    @property
+    def scratch_words(self) -> int:
+        """Words of scratch for attention over the longest sentence so far."""
+        return self.sizes.scratch(self._keys)
+
+    def _grow(self) -> None:
+        sizes, rows = self.sizes, self._rows
+        hidden = aligned((rows * sizes.hidden,), np.float32)
+        first = aligned((self._sentences * sizes.hidden,), np.float32)
+        logits = aligned((self._sentences * sizes.labels,), np.float32)
+        self._shared = [hidden, first, logits]
+        store = max(8 * sizes.words, sizes.codes)
+        for _ in range(2):
+            self._shared += [aligned((rows * store,), np.uint8) for _ in range(3)]
+            self._shared += [aligned((rows * 8 * sizes.words,), np.uint8) for _ in range(3)]
+            self._shared += [aligned((3 * rows,), np.uint8)]
+
+    def _scratch(self) -> list[NDArray]:
+        sizes, rows = self.sizes, min(at.BLOCK, self._rows)
+        shapes = [
+            4 * rows * sizes.floats,  # FLOATS
+            4 * rows * sizes.hidden,  # MIDDLE
+            2 * sizes.depth + 16,  # CHAIN
+            CHUNK * TABLE,
+            rows * 2 * COUNTER,
+            8 * LANES,  # SUMS
+            4 * (rows * LANES + 32),  # Y; packing signs reads up to 32 values behind a row
+            8 * self.scratch_words,  # ATTENTION
+        ]
+        shapes += [rows * sizes.index, 8 * rows, rows, rows * sizes.depth] * 2
+        return [aligned((size + 64,), np.uint8) for size in shapes]
+
+
+OWN = (*range(at.FLOATS, at.ATTENTION + 1), *range(at.INDEX, at.INDEX + 2 * at.INPUT))

@@ -1,0 +1,85 @@
+"""Arrays on memory whose address is known: what lets a compiled program name its buffers by number.
+
+Nothing here owns or checks memory. Whoever makes an address keeps the array alive and its size right.
+"""
+
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+
+def _pointer(kind: Any) -> Any:
+    """Intrinsic: int64 address -> pointer to `kind`."""
+
+    @intrinsic
+    def pointer(typing_context, address):  # type: ignore[no-untyped-def]
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            return builder.inttoptr(arguments[0], context.get_value_type(kind).as_pointer())
+
+        return types.CPointer(kind)(types.int64), generate
+
+    return pointer
+
+
+as_float32 = _pointer(types.float32)
+as_int32 = _pointer(types.int32)
+as_int64 = _pointer(types.int64)
+as_int8 = _pointer(types.int8)
+as_uint8 = _pointer(types.uint8)
+as_uint64 = _pointer(types.uint64)
+
+array = numba.carray  # array(as_float32(address), (rows, columns)) inside a kernel
+
+
+@intrinsic
+def now(typing_context):  # type: ignore[no-untyped-def]
+    """Monotonic time in nanoseconds, int64, by the C library's clock_gettime."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        word = ir.IntType(64)
+        place = builder.alloca(ir.ArrayType(word, 2))
+        kind = ir.FunctionType(ir.IntType(32), [ir.IntType(32), place.type])
+        function = builder.module.globals.get("clock_gettime") or ir.Function(builder.module, kind, "clock_gettime")
+        builder.call(function, [ir.IntType(32)(1), place])
+        seconds, rest = (builder.load(builder.gep(place, [word(0), word(i)])) for i in (0, 1))
+        return builder.add(builder.mul(seconds, word(1_000_000_000)), rest)
+
+    return types.int64(), generate
+
+
+@intrinsic
+def atomic_add(typing_context, address, value):  # type: ignore[no-untyped-def]
+    """Add to the int64 at an address, seen by all threads; returns the value before."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        return builder.atomic_rmw("add", place, arguments[1], "seq_cst")
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def give_way(typing_context):  # type: ignore[no-untyped-def]
+    """Let another thread run: sched_yield."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        kind = ir.FunctionType(ir.IntType(32), [])
+        function = builder.module.globals.get("sched_yield") or ir.Function(builder.module, kind, "sched_yield")
+        builder.call(function, [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def atomic_load(typing_context, address):  # type: ignore[no-untyped-def]
+    """The int64 at an address as another thread left it."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        return builder.load_atomic(place, "acquire", 8)
+
+    return types.int64(types.int64), generate

@@ -1,0 +1,43 @@
+"""Numbers that the parts of a native program share: slots of memory, columns of the tables that describe it.
+
+A program (`program.py`) names memory by slot. Slots below LOCAL belong to the whole call and are indexed by the rows
+of the batch (or by sentences); slots from LOCAL on belong to one thread and hold the rows of its present block.
+Kernels get `slots`, an int64 array of addresses. Everything is int64 so that one compiled program runs every model.
+"""
+
+# Shared by the threads of a call. Attention's stores exist twice, for even and odd layers (`program.py`).
+HIDDEN, FIRST, LOGITS, IDS, POSITIONS, TYPES, OFFSETS = range(7)
+QUERY, KEY, VALUE, QUERY_NONZERO, KEY_NONZERO, VALUE_NONZERO, QUERY_PLAIN, KEY_PLAIN, VALUE_PLAIN = range(7, 16)
+STORE = 9  # slots of one store; the second one follows the first
+NONZERO = 3  # from sign words to non-zero words of the same thing
+LOCAL = 32
+
+# Of one thread.
+FLOATS, MIDDLE, CHAIN, TABLE, COUNTERS, SUMS, Y, ATTENTION = range(32, 40)
+INDEX, PARITY, PLAIN, BYTES = range(40, 44)  # of input 0 of a linear layer
+INPUT = 4  # from one input to the next; there are two
+COUNT = 48
+
+BLOCK = 128  # rows at a time: what they need stays in the second-level cache
+
+# Columns of a branch of a linear layer: the address of the product that computes it, addresses of its data (padded to
+# whole panels), sizes, and the number of its input.
+PRODUCT, PANELS, TRIPLES, PLANES, SIGN, OFFSET, SCALE, ADD, FROM = range(9)
+BRANCH = 9
+
+# Columns of an input of a linear layer and of a sink of its outputs: how values become codes, and where they go.
+RULE, NUMBERS, SHIFT, KIND, START, WIDTH, TO, FLAGS, HEAD = range(9)
+TO_FLOATS, TO_BYTES, TO_CODES, TO_WORDS = range(4)  # kinds of sinks
+
+# Rules of `row_codes.code_row`, and its numbers; READY: codes are there already.
+SIGN_RULE, GELU_RULE, CODE_RULE, RELU_RULE, READY = range(5)
+STEP, MINIMUM, LOW, HIGH, SCORE_SCALE, CONTEXT_SCALE = range(6)
+NUMBER_COUNT = 6
+
+# Columns of an operation: the address of its stage, then its arguments.
+COLUMNS = 16
+
+# A call: rows and sentences (also the domains of phases), threads, the address of the barrier, the address of the
+# times of all operations or 0, words of scratch for attention.
+ROWS, SENTENCES, THREADS, BARRIER, TIMES, SCRATCH = range(6)
+FRAME = 6
