@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bebert_infer.cli_train import train
+from bebert_infer.doctor import doctor
 from bebert_infer.errors import BebertError, InputError
 
 app = typer.Typer(
@@ -242,3 +243,4 @@ def _escape(text: str) -> str:
 
 
 app.command()(train)
+app.command()(doctor)

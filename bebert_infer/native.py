@@ -24,13 +24,17 @@ from bebert_kernels import slots as at
 from bebert_kernels import stages
 from bebert_kernels.attend_bits import scratch_words as bit_scratch
 from bebert_kernels.attend_codes import scratch_units
+from bebert_kernels.choice import LOOKUP, MANY, product
 from bebert_kernels.count_tile import LANES
 from bebert_kernels.linear_rows import linear
+from bebert_kernels.lut_gemm import lut_bytes, lut_weights
+from bebert_kernels.lut_product import BLOCK as LOOKUP_BLOCK
+from bebert_kernels.lut_product import look_up_encode, look_up_product
 from bebert_kernels.operation import Operation, available
 from bebert_kernels.packing import words
 from bebert_kernels.program import run
 from bebert_kernels.sliced_gemm import sliced_product
-from bebert_kernels.triples import MAX_DEPTH, Panels, pack_panels
+from bebert_kernels.triples import MAX_DEPTH, pack_panels, triple_count
 
 FREE = 1 << 40  # a count of arrivals that no barrier waits for
 Start = Callable[[list[Callable[[], None]]], None]
@@ -91,6 +95,8 @@ class NativeMember:
         # Of each operation: its name, multiply-adds a row, planes that are multiplied, whether rows are sentences.
         self.work: list[tuple[str, int, int, bool]] = []
         self.sizes = Sizes(len(member.embeddings.norm.weight), len(member.classifier_bias))
+        self.block = at.BLOCK  # rows at a time
+        self._expected = MANY  # rows that products are chosen for
         self._write()
         self.operations = np.zeros((len(self._operations), at.COLUMNS), np.int64)
         for row, values in zip(self.operations, self._operations, strict=True):
@@ -118,7 +124,7 @@ class NativeMember:
                 try:
                     address = spent[thread].ctypes.data if times is not None else 0
                     sizes = [batch.rows, batch.sentences, threads, barrier.ctypes.data, address]
-                    frame = np.array([*sizes, workspace.scratch_words], np.int64)
+                    frame = np.array([*sizes, workspace.scratch_words, self.block], np.int64)
                     run(self.operations, self.phases, workspace.slots[thread], frame, thread)
                 except BaseException:
                     barrier[0] = FREE  # the others must not wait for a thread that never comes
@@ -151,16 +157,21 @@ class NativeMember:
             self._queries(block, store, ("key", "value") if last else LINEARS[:3], at.HIDDEN)
             self._phase(at.ROWS)
             if last:
-                self._add(stages.gather, self.sizes.hidden, name="gather")
+                self._gather()
                 self._queries(block, store, ("query",), at.FIRST)
             self._block(block, store, at.FIRST if last else at.HIDDEN)
         if not blocks:
             self._phase(at.ROWS)
-            self._add(stages.gather, self.sizes.hidden, name="gather")
+            self._gather()
         self._linear(member.pooler, at.FIRST, [self._floats(member.pooler)], "pooler")
         weight, bias = self._keep(member.classifier_weight), self._keep(member.classifier_bias)
         self._add(stages.classify, self.sizes.hidden, self.sizes.labels, weight, bias, name="classifier")
         self._phase(at.SENTENCES)
+
+    def _gather(self) -> None:
+        """From here on rows are first tokens, one a sentence."""
+        self._add(stages.gather, self.sizes.hidden, name="gather")
+        self._expected = 1
 
     def _phase(self, domain: int) -> None:
         first = self._phases[-1][1] if self._phases else 0
@@ -291,9 +302,11 @@ class NativeMember:
             if not same:
                 quantizers.append(branch.quantizer)
         depth, planes = layer.branches[0].depth, _planes(quantizers[0])
-        packed = [pack_panels(branch.signs, depth) for branch in layer.branches]
-        triples = packed[0].triples
-        if source is None and isinstance(layer, BinaryLinear):
+        outputs = len(layer.bias)
+        lookup = False
+        if not quantizers[0].is_sign:
+            lookup = product(outputs, depth, planes, self._expected) == LOOKUP
+        if source is None:
             rules = [at.READY] * len(quantizers)
         else:
             rules = [_rule(quantizer) for quantizer in quantizers]
@@ -302,42 +315,50 @@ class NativeMember:
             for rule, quantizer in zip(rules, quantizers, strict=True)
         ]
         self.sizes.depth = max(self.sizes.depth, depth)
-        self.sizes.index = max(self.sizes.index, planes * triples)
+        triples = triple_count(depth)
+        if lookup:
+            self.block = min(self.block, LOOKUP_BLOCK)
+            self.sizes.tables = max(self.sizes.tables, lut_bytes(self.block, depth))
+        else:
+            self.sizes.index = max(self.sizes.index, planes * triples)
         table = self._keep(np.array(inputs, np.int64))
         slot = at.FLOATS if source is None else source
-        self._add(stages.encode, slot, depth, table, len(inputs), planes, triples, name="encode")
-        branches = [
-            self._branch(layer, index, panels, number)
-            for index, (panels, number) in enumerate(zip(packed, origin, strict=True))
-        ]
-        outputs = len(layer.bias)
+        encode = look_up_encode if lookup else stages.encode
+        self._add(encode, slot, depth, table, len(inputs), planes, triples, name="encode")
+        branches = [self._branch(layer, index, number, lookup) for index, number in enumerate(origin)]
         rows = self._keep(np.array(branches, np.int64))
         ends = self._keep(np.array(sinks, np.int64))
         macs = outputs * depth * len(branches)
         multiplied = 1 if quantizers[0].is_sign else planes  # rows with zeros take two
         self._add(linear, outputs, rows, len(branches), ends, len(sinks), name=name, macs=macs, planes=multiplied)
 
-    def _branch(self, layer: BinaryLinear, index: int, panels: Panels, number: int) -> list[int]:
+    def _branch(self, layer: BinaryLinear, index: int, number: int, lookup: bool) -> list[int]:
         """One row of the table of branches; arithmetic as in `linear.Branch.product`."""
         branch = layer.branches[index]
-        quantizer = branch.quantizer
-        padded = len(panels.words) * LANES
-        self._kept.append(panels.words)
+        quantizer, depth, outputs = branch.quantizer, branch.depth, len(layer.bias)
         low = quantizer.range[0]
-        negatives = ((panels.depth - branch.sums) / 2).astype(np.int64)
+        negatives = ((depth - branch.sums) / 2).astype(np.int64)
         if quantizer.is_sign:
-            offset = np.full(len(negatives), panels.depth, np.int64)
+            offset = np.full(outputs, depth, np.int64)
         else:
-            offset = low * (panels.depth - 2 * negatives) - (2**quantizer.bits - 1) * negatives
+            offset = low * (depth - 2 * negatives)
+            if not lookup:
+                offset -= (2**quantizer.bits - 1) * negatives
         addend = layer.bias if index == 0 else np.zeros(0, np.float32)
         if quantizer.minimum and not quantizer.is_sign:
             extra = np.float32(quantizer.minimum) * branch.scale * branch.sums
             addend = addend + extra if index == 0 else extra
         scale = np.float32(quantizer.step) * branch.scale
+        padded = -(-outputs // LANES) * LANES
+        if lookup:
+            stage, weights, steps = look_up_product, lut_weights(branch.signs, depth), depth
+        else:
+            panels = pack_panels(branch.signs, depth)
+            stage, weights, steps = sliced_product, panels.words, panels.triples
         return [
-            sliced_product.address,
-            panels.words.ctypes.data,
-            panels.triples,
+            stage.address,
+            self._keep(weights),
+            steps,
             _planes(quantizer),
             int(quantizer.is_sign),
             self._keep(_padded(offset.astype(np.int32), padded)),

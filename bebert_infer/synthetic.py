@@ -76,7 +76,8 @@ def _tensor(name: str, kind: str, shape: list[int], config: Config, generator: n
     if name.endswith((".step", ".minimum")):
         # Hidden values have deviation 1, scores and probabilities 1/T: steps that spread codes over their range.
         value = 0.0 if name.endswith(".minimum") else 0.02 if "probability" in name else 0.3
-        return np.full(shape, value, np.float32)
+        # No two quantizers alike, as in a trained model: equal ones would be encoded once.
+        return np.full(shape, value * generator.uniform(0.9, 1.1), np.float32)
     if name.endswith(".scale"):
         return generator.uniform(0.02, 0.04, shape).astype(np.float32)
     if "norm.weight" in name:

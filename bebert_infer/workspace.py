@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bebert_infer.batch import Batch
 from bebert_kernels import slots as at
 from bebert_kernels.count_tile import LANES, TABLE
+from bebert_kernels.lut_gemm import PANEL
 from bebert_kernels.sliced_gemm import CHUNK, COUNTER
 from bebert_kernels.triples import aligned
 
@@ -24,7 +25,7 @@ class Sizes:
     """What a program needs a row: filled in while it is written.
 
     hidden, labels : C and the count of labels        depth, floats : widest input and float output of a linear
-    index : bytes of index planes                     words, codes  : words or bytes of queries
+    index : bytes of index planes; tables : bytes of look-up tables of a block; words, codes : words or bytes of queries
     scratch : count of keys -> words of scratch for attention
     """
 
@@ -33,6 +34,7 @@ class Sizes:
     depth: int = 1
     floats: int = 1
     index: int = 1
+    tables: int = 0
     words: int = 0
     codes: int = 0
     scratch: Callable[[int], int] = field(default=lambda keys: 8)
@@ -106,11 +108,11 @@ class Workspace:
             2 * sizes.depth + 16,  # CHAIN
             CHUNK * TABLE,
             rows * 2 * COUNTER,
-            8 * LANES,  # SUMS
+            4 * max(2 * LANES, rows * PANEL),  # SUMS
             4 * (rows * LANES + 32),  # Y; packing signs reads up to 32 values behind a row
             8 * self.scratch_words,  # ATTENTION
         ]
-        shapes += [rows * sizes.index, 8 * rows, rows, rows * sizes.depth] * 2
+        shapes += [max(rows * sizes.index, sizes.tables), 8 * rows, rows, rows * sizes.depth] * 2
         return [aligned((size + 64,), np.uint8) for size in shapes]
 
 

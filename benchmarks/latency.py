@@ -1,105 +1,112 @@
-"""Latency of packed members against PyTorch float32: same geometry, same threads, alternating in one run.
+"""Latency of packed members against the engines that people use: same geometry, same threads, in turn in one run.
 
     python benchmarks/latency.py --threads 2 --tokens 128 --rounds 15
+    python benchmarks/latency.py --only "OpenVINO,half width" --no-record
 
-Random weights (speed does not depend on them). Batch 1. Tokenization and loading are not in the times; the first call,
-which compiles or loads the kernels, is not either. Each round times every engine once, in turn, so that what else the
-machine does falls on all alike. Medians are quoted, and ratios of medians. PyTorch runs `BertForSequenceClassification`
-(its default SDPA attention) under `torch.inference_mode`.
+BERT-base, random weights (speed does not depend on them), batch 1, no padding. Tokenization, loading and compiling are not
+in the times; bebert_infer/bench.py says how turns are taken, export/bebert_export/peers.py how the peers are built.
+Building them takes a minute or two; --peers-folder keeps them.
 """
 
 import argparse
 import os
-import statistics
-import time
-from collections.abc import Callable
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from record import write_record
 from rich.console import Console
-from rich.table import Table
 
-from bebert_infer import Ensemble
-from bebert_infer.synthetic import SIZES, random_model
+from bebert_export.peers import BASELINE, PEERS, Workshop, build_peer
+from bebert_infer.bench import Engine, Geometry, compare, measure, packed_engine
+from bebert_infer.cli_bench import latency_table
+from bebert_infer.synthetic import random_model
 
-# Name -> (size of synthetic.SIZES, scheme, members)
-ENGINES = {
-    "1-1-1, 1 member": ("base", "1-1-1", 1),
-    "1-1-4 half width, 1 member": ("base-half", "1-1-4", 1),
-    "1-1-4 half width, 2 members": ("base-half", "1-1-4", 2),
-    "1-1-4 full width, 1 member": ("base", "1-1-4", 1),
+# Name -> (size of synthetic.SIZES, scheme, members, threads or None for all)
+PACKED = {
+    "1-1-1, 1 member": ("base", "1-1-1", 1, None),
+    "1-1-4 half width, 1 member": ("base-half", "1-1-4", 1, None),
+    "1-1-4 half width, 2 members": ("base-half", "1-1-4", 2, None),
+    "1-1-4 full width, 1 member": ("base", "1-1-4", 1, None),
+    "1-1-1, 1 member, 1 thread": ("base", "1-1-1", 1, 1),
+    "1-1-4 half width, 1 member, 1 thread": ("base-half", "1-1-4", 1, 1),
 }
 
 
-def torch_float32(ids: np.ndarray, threads: int) -> Callable[[], None]:
-    """Return a call of BERT-base in PyTorch float32 on these token ids."""
-    import torch
-    from transformers import BertConfig, BertForSequenceClassification
-
-    torch.set_num_threads(threads)
-    layers, hidden, _, heads, wide = SIZES["base"]
-    config = BertConfig(hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=wide)
-    model = BertForSequenceClassification(config).eval()
-    inputs = torch.from_numpy(ids)
-
-    def call() -> None:
-        with torch.inference_mode():
-            model(inputs)
-
-    return call
+def chosen(only: str | None) -> list[str]:
+    """Names of engines that contain one of the parts in `only`, separated by commas; all without `only`."""
+    names = [*PEERS, *PACKED]
+    if only is None:
+        return names
+    parts = [part.strip().lower() for part in only.split(",")]
+    unknown = [part for part in parts if not any(part in name.lower() for name in names)]
+    if unknown:
+        raise SystemExit(f'--only: no engine is called like "{unknown[0]}"; there are: {", ".join(names)}')
+    return [name for name in names if any(part in name.lower() for part in parts)]
 
 
-def packed(ids: np.ndarray, threads: int, size: str, scheme: str, members: int) -> Callable[[], None]:
-    """Return a call of a packed ensemble of random weights on these token ids."""
-    model = Ensemble(random_model(size, scheme, members), threads=threads)  # type: ignore[arg-type]
+def build(names: list[str], workshop: Workshop, console: Console) -> tuple[list[Engine], dict[str, str]]:
+    """Build the engines called so; returns them, and why others cannot run here."""
+    engines, missing = [], {}
+    for name in names:
+        with console.status(f"building {name}"):
+            if name in PEERS:
+                built = build_peer(name, workshop)
+            else:
+                size, scheme, members, threads = PACKED[name]
+                artifact = random_model(size, scheme, members)  # type: ignore[arg-type]
+                built = packed_engine(name, artifact, workshop.ids, threads or workshop.threads)
+        if isinstance(built, str):
+            missing[name] = built
+        else:
+            engines.append(built)
+    return engines, missing
 
-    def call() -> None:
-        model.logits(ids)
 
-    return call
-
-
-def measure(calls: dict[str, Callable[[], None]], rounds: int, warmup: int = 2) -> dict[str, list[float]]:
-    """Time every call once a round, in turn; returns milliseconds per call."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for index in range(rounds + warmup):
-        for name, call in calls.items():
-            started = time.perf_counter()
-            call()
-            if index >= warmup:
-                times[name].append(1e3 * (time.perf_counter() - started))
-    return times
+def logit_differences(engines: list[Engine]) -> dict[str, float]:
+    """How far the logits of each peer are from those of PyTorch fp32; raises if a full-precision one computes another network."""
+    logits: dict[str, NDArray] = {engine.name: engine.call() for engine in engines if engine.kind != "packed"}
+    if BASELINE not in logits:
+        return {}
+    differences = {name: round(float(np.abs(values - logits[BASELINE]).max()), 6) for name, values in logits.items()}
+    for engine in engines:
+        if engine.kind == "fp32" and differences[engine.name] > 1e-3:
+            raise SystemExit(f"{engine.name} computes another network: logits differ by {differences[engine.name]}")
+    return differences
 
 
 def main() -> None:
-    """Measure, print a table, append a record."""
+    """Build, measure, print a table, append a record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--only", help="parts of names, separated by commas")
+    parser.add_argument("--peers-folder", type=Path, help="where to keep built peers (default: nowhere)")
+    parser.add_argument("--no-record", action="store_true", help="append nothing to results/")
     options = parser.parse_args()
-    ids = np.random.default_rng(0).integers(0, 30522, (1, options.tokens))
-    calls = {"PyTorch float32": torch_float32(ids, options.threads)}
-    for name, engine in ENGINES.items():
-        calls[name] = packed(ids, options.threads, *engine)
-    times = measure(calls, options.rounds)
-    base = statistics.median(times["PyTorch float32"])
-    table = Table("engine", "median ms", "min", "max", "times PyTorch float32")
-    summary = {}
-    for name, values in times.items():
-        median = statistics.median(values)
-        ratio = base / median
-        summary[name] = {
-            "median_ms": round(median, 2),
-            "min_ms": round(min(values), 2),
-            "max_ms": round(max(values), 2),
-            "speedup": round(ratio, 2),
-        }
-        table.add_row(name, f"{median:.1f}", f"{min(values):.1f}", f"{max(values):.1f}", f"{ratio:.2f}×")
-    Console().print(table)
+    console = Console()
+    ids = np.random.default_rng(0).integers(0, Geometry.vocabulary, (1, options.tokens))
+    with ExitStack() as stack:
+        folder = options.peers_folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bebert-bench-")))
+        workshop = Workshop(Geometry(), ids, options.threads, folder)
+        engines, missing = build(chosen(options.only), workshop, console)
+        differences = logit_differences(engines)
+        with console.status(f"{options.rounds} rounds of {len(engines)} engines"):
+            times = measure({engine.name: engine.call for engine in engines}, options.rounds)
+    rows = compare(engines, times, BASELINE)
+    console.print(latency_table(rows, f"one sentence of {options.tokens} tokens, {options.threads} threads"))
+    for name, reason in missing.items():
+        console.print(f"{name}: {reason}", style="dim", highlight=False)
+    if options.no_record:
+        return
     settings = {"tokens": options.tokens, "batch": 1, "threads": options.threads, "rounds": options.rounds}
-    file = write_record("latency", {"settings": settings, "engines": summary})
-    Console().print(f"record appended to {file.name}")
+    figures = {row.name: {key: value for key, value in asdict(row).items() if key != "name"} for row in rows}
+    numbers = {"settings": settings, "engines": figures, "missing": missing, "logit_differences": differences}
+    console.print(f"record appended to {write_record('latency', numbers).name}")
 
 
 if __name__ == "__main__":

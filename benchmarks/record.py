@@ -10,7 +10,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("bebert-infer", "numpy", "numba", "llvmlite", "torch", "transformers")
+PACKAGES = (
+    *("bebert-infer", "numpy", "numba", "llvmlite", "torch", "transformers"),
+    *("onnx", "onnxruntime", "openvino", "nncf", "numkong"),
+)
 
 
 def cpu_name() -> str:

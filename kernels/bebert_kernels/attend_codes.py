@@ -53,7 +53,7 @@ def scratch_units(keys: int, size: int) -> int:
     """Elements of scratch that `attend_codes` needs for a sentence of `keys` keys and heads of `size` values."""
     padded, depth = -(-keys // LANES) * LANES, -(-size // LANES) * LANES
     panels = 2 * padded * depth // GROUP + padded + depth
-    rows = QUERIES * (depth // GROUP + padded + padded // GROUP + depth + 1)
+    rows = QUERIES * (depth // GROUP + padded + padded // GROUP + depth + 2)
     return LANES + panels + rows + max(padded, QUERIES) * depth // 4
 
 
@@ -351,39 +351,54 @@ class _Softmax:
         e, b = self.e, self.e.builder
         far = cgutils.alloca_once(b, _FLOATS)
         b.store(_floats(0), far)
-        narrow = ir.VectorType(ir.IntType(32 // GROUP), LANES)
         first, to = self.row(row), e.place(to, row, b.mul(self.blocks, _I64(CHUNK)))
-        with e.loop(_I64(0), self.blocks) as (i, _):
-            value = estimate(e.load(self.data, e.place(first, i, LANES), _FLOATS, align=64))
-            value = b.select(b.fcmp_ordered("<", value, high), value, high)
-            shifted = b.fadd(value, _floats(_MAGIC))
-            distance = b.bitcast(b.fsub(value, b.fsub(shifted, _floats(_MAGIC))), _SUMS)
-            distance = b.bitcast(b.and_(distance, _constant(_SUMS, 0x7FFFFFFF)), _FLOATS)
-            b.store(self.largest(b.load(far), distance), far)
-            e.store(b.trunc(b.bitcast(shifted, _SUMS), narrow), self.data, e.place(to, i, CHUNK), align=4)
+        narrow = ir.VectorType(ir.IntType(32 // GROUP), LANES)
+        whole = b.and_(self.blocks, _I64(-TOGETHER))
+        for begin, end, count in ((_I64(0), whole, TOGETHER), (whole, self.blocks, 1)):
+            kind, units = (ir.VectorType(one, count * LANES) for one in (ir.FloatType(), _I32))
+            magic = _constant(kind, _MAGIC)
+            with e.loop(begin, end, count) as (i, _):
+                value = estimate(e.load(self.data, e.place(first, i, LANES), kind, align=64))
+                limit = e.repeat(high, count * LANES)
+                value = b.select(b.fcmp_ordered("<", value, limit), value, limit)
+                shifted = b.fadd(value, magic)
+                distance = b.bitcast(b.fsub(value, b.fsub(shifted, magic)), units)
+                distance = b.bitcast(b.and_(distance, _constant(units, 0x7FFFFFFF)), kind)
+                for j, part in enumerate(e.split(b.bitcast(shifted, units), LANES)):
+                    e.store(b.trunc(part, narrow), self.data, e.place(to, b.add(i, _I64(j)), CHUNK), align=4)
+                parts = e.split(distance, LANES)
+                while len(parts) > 1:
+                    parts = [self.largest(*parts[j : j + 2]) for j in range(0, len(parts), 2)]
+                b.store(self.largest(b.load(far), parts[0]), far)
         return b.load(far)
 
 
 def _emit_softmax_codes(e: Emitter, scratch: Any, scores: Any, rows: Any, blocks: Any, *arguments: Any) -> None:
-    limits, to, kept = arguments[:-2], *arguments[-2:]
-    step, inverse, low, high, bound = (e.repeat(value, LANES) for value in limits)
-    b, softmax = e.builder, _Softmax(e, scratch, scores, rows, blocks)
+    (step, inverse, low, high, bound), to, kept = arguments[:-2], *arguments[-2:]
+    b, softmax, factors = e.builder, _Softmax(e, scratch, scores, rows, blocks), e.place(kept, QUERIES)
     with e.loop(_I64(0), rows) as (row, _):
         top = softmax.fold(row, -np.inf, lambda value: value, softmax.largest)
         e.store(top, scratch.data, b.add(kept, row), align=4)
     with e.loop(_I64(0), rows) as (row, _):
         top = e.load(scratch.data, b.add(kept, row), ir.FloatType(), align=4)
-        total = softmax.fold(
-            row, 0.0, lambda value: softmax.exp(b.fsub(value, e.repeat(top, value.type.count))), b.fadd
-        )
+        shifted_exp = lambda value: softmax.exp(b.fsub(value, e.repeat(top, value.type.count)))  # noqa: E731
+        total = softmax.fold(row, 0.0, shifted_exp, b.fadd)
         e.store(total, scratch.data, b.add(kept, row), align=4)
+    with e.loop(_I64(0), rows, LANES) as (row, _):  # divided together; numbers of further rows are not used
+        totals = e.load(scratch.data, b.add(kept, row), _FLOATS, align=4)
+        e.store(b.fdiv(e.repeat(inverse, LANES), totals), scratch.data, b.add(factors, row), align=4)
     with e.loop(_I64(0), rows) as (row, _):
-        total = e.repeat(e.load(scratch.data, b.add(kept, row), ir.FloatType(), align=4), LANES)
-        factor = b.fdiv(inverse, total)
-        far = softmax.codes(row, to, high, lambda value: b.fmul(value, factor))
-        near = b.bitcast(b.fcmp_ordered(">", far, bound), _I16)
+        total, factor = (
+            e.load(scratch.data, b.add(place, row), ir.FloatType(), align=4) for place in (kept, factors)
+        )
+        far = softmax.codes(row, to, high, lambda value: b.fmul(value, e.repeat(factor, value.type.count)))
+        near = b.bitcast(b.fcmp_ordered(">", far, e.repeat(bound, LANES)), _I16)
         with b.if_then(b.icmp_unsigned("!=", near, _I16(0)), likely=False):
-            divided = lambda value: softmax.largest(b.fdiv(b.fdiv(value, total), step), low)  # noqa: E731
+
+            def divided(value: ir.Value) -> ir.Value:
+                spread = [e.repeat(number, value.type.count) for number in (total, step, low)]
+                return softmax.largest(b.fdiv(b.fdiv(value, spread[0]), spread[1]), spread[2])
+
             softmax.codes(row, to, high, divided)
 
 
@@ -406,7 +421,7 @@ def softmax_codes(
     scores  : place of float32[rows, 16 * blocks], -inf beyond the keys; overwritten
     inverse : 1 / step
     bound   : estimates further than this from a whole number are divided out
-    kept    : place of one number for each row
+    kept    : place of two numbers for each of QUERIES rows
     """
     for row in range(rows):
         start = scores + row * LANES * blocks
@@ -523,7 +538,7 @@ def attend_codes(
     queries = context + QUERIES * depth
     codes = queries + QUERIES * depth // GROUP
     kept = codes + QUERIES * padded // GROUP
-    staged = 4 * (kept + QUERIES)  # in bytes
+    staged = 4 * (kept + 2 * QUERIES)  # in bytes
     odd = np.int64(size != depth)  # heads that must be padded in the scratch
     stride = depth if odd else width
     floats = scratch.view(np.float32)

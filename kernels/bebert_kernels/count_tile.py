@@ -55,10 +55,12 @@ def _place(builder: ir.IRBuilder, address: ir.Value, offset: int, kind: ir.Type)
 
 
 def load_plane(builder: ir.IRBuilder, address: ir.Value, offset: int = 0) -> ir.Value:
+    """Emit the load of a plane, `offset` bytes behind an address."""
     return builder.load(_place(builder, address, offset, _WORDS), align=PLANE)
 
 
 def store_plane(builder: ir.IRBuilder, value: ir.Value, address: ir.Value, offset: int = 0) -> None:
+    """Emit the store of a plane, `offset` bytes behind an address."""
     builder.store(value, _place(builder, address, offset, _WORDS), align=PLANE)
 
 
@@ -223,30 +225,3 @@ def unslice(typing_context, counters, out):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), generate
-
-
-@intrinsic
-def scale_row(typing_context, sums, factor, offset, scale, add, out):  # type: ignore[no-untyped-def]
-    """out[n] = float32(factor * sums[n] + offset[n]) * scale[n] + add[n] for LANES outputs; addresses but for factor.
-
-    sums, offset : int32[LANES]      scale, add, out : float32[LANES]; out may be add
-    """
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        sums, factor, offset, scale, add, out = arguments
-        count = LANES // 32
-        whole, real = ir.VectorType(_I32, count), ir.VectorType(ir.FloatType(), count)
-        one = builder.insert_element(ir.Constant(whole, ir.Undefined), builder.trunc(factor, _I32), _I32(0))
-        factors = builder.shuffle_vector(one, one, ir.Constant(whole, [0] * count))
-
-        def load(address: ir.Value, place: int, kind: ir.Type) -> ir.Value:
-            return builder.load(_place(builder, address, place, kind), align=4)
-
-        for place in range(0, 4 * LANES, 4 * count):
-            dots = builder.add(builder.mul(load(sums, place, whole), factors), load(offset, place, whole))
-            product = builder.fmul(builder.sitofp(dots, real), load(scale, place, real))
-            value = builder.fadd(product, load(add, place, real))
-            builder.store(value, _place(builder, out, place, real), align=4)
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 6), generate

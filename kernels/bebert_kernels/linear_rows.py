@@ -39,7 +39,7 @@ def linear(operation_address: int, slot_address: int, frame: int, domain: int, f
     y = array(as_float32(slots[at.Y]), (rows, LANES))
     for start in range(0, outputs, LANES):
         for b in range(branches.shape[0]):
-            call(branches[b, at.PRODUCT], o[2] + 8 * at.BRANCH * b, slot_address, b, start, rows, np.int64(0))
+            call(branches[b, at.PRODUCT], o[2] + 8 * at.BRANCH * b, slot_address, b, start, rows, outputs)
         for s in range(sinks.shape[0]):
             begin = max(start, sinks[s, at.START])
             end = min(min(start + LANES, outputs), sinks[s, at.START] + sinks[s, at.WIDTH])

@@ -34,7 +34,7 @@ def run(operations: Table, phases: Table, slots: Table, frame: Table, thread: in
     operations : int64[any, 16]
     phases     : int64[any, 3]   first operation, behind the last, domain
     slots      : int64[48]       addresses, those from LOCAL on of this thread
-    frame      : int64[6]        sizes of this call, see `slots.py`
+    frame      : int64[7]        sizes of this call, see `slots.py`
     thread     : 0 .. threads - 1
     """
     threads = frame[at.THREADS]
@@ -43,8 +43,8 @@ def run(operations: Table, phases: Table, slots: Table, frame: Table, thread: in
             _wait(frame[at.BARRIER], threads)
         total = frame[phases[p, 2]]
         last = total * (thread + 1) // threads
-        for first in range(total * thread // threads, last, at.BLOCK):
-            rows = min(at.BLOCK, last - first)
+        for first in range(total * thread // threads, last, frame[at.BLOCK_ROWS]):
+            rows = min(frame[at.BLOCK_ROWS], last - first)
             for o in range(phases[p, 0], phases[p, 1]):
                 start = now() if frame[at.TIMES] != 0 else np.int64(0)
                 place = operations.ctypes.data + o * 8 * at.COLUMNS

@@ -20,17 +20,18 @@ from bebert_kernels.count_tile import (
     TRIPLE,
     fill_table,
     make_lookup,
-    scale_row,
     start_counters,
     unslice,
 )
 from bebert_kernels.jit import kernel
 from bebert_kernels.operation import operation
+from bebert_kernels.scale_tile import make_scale
 from bebert_kernels.triples import GROUP
 
 CHUNK = 48  # triples whose tables fit into 24 KiB
 COUNTER = LEVELS * PLANE  # bytes of one counter; a row has two, for planes 0-3 and 4-7
 
+scale_lanes = make_scale(LANES)
 _one, _four = make_lookup(1, CHUNK, 12), make_lookup(4, CHUNK, 15)
 _one_short, _four_short = make_lookup(1, GROUP, 12), make_lookup(4, GROUP, 15)
 
@@ -113,11 +114,11 @@ def panel_row(
     factor = np.int64(1)
     if sign:
         factor = np.int64(-2 if plain else -1)
-    scale_row(sums, factor, offset, scale, add, out)
+    scale_lanes(sums, factor, np.int64(0), offset, scale, add, out)
 
 
 @operation
-def sliced_product(branch_address: int, slot_address: int, again: int, start: int, rows: int, unused: int) -> None:
+def sliced_product(branch_address: int, slot_address: int, again: int, start: int, rows: int, outputs: int) -> None:
     """Outputs start .. start + LANES - 1 of one branch of a linear layer, to Y or (again = 1) added to it."""
     branch, slots = array(as_int64(branch_address), (at.BRANCH,)), array(as_int64(slot_address), (at.COUNT,))
     planes, sign, triples = branch[at.PLANES], branch[at.SIGN] != 0, branch[at.TRIPLES]

@@ -18,7 +18,7 @@ INDEX, PARITY, PLAIN, BYTES = range(40, 44)  # of input 0 of a linear layer
 INPUT = 4  # from one input to the next; there are two
 COUNT = 48
 
-BLOCK = 128  # rows at a time: what they need stays in the second-level cache
+BLOCK = 128  # rows at a time, or fewer (frame): what they need stays in the second-level cache
 
 # Columns of a branch of a linear layer: the address of the product that computes it, addresses of its data (padded to
 # whole panels), sizes, and the number of its input.
@@ -38,6 +38,6 @@ NUMBER_COUNT = 6
 COLUMNS = 16
 
 # A call: rows and sentences (also the domains of phases), threads, the address of the barrier, the address of the
-# times of all operations or 0, words of scratch for attention.
-ROWS, SENTENCES, THREADS, BARRIER, TIMES, SCRATCH = range(6)
-FRAME = 6
+# times of all operations or 0, words of scratch for attention, rows of a block.
+ROWS, SENTENCES, THREADS, BARRIER, TIMES, SCRATCH, BLOCK_ROWS = range(7)
+FRAME = 7

@@ -1,0 +1,141 @@
+"""`bebert bench`: latency of a packed ensemble beside the full-precision and int8 engines that are installed."""
+
+import importlib
+import json
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bebert_infer import bench as benchmark
+from bebert_infer.artifact import Artifact, read_artifact
+from bebert_infer.errors import InputError, MissingExtraError
+from bebert_infer.extras import load_export
+from bebert_infer.synthetic import SIZES, random_model
+from bebert_infer.threads import thread_budget
+
+SCHEMES = ("1-1-1", "1-1-4")
+HINT = 'to compare with other engines: pip install "bebert-infer[bench]"'
+
+
+def bench(
+    model: Annotated[Path | None, typer.Argument(help="Folder of a packed model.", show_default=False)] = None,
+    size: Annotated[str, typer.Option(help=f"Without a model, random weights: {', '.join(SIZES)}.")] = "base",
+    scheme: Annotated[str, typer.Option(help=f"Without a model: {' or '.join(SCHEMES)}.")] = "1-1-4",
+    members: Annotated[int, typer.Option(min=1, help="Without a model: how many members.")] = 2,
+    tokens: Annotated[int, typer.Option(min=1, help="Length of the sentence.")] = 128,
+    threads: Annotated[int | None, typer.Option(help="Threads of every engine.", show_default=False)] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns that every engine gets.")] = 7,
+    peers: Annotated[bool, typer.Option(help="Compare with PyTorch, ONNX Runtime and OpenVINO.")] = True,
+    peers_folder: Annotated[
+        Path | None, typer.Option(help="Keep the built peers here for the next time.", show_default=False)
+    ] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Time per operation instead, ours alone.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of a table.")] = False,
+) -> None:
+    """Measure the latency of one sentence, all engines in turn in one run.
+
+    [dim]bebert bench model/[/]
+    [dim]bebert bench --size base-half --scheme 1-1-4 --members 2 --no-peers[/]
+    """
+    budget, _ = thread_budget(threads)
+    artifact = read_artifact(model) if model else _random(size, scheme, members)
+    if tokens > artifact.config.max_position_embeddings:
+        limit = artifact.config.max_position_embeddings
+        raise InputError(f"--tokens is {tokens}; this model takes at most {limit}")
+    facts = {"model": str(artifact.path), "members": len(artifact.config.members), "tokens": tokens, "threads": budget}
+    if profile:
+        _profile(artifact, tokens, budget, facts, as_json)
+        return
+    ids = np.random.default_rng(0).integers(0, artifact.config.vocab_size, (1, tokens))
+    messages = Console(stderr=True)
+    with ExitStack() as stack:
+        engines = [benchmark.packed_engine("bebert, this model", artifact, ids, budget)]
+        missing: dict[str, str] = {}
+        if peers:
+            folder = peers_folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bebert-bench-")))
+            found, missing = _peers(artifact, ids, budget, folder, messages)
+            engines = found + engines
+        with messages.status(f"{rounds} rounds of {len(engines)} engines"):
+            times = benchmark.measure({engine.name: engine.call for engine in engines}, rounds)
+    rows = benchmark.compare(engines, times)
+    if as_json:
+        typer.echo(json.dumps(facts | {"engines": [asdict(row) for row in rows], "missing": missing}))
+        return
+    title = f"one sentence of {tokens} tokens, {budget} thread{'s' if budget > 1 else ''}"
+    Console().print(latency_table(rows, title))
+    for name, reason in missing.items():
+        messages.print(f"{name}: {reason}", style="dim", highlight=False)
+
+
+def latency_table(rows: list[benchmark.Row], title: str) -> Table:
+    """Medians and ratios, the slowest engine first as it was given."""
+    titles = list(rows[0].ratios)
+    table = Table("engine", "median ms", "min", "max", *(f"against {title}" for title in titles), title=title)
+    for row in rows:
+        figures = (f"{value:.2f}" for value in (row.median_ms, row.min_ms, row.max_ms))
+        table.add_row(escape(row.name), *figures, *(f"{row.ratios[name]:.2f}×" for name in titles))
+    return table
+
+
+def _random(size: str, scheme: str, members: int) -> Artifact:
+    if size not in SIZES:
+        raise InputError(f'--size is "{size}"; accepted are {", ".join(SIZES)}')
+    if scheme not in SCHEMES:
+        raise InputError(f'--scheme is "{scheme}"; accepted are {", ".join(SCHEMES)}')
+    return random_model(size, scheme, members)  # type: ignore[arg-type]
+
+
+def _peers(
+    artifact: Artifact, ids: Any, threads: int, folder: Path, messages: Console
+) -> tuple[list[benchmark.Engine], dict[str, str]]:
+    """Build the peers that are installed, for the full-precision parent of this model; the others with reasons."""
+    try:
+        module = load_export("peers")
+    except MissingExtraError:
+        return [], {"other engines": HINT}
+    workshop = module.Workshop(benchmark.parent_geometry(artifact.config), ids, threads, folder)
+    engines, missing = [], {}
+    for name in module.PEERS:
+        with messages.status(f"building {name}"):
+            built = module.build_peer(name, workshop)
+        if isinstance(built, str):
+            missing[name] = built
+        else:
+            engines.append(built)
+    return engines, missing
+
+
+def _profile(artifact: Artifact, tokens: int, threads: int, facts: dict[str, Any], as_json: bool) -> None:
+    """Print the time of each operation of one forward pass, with rates against the bound of the instructions."""
+    try:
+        profiling = importlib.import_module("bebert_infer.profiling")
+    except ModuleNotFoundError:
+        raise InputError("--profile is not part of this version; leave it out") from None
+    from bebert_infer.ensemble import Ensemble
+
+    rows = profiling.profile(Ensemble(artifact, threads=threads), tokens)
+    if as_json:
+        typer.echo(json.dumps(facts | {"operations": rows}))
+        return
+    total = sum(row["ms"] for row in rows)
+    table = Table("operation", "calls", "ms", "share", "TMAC/s", "of the bound", title=f"one pass of {tokens} tokens")
+    for row in sorted(rows, key=lambda row: -row["ms"]):
+        rate, bound = row["tmacs"], row["bound"]
+        table.add_row(
+            escape(row["operation"]),
+            str(row["calls"]),
+            f"{row['ms']:.3f}",
+            f"{row['ms'] / total:.0%}",
+            f"{rate:.3f}" if rate else "",
+            f"{rate / bound:.0%}" if rate and bound else "",
+        )
+    Console().print(table)
+    Console().print(f"{total:.3f} ms in all", highlight=False)
