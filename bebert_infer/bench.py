@@ -1,8 +1,8 @@
 """Latency of several engines in one run: packed ensembles here, peers from `bebert_export.peers` where installed.
 
 Method. Every round gives each engine one turn, in an order that rotates: a pause in which the threads of the engine
-before fall asleep, one call that is not timed (it wakes threads and refills caches, as in a service that is called again
-and again), then the timed calls. So whatever else the machine does falls on all engines alike. Medians count.
+before fall asleep, one call that is not timed (it wakes threads and refills caches, as in a service that is called
+again and again), then the timed calls. So whatever else the machine does falls on all engines alike. Medians count.
 """
 
 import statistics

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bebert_infer.cli_bench import bench
 from bebert_infer.cli_train import train
 from bebert_infer.doctor import doctor
 from bebert_infer.errors import BebertError, InputError
@@ -242,5 +243,6 @@ def _escape(text: str) -> str:
     return escape(text)
 
 
+app.command()(bench)
 app.command()(train)
 app.command()(doctor)

@@ -1,6 +1,5 @@
 """`bebert bench`: latency of a packed ensemble beside the full-precision and int8 engines that are installed."""
 
-import importlib
 import json
 import tempfile
 from contextlib import ExitStack
@@ -37,7 +36,9 @@ def bench(
     peers_folder: Annotated[
         Path | None, typer.Option(help="Keep the built peers here for the next time.", show_default=False)
     ] = None,
-    profile: Annotated[bool, typer.Option("--profile", help="Time per operation instead, ours alone.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Instead, the time of each operation of one member on one thread.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of a table.")] = False,
 ) -> None:
     """Measure the latency of one sentence, all engines in turn in one run.
@@ -52,7 +53,7 @@ def bench(
         raise InputError(f"--tokens is {tokens}; this model takes at most {limit}")
     facts = {"model": str(artifact.path), "members": len(artifact.config.members), "tokens": tokens, "threads": budget}
     if profile:
-        _profile(artifact, tokens, budget, facts, as_json)
+        _profile(artifact, tokens, facts | {"members": 1, "threads": 1}, as_json)
         return
     ids = np.random.default_rng(0).integers(0, artifact.config.vocab_size, (1, tokens))
     messages = Console(stderr=True)
@@ -76,9 +77,12 @@ def bench(
 
 
 def latency_table(rows: list[benchmark.Row], title: str) -> Table:
-    """Medians and ratios, the slowest engine first as it was given."""
+    """Medians in milliseconds, and how many times faster each engine is than those that ratios are taken against."""
     titles = list(rows[0].ratios)
-    table = Table("engine", "median ms", "min", "max", *(f"against {title}" for title in titles), title=title)
+    table = Table(title=title)
+    table.add_column("engine", no_wrap=True)
+    for heading in ("median ms", "min", "max", *(f"vs {title}" for title in titles)):
+        table.add_column(heading, justify="right")
     for row in rows:
         figures = (f"{value:.2f}" for value in (row.median_ms, row.min_ms, row.max_ms))
         table.add_row(escape(row.name), *figures, *(f"{row.ratios[name]:.2f}×" for name in titles))
@@ -113,29 +117,28 @@ def _peers(
     return engines, missing
 
 
-def _profile(artifact: Artifact, tokens: int, threads: int, facts: dict[str, Any], as_json: bool) -> None:
+def _profile(artifact: Artifact, tokens: int, facts: dict[str, Any], as_json: bool) -> None:
     """Print the time of each operation of one forward pass, with rates against the bound of the instructions."""
-    try:
-        profiling = importlib.import_module("bebert_infer.profiling")
-    except ModuleNotFoundError:
-        raise InputError("--profile is not part of this version; leave it out") from None
     from bebert_infer.ensemble import Ensemble
+    from bebert_infer.profiling import PRODUCTS
+    from bebert_infer.profiling import profile as measure_operations
 
-    rows = profiling.profile(Ensemble(artifact, threads=threads), tokens)
+    rows = measure_operations(Ensemble(artifact, threads=1), tokens)
+    total = sum(row.ms for row in rows)
+    products = sum(row.ms for row in rows if row.operation in PRODUCTS)
     if as_json:
-        typer.echo(json.dumps(facts | {"operations": rows}))
+        sums = {"ms": total, "products_ms": products}
+        typer.echo(json.dumps(facts | sums | {"operations": [asdict(row) for row in rows]}))
         return
-    total = sum(row["ms"] for row in rows)
-    table = Table("operation", "calls", "ms", "share", "TMAC/s", "of the bound", title=f"one pass of {tokens} tokens")
-    for row in sorted(rows, key=lambda row: -row["ms"]):
-        rate, bound = row["tmacs"], row["bound"]
-        table.add_row(
-            escape(row["operation"]),
-            str(row["calls"]),
-            f"{row['ms']:.3f}",
-            f"{row['ms'] / total:.0%}",
-            f"{rate:.3f}" if rate else "",
-            f"{rate / bound:.0%}" if rate and bound else "",
-        )
+    table = Table(title=f"one pass of one member, {tokens} tokens, 1 thread")
+    table.add_column("operation", no_wrap=True)
+    for heading in ("calls", "ms", "share", "TMAC/s", "of the bound"):
+        table.add_column(heading, justify="right")
+    for row in sorted(rows, key=lambda row: -row.ms):
+        rate = f"{row.tmacs:.3f}" if row.tmacs else ""
+        bound = f"{row.tmacs / row.bound:.0%}" if row.tmacs and row.bound else ""
+        table.add_row(escape(row.operation), str(row.calls), f"{row.ms:.3f}", f"{row.share:.0%}", rate, bound)
     Console().print(table)
-    Console().print(f"{total:.3f} ms in all", highlight=False)
+    Console().print(
+        f"{total:.2f} ms in all: {products:.2f} in products, {total - products:.2f} elsewhere", highlight=False
+    )

@@ -46,7 +46,7 @@ def doctor(
 def examine(threads: int | None = None) -> dict[str, Any]:
     """Everything that the command shows, as plain data. Compiles kernels if they are not cached.
 
-    Raises InputError for a BEBERT_ISA, BEBERT_THREADS or `threads` that cannot be.
+    Raises InputError for a BEBERT_ISA, BEBERT_PRODUCT, BEBERT_THREADS or `threads` that cannot be.
     """
     from bebert_kernels.isa import IsaError
 
@@ -55,14 +55,14 @@ def examine(threads: int | None = None) -> dict[str, Any]:
         importlib.import_module("bebert_kernels.jit")
     except IsaError as error:
         raise InputError(str(error)) from None
-    test = self_test()
+    kernels, test = kernel_choices(), self_test()
     return {
         "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
         "cpu": {"name": cpu_name(), "machine": platform.machine(), "logical_cpus": os.cpu_count()},
         "instruction_sets": instruction_sets(),
         "threads": {"budget": budget, "from": source},
         "cache": cache_state(),
-        "kernels": kernel_choices(),
+        "kernels": kernels,
         "self_test": test,
     }
 
@@ -114,14 +114,19 @@ def cache_state() -> dict[str, Any]:
 
 
 def kernel_choices() -> list[dict[str, Any]] | None:
-    """Kernels by shape class with their measured rates, or None where nothing has been measured."""
-    try:
-        module = importlib.import_module("bebert_kernels.choice")
-    except ModuleNotFoundError as error:
-        if error.name != "bebert_kernels.choice":
-            raise
+    """Layer shapes with the product chosen for each and the measured rates in TMAC/s, or None without a compiler.
+
+    Raises InputError for a BEBERT_PRODUCT that cannot be.
+    """
+    from bebert_kernels.jit import cpu_features
+
+    if not cpu_features():  # the rates of plain Python say nothing
         return None
-    return [dict(row) for row in module.choices()] or None
+    choice = importlib.import_module("bebert_kernels.choice")
+    try:
+        return [dict(row) for row in choice.choices()]
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def self_test() -> dict[str, Any]:
@@ -194,8 +199,8 @@ def print_facts(console: Console, facts: dict[str, Any]) -> None:
 
 def _choices_table(rows: list[dict[str, Any]] | None) -> Table | str:
     if not rows:
-        return "kernels by shape: not measured yet"
-    table = Table(*rows[0], title="kernels by shape, chosen by measurement on this machine")
+        return "products by shape: not measured without a compiler"
+    table = Table(*rows[0], title="products by shape, chosen by their measured rates (TMAC/s, one thread)")
     for row in rows:
         table.add_row(*(f"{value:.3f}" if isinstance(value, float) else escape(str(value)) for value in row.values()))
     return table

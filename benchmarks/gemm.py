@@ -1,68 +1,82 @@
-"""Rates of the packed products at BERT's shapes, one thread, all kernels in turn in one run.
+"""Rates of the products at BERT's shapes on one thread, ours and other libraries', all in turn in one run.
 
-    python benchmarks/gemm.py --rows 128 --rounds 40
+    python benchmarks/gemm.py --rows 128 --rounds 15
+    python benchmarks/gemm.py --shapes 768×768,768×3072 --no-record
 
-`xnor` is signs × signs, `planes` 4-bit codes × signs by four popcount planes, `chosen` the kernel that `code_gemm`
-takes on this CPU. Packing of activations is included for `planes` and `chosen`, where it is part of the product,
-not for `xnor`. The results of both code products are compared before anything is timed.
+`products.py` says what each one computes and what is included. The bound is that of the instructions on this machine,
+measured (`bebert_kernels/bound.py`): the fast product cannot be faster than its full adders.
 """
 
 import argparse
 import statistics
+from collections.abc import Callable
+from importlib.util import find_spec
 
-import numpy as np
-from latency import measure
+from products import SHAPES, Case, Data, check_all, numkong, ours, torch_int8
 from record import write_record
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from bebert_kernels import compiled, packing
+from bebert_infer.bench import measure
+from bebert_kernels.bound import adders_per_second, bound
 
-SHAPES = {"768×768": (768, 768), "3072×768": (3072, 768), "768×3072": (768, 3072), "384×768": (384, 768)}
+PEERS: dict[str, Callable[[Data], list[Case]]] = {"numkong": numkong, "torch": torch_int8}
 
 
 def main() -> None:
     """Measure, print a table, append a record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--calls", type=int, default=5, help="timed calls a turn")
+    parser.add_argument("--shapes", default=",".join(SHAPES), help="outputs×depth, separated by commas")
+    parser.add_argument("--no-record", action="store_true", help="append nothing to results/")
     options = parser.parse_args()
-    generator = np.random.default_rng(0)
-    table = Table("outputs × depth", "kernel", "median µs", "min µs", "TMAC/s at the median")
+    console = Console()
+    installed = [name for name in PEERS if find_spec(name)]
+    adders = adders_per_second()
     numbers: dict[str, dict[str, dict[str, float]]] = {}
-    for name, (outputs, depth) in SHAPES.items():
-        x = generator.standard_normal((options.rows, depth)).astype(np.float32)
-        codes = generator.integers(-8, 8, (options.rows, depth), dtype=np.int8)
-        weights = packing.pack_bits(generator.random((outputs, depth)) < 0.5)
-        signs, _, _ = compiled.pack_signs(x, None)
-        prepared = compiled.code_weights(weights, depth)
-
-        def planes(codes=codes, weights=weights):  # noqa: ANN001, ANN202
-            return compiled.and_gemm(*compiled.pack_codes(codes, 4), weights, True)
-
-        def chosen(codes=codes, prepared=prepared):  # noqa: ANN001, ANN202
-            return compiled.code_gemm(codes, prepared, 4)
-
-        assert np.array_equal(planes(), chosen())
-        calls = {
-            "xnor": lambda s=signs, w=weights, d=depth: compiled.xnor_gemm(s, None, w, d),
-            "planes": planes,
-            "chosen: planes" if prepared.panels is None else "chosen: bytes": chosen,
-        }
+    for shape in options.shapes.split(","):
+        outputs, depth = SHAPES.get(shape) or (int(size) for size in shape.replace("x", "×").split("×"))
+        data = Data.random(options.rows, outputs, depth)
+        cases = ours(data) + [case for name in installed for case in PEERS[name](data)]
+        check_all(cases, data)
+        times = measure({case.name: case.call for case in cases}, options.rounds, calls_a_turn=options.calls, pause=0)
         macs = options.rows * outputs * depth
-        numbers[name] = {}
-        for kernel, times in measure(calls, options.rounds).items():
-            median = statistics.median(times)
-            rate = macs / median / 1e9
-            numbers[name][kernel] = {
-                "median_us": round(1e3 * median, 1),
-                "min_us": round(1e3 * min(times), 1),
-                "tmacs": round(rate, 3),
-            }
-            table.add_row(name, kernel, f"{1e3 * median:.0f}", f"{1e3 * min(times):.0f}", f"{rate:.3f}")
-    Console().print(table)
-    file = write_record("gemm", {"settings": {"rows": options.rows, "threads": 1}, "kernels": numbers})
-    Console().print(f"record appended to {file.name}")
+        numbers[shape] = {case.name: _figures(times[case.name], macs, case, adders) for case in cases}
+        console.print(_table(numbers[shape], f"{shape} (outputs × depth), {options.rows} rows, 1 thread"))
+    limits = {str(planes): round(bound(planes, adders) / 1e12, 3) for planes in (1, 4)}
+    console.print(f"bound on this machine: {limits['1']} TMAC/s for signs, {limits['4']} for 4-bit codes, sliced")
+    for name in PEERS:
+        if name not in installed:
+            console.print(f"{name} is not installed", style="dim")
+    if not options.no_record:
+        settings = {"rows": options.rows, "threads": 1, "rounds": options.rounds, "calls_a_turn": options.calls}
+        file = write_record("gemm", {"settings": settings, "bound_tmacs": limits, "kernels": numbers})
+        console.print(f"record appended to {file.name}")
+
+
+def _figures(times: list[float], macs: int, case: Case, adders: float) -> dict[str, float]:
+    median = statistics.median(times)
+    figures = {
+        "median_us": round(1e3 * median, 1),
+        "min_us": round(1e3 * min(times), 1),
+        "tmacs": round(macs / median / 1e9, 4),
+        "best_tmacs": round(macs / min(times) / 1e9, 4),
+    }
+    if case.planes:
+        figures["of_bound"] = round(macs / median * 1e3 / bound(case.planes, adders), 3)
+    return figures
+
+
+def _table(figures: dict[str, dict[str, float]], title: str) -> Table:
+    table = Table("product", "median µs", "min µs", "TMAC/s", "best", "of the bound", title=title)
+    for name, found in figures.items():
+        share = f"{found['of_bound']:.0%}" if "of_bound" in found else ""
+        values = (f"{found['median_us']:.0f}", f"{found['min_us']:.0f}", f"{found['tmacs']:.3f}")
+        table.add_row(escape(name), *values, f"{found['best_tmacs']:.3f}", share)
+    return table
 
 
 if __name__ == "__main__":

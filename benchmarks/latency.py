@@ -3,8 +3,8 @@
     python benchmarks/latency.py --threads 2 --tokens 128 --rounds 15
     python benchmarks/latency.py --only "OpenVINO,half width" --no-record
 
-BERT-base, random weights (speed does not depend on them), batch 1, no padding. Tokenization, loading and compiling are not
-in the times; bebert_infer/bench.py says how turns are taken, export/bebert_export/peers.py how the peers are built.
+BERT-base, random weights (speed does not depend on them), batch 1, no padding. Tokenization, loading and compiling are
+not in the times; bebert_infer/bench.py says how turns are taken, export/bebert_export/peers.py how the peers are built.
 Building them takes a minute or two; --peers-folder keeps them.
 """
 
@@ -67,7 +67,10 @@ def build(names: list[str], workshop: Workshop, console: Console) -> tuple[list[
 
 
 def logit_differences(engines: list[Engine]) -> dict[str, float]:
-    """How far the logits of each peer are from those of PyTorch fp32; raises if a full-precision one computes another network."""
+    """How far the logits of each peer are from those of PyTorch fp32.
+
+    Raises SystemExit if a full-precision engine computes another network.
+    """
     logits: dict[str, NDArray] = {engine.name: engine.call() for engine in engines if engine.kind != "packed"}
     if BASELINE not in logits:
         return {}

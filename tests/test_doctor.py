@@ -6,7 +6,6 @@ import os
 import platform
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from rich.console import Console
 
 from bebert_infer import doctor
 from bebert_infer.errors import InputError
-from bebert_kernels import compiled, isa, kernel_cache
+from bebert_kernels import compiled, isa, jit, kernel_cache
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -42,7 +41,7 @@ def test_json_tells_everything_and_stdout_holds_nothing_else():
     assert Path(cache["folder"]).parent == Path(os.environ["BEBERT_CACHE_DIR"]).resolve()
     assert cache["state"] == "private, writable" and cache["kernels"] > 0 and cache["bytes"] > 0
     assert facts["self_test"]["passed"] and len(facts["self_test"]["cases"]) == 7
-    assert facts["kernels"] is None or {"kernel", "shape", "tmacs"} <= set(facts["kernels"][0])
+    assert facts["kernels"] and {"shape", "bits", "chosen"} < set(facts["kernels"][0])
 
 
 def test_the_table_says_the_same_to_people():
@@ -57,6 +56,7 @@ def test_the_table_says_the_same_to_people():
     [
         ({"BEBERT_ISA": "turbo"}, 'BEBERT_ISA is "turbo", which is unknown; accepted on this CPU: '),
         ({"BEBERT_THREADS": "0"}, 'BEBERT_THREADS is "0"'),
+        ({"BEBERT_PRODUCT": "abacus"}, 'BEBERT_PRODUCT is "abacus"'),
     ],
 )
 def test_bad_settings_are_one_sentence_and_exit_code_2(environment, message):
@@ -95,16 +95,13 @@ def test_a_cache_that_is_not_used_says_why(monkeypatch, tmp_path):
     assert Path(state["folder"]).parent == tmp_path.resolve() and state["kernels"] == state["other_versions"] == 0
 
 
-def test_measured_kernels_are_a_table_and_none_is_no_failure(monkeypatch):
-    rows = [{"kernel": "bytes", "shape": "768x3072", "rows": 128, "tmacs": 0.21875, "chosen": True}]
-    module = types.SimpleNamespace(choices=lambda: rows)
-    monkeypatch.setitem(sys.modules, "bebert_kernels.choice", module)
-    assert doctor.kernel_choices() == rows
+def test_measured_products_are_a_table_and_none_is_no_failure(monkeypatch):
+    rows = [{"shape": "768 × 3072", "bits": 4, "chosen": "lookup", "lookup": 0.21875}]
     text = printed(facts_with(kernels=rows))
-    assert "chosen by measurement" in text and "768x3072" in text and "0.219" in text
-    module.choices = list
+    assert "measured rates" in text and "768 × 3072" in text and "0.219" in text
+    assert "not measured" in printed(facts_with(kernels=None))
+    monkeypatch.setattr(jit, "cpu_features", frozenset)
     assert doctor.kernel_choices() is None
-    assert "not measured yet" in printed(facts_with(kernels=None))
 
 
 def test_an_error_of_numbas_settings_is_an_input_error(monkeypatch):

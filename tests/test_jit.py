@@ -111,6 +111,7 @@ def test_folders_of_other_keys_go_after_a_month_and_nothing_else_does(tmp_path):
         (tmp_path / name).mkdir(mode=0o700)
         (tmp_path / name / "relu-1.py311.nbi").touch()
         (tmp_path / name / "relu-1.py311.1.nbc").touch()
+        (tmp_path / name / "rates-4.json").touch()
     (tmp_path / foreign / "diary.txt").touch()
     (tmp_path / shared).chmod(0o755)
     (tmp_path / link).symlink_to(tmp_path / kept)
@@ -121,7 +122,7 @@ def test_folders_of_other_keys_go_after_a_month_and_nothing_else_does(tmp_path):
     kernel_cache.remove_unused(tmp_path, tmp_path / kept)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {kept, young, foreign, link, shared, "not-a-key", "elsewhere"}
-    assert len(list((tmp_path / kept).iterdir())) == len(list((tmp_path / shared).iterdir())) == 2
+    assert len(list((tmp_path / kept).iterdir())) == len(list((tmp_path / shared).iterdir())) == 3
     assert (tmp_path / foreign / "diary.txt").exists()
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bebert_infer import Ensemble
+from bebert_infer import Ensemble, synthetic
 from bebert_infer import native as native_module
-from bebert_infer import synthetic
 from bebert_infer.batch import ragged_batch
 from bebert_infer.profiling import PRODUCTS, profile
 

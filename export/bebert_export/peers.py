@@ -1,20 +1,22 @@
-"""What people run today: full-precision and int8 BERT in PyTorch, ONNX Runtime and OpenVINO, built for one sentence length.
+"""What people run today: full-precision and int8 BERT in PyTorch, ONNX Runtime and OpenVINO, for one sentence length.
 
 All peers hold the same random weights. Each gets the settings that were fastest on the machines measured so far, the
-simplest ones among equals (benchmarks/README.md lists what was tried), shapes fixed at one sentence without padding, and
-as many threads as ours. Files that take long to make are kept in a folder and found again by the next run.
+simplest ones among equals (benchmarks/README.md lists what was tried), shapes fixed at one sentence without padding,
+and as many threads as ours. Files that take long to make are kept in a folder and found again by the next run.
 """
 
 import hashlib
+import logging
 import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ CALIBRATION_SENTENCES = 32
 
 
 class Unavailable(Exception):
-    """This CPU or this version of a package cannot run the peer; the message says why."""
+    """A peer cannot run on this CPU or with this version of a package; the message says why."""
 
 
 @dataclass
@@ -147,7 +149,8 @@ def onnxruntime_int8(workshop: Workshop) -> Callable[[], NDArray]:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     def make(folder: Path) -> None:
-        quantize_dynamic(workshop.onnx, folder / "model.onnx", weight_type=QuantType.QInt8)
+        with _silence():
+            quantize_dynamic(workshop.onnx, folder / "model.onnx", weight_type=QuantType.QInt8)
 
     made = workshop.made("onnx-int8", make, "torch", "transformers", "onnx", "onnxruntime")
     return _onnxruntime_call(made / "model.onnx", workshop)
@@ -186,7 +189,7 @@ def openvino_int8(workshop: Workshop) -> Callable[[], NDArray]:
     import openvino
 
     def make(folder: Path) -> None:
-        with _no_telemetry():
+        with _silence():
             import nncf
 
             generator = np.random.default_rng(1)
@@ -222,13 +225,16 @@ def _openvino_call(file: Path, workshop: Workshop, precision: str) -> Callable[[
 
 
 @contextmanager
-def _no_telemetry() -> Iterator[None]:
-    """Keep NNCF, which reads this when it is imported, from reporting its use to its makers."""
+def _silence() -> Iterator[None]:
+    """No log messages, nothing on standard output, and no NNCF that reports its use to its makers."""
     before = os.environ.get("NNCF_CI")
-    os.environ["NNCF_CI"] = "1"
+    os.environ["NNCF_CI"] = "1"  # read when NNCF is imported; there is no other switch
+    logging.disable(logging.WARNING)
     try:
-        yield
+        with redirect_stdout(StringIO()):
+            yield
     finally:
+        logging.disable(logging.NOTSET)
         os.environ.pop("NNCF_CI")
         if before is not None:
             os.environ["NNCF_CI"] = before

@@ -74,15 +74,19 @@ class Emitter:
         return self.builder.add(base, self.builder.mul(offset, step))
 
     def pointer(self, data: ir.Value, place: ir.Value, kind: ir.Type) -> ir.Value:
+        """Return the address of element `place` as a pointer to another kind."""
         return self.builder.bitcast(self.builder.gep(data, [place]), kind.as_pointer())
 
     def load(self, data: ir.Value, place: ir.Value, kind: ir.Type, align: int = 8) -> ir.Value:
+        """Return the value of some kind at element `place`."""
         return self.builder.load(self.pointer(data, place, kind), align=align)
 
     def store(self, value: ir.Value, data: ir.Value, place: ir.Value, align: int = 8) -> None:
+        """Write the value at element `place`."""
         self.builder.store(value, self.pointer(data, place, value.type), align=align)
 
     def shuffle(self, a: ir.Value, b: ir.Value, order: list[int]) -> ir.Value:
+        """Return the chosen elements of a followed by b."""
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(order)), order))
 
     def repeat(self, value: ir.Value, count: int) -> ir.Value:
@@ -104,10 +108,12 @@ class Emitter:
         return parts[0]
 
     def call(self, name: str, result: ir.Type, *arguments: ir.Value) -> ir.Value:
+        """Return the result of an LLVM intrinsic."""
         kind = ir.FunctionType(result, [argument.type for argument in arguments])
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments)
 
     def loop(self, start: ir.Value, stop: ir.Value, step: int = 1) -> Any:
+        """Return a context that emits its body once for each start, start + step, ... below stop."""
         return cgutils.for_range_slice(self.builder, start, stop, _I64(step), _I64)
 
 

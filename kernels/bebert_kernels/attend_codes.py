@@ -42,7 +42,7 @@ CHUNK = LANES // GROUP  # units of 16 inputs
 # Rows and blocks of 16 lanes in a tile, as registers allow.
 ROWS, BLOCKS = (8, 2) if "avx512bw" in cpu_features() else (4, 1) if cpu_features() & {"avx2", "neon"} else (2, 1)
 # Blocks of scores whose exponentials are computed in step: one alone is a chain of 25 dependent instructions.
-TOGETHER = 4 if "avx512bw" in cpu_features() else 1
+TOGETHER = 8 if "avx512bw" in cpu_features() else 2
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _SUMS, _FLOATS, _OCTETS = ir.VectorType(_I32, LANES), ir.VectorType(ir.FloatType(), LANES), ir.VectorType(_I8, LANES)
@@ -53,7 +53,7 @@ def scratch_units(keys: int, size: int) -> int:
     """Elements of scratch that `attend_codes` needs for a sentence of `keys` keys and heads of `size` values."""
     padded, depth = -(-keys // LANES) * LANES, -(-size // LANES) * LANES
     panels = 2 * padded * depth // GROUP + padded + depth
-    rows = QUERIES * (depth // GROUP + padded + padded // GROUP + depth + 2)
+    rows = QUERIES * (depth // GROUP + padded + padded // GROUP + depth + 1)
     return LANES + panels + rows + max(padded, QUERIES) * depth // 4
 
 
@@ -69,7 +69,7 @@ def _dot(e: Emitter, total: ir.Value, row: ir.Value, panel: ir.Value) -> ir.Valu
     """Return total + products of the groups of two vectors of 16 units."""
     b, features = e.builder, e.features
     if _BYTES:
-        width = 16 if "+avx512vnni" in features and "+avx512bw" in features else 8
+        width = 16 if "+avx512vnni" in features and "+avx512bw" in features else 2
         kind = ir.VectorType(_I32, width)
         return e.join(
             [
@@ -298,31 +298,35 @@ def product(
 class _Softmax:
     """Emits passes over rows of scores in blocks of 16; a pass over all rows lets rows overlap in the pipeline."""
 
-    def __init__(self, e: Emitter, scratch: Any, scores: ir.Value, rows: ir.Value, blocks: ir.Value) -> None:
-        self.e, self.data, self.scores, self.rows, self.blocks = e, scratch.data, scores, rows, blocks
+    def __init__(self, e: Emitter, scratch: Any, scores: ir.Value, blocks: ir.Value) -> None:
+        self.e, self.data, self.scores, self.blocks = e, scratch.data, scores, blocks
 
     def row(self, row: ir.Value) -> ir.Value:
         return self.e.place(self.scores, row, self.e.builder.mul(self.blocks, _I64(LANES)))
 
-    def fold(self, row: ir.Value, start: float, change: Any, combine: Any) -> ir.Value:
-        """Combine change(block) over the row in order, then the lanes in pairs; a changed block is stored."""
+    def fold(self, row: ir.Value, start: float, combine: Any) -> ir.Value:
+        """Combine the blocks of a row in order, then the lanes in pairs."""
         e, b = self.e, self.e.builder
         total = cgutils.alloca_once(b, _FLOATS)
         b.store(_floats(start), total)
-        first, whole = self.row(row), b.and_(self.blocks, _I64(-TOGETHER))
-        for begin, end, count in ((_I64(0), whole, TOGETHER), (whole, self.blocks, 1)):
-            with e.loop(begin, end, count) as (i, _):
-                place = e.place(first, i, LANES)
-                old = e.load(self.data, place, ir.VectorType(ir.FloatType(), count * LANES), align=64)
-                value = change(old)
-                if value is not old:
-                    e.store(value, self.data, place, align=64)
-                for part in e.split(value, LANES):
-                    b.store(combine(b.load(total), part), total)
+        first = self.row(row)
+        with e.loop(_I64(0), self.blocks) as (i, _):
+            block = e.load(self.data, e.place(first, i, LANES), _FLOATS, align=64)
+            b.store(combine(b.load(total), block), total)
         lanes = b.load(total)
         while lanes.type.count > 1:
             lanes = combine(*e.split(lanes, lanes.type.count // 2))
         return b.extract_element(lanes, _I32(0))
+
+    def change(self, place: ir.Value, blocks: ir.Value, together: int, function: Any) -> None:
+        """Replace blocks by function(block), `together` at a time."""
+        e, b = self.e, self.e.builder
+        whole = b.and_(blocks, _I64(-together))
+        for begin, end, count in ((_I64(0), whole, together), (whole, blocks, 1))[: 1 + (together > 1)]:
+            kind = ir.VectorType(ir.FloatType(), count * LANES)
+            with e.loop(begin, end, count) as (i, _):
+                here = e.place(place, i, LANES)
+                e.store(function(e.load(self.data, here, kind, align=64)), self.data, here, align=64)
 
     def largest(self, a: ir.Value, b: ir.Value) -> ir.Value:
         return self.e.builder.select(self.e.builder.fcmp_ordered(">", a, b), a, b)
@@ -351,55 +355,38 @@ class _Softmax:
         e, b = self.e, self.e.builder
         far = cgutils.alloca_once(b, _FLOATS)
         b.store(_floats(0), far)
-        first, to = self.row(row), e.place(to, row, b.mul(self.blocks, _I64(CHUNK)))
         narrow = ir.VectorType(ir.IntType(32 // GROUP), LANES)
-        whole = b.and_(self.blocks, _I64(-TOGETHER))
-        for begin, end, count in ((_I64(0), whole, TOGETHER), (whole, self.blocks, 1)):
-            kind, units = (ir.VectorType(one, count * LANES) for one in (ir.FloatType(), _I32))
-            magic = _constant(kind, _MAGIC)
-            with e.loop(begin, end, count) as (i, _):
-                value = estimate(e.load(self.data, e.place(first, i, LANES), kind, align=64))
-                limit = e.repeat(high, count * LANES)
-                value = b.select(b.fcmp_ordered("<", value, limit), value, limit)
-                shifted = b.fadd(value, magic)
-                distance = b.bitcast(b.fsub(value, b.fsub(shifted, magic)), units)
-                distance = b.bitcast(b.and_(distance, _constant(units, 0x7FFFFFFF)), kind)
-                for j, part in enumerate(e.split(b.bitcast(shifted, units), LANES)):
-                    e.store(b.trunc(part, narrow), self.data, e.place(to, b.add(i, _I64(j)), CHUNK), align=4)
-                parts = e.split(distance, LANES)
-                while len(parts) > 1:
-                    parts = [self.largest(*parts[j : j + 2]) for j in range(0, len(parts), 2)]
-                b.store(self.largest(b.load(far), parts[0]), far)
+        first, to = self.row(row), e.place(to, row, b.mul(self.blocks, _I64(CHUNK)))
+        with e.loop(_I64(0), self.blocks) as (i, _):
+            value = estimate(e.load(self.data, e.place(first, i, LANES), _FLOATS, align=64))
+            value = b.select(b.fcmp_ordered("<", value, high), value, high)
+            shifted = b.fadd(value, _floats(_MAGIC))
+            distance = b.bitcast(b.fsub(value, b.fsub(shifted, _floats(_MAGIC))), _SUMS)
+            distance = b.bitcast(b.and_(distance, _constant(_SUMS, 0x7FFFFFFF)), _FLOATS)
+            b.store(self.largest(b.load(far), distance), far)
+            e.store(b.trunc(b.bitcast(shifted, _SUMS), narrow), self.data, e.place(to, i, CHUNK), align=4)
         return b.load(far)
 
 
 def _emit_softmax_codes(e: Emitter, scratch: Any, scores: Any, rows: Any, blocks: Any, *arguments: Any) -> None:
-    (step, inverse, low, high, bound), to, kept = arguments[:-2], *arguments[-2:]
-    b, softmax, factors = e.builder, _Softmax(e, scratch, scores, rows, blocks), e.place(kept, QUERIES)
+    """Pass after pass over all rows: neighbouring rows overlap, and exponentials need not know where a row ends."""
+    limits, to, kept = arguments[:-2], *arguments[-2:]
+    step, inverse, low, high, bound = (e.repeat(value, LANES) for value in limits)
+    b, softmax = e.builder, _Softmax(e, scratch, scores, blocks)
     with e.loop(_I64(0), rows) as (row, _):
-        top = softmax.fold(row, -np.inf, lambda value: value, softmax.largest)
-        e.store(top, scratch.data, b.add(kept, row), align=4)
+        top = e.repeat(softmax.fold(row, -np.inf, softmax.largest), LANES)
+        softmax.change(softmax.row(row), blocks, 1, lambda value: b.fsub(value, top))
+    softmax.change(scores, b.mul(rows, blocks), TOGETHER, softmax.exp)
     with e.loop(_I64(0), rows) as (row, _):
-        top = e.load(scratch.data, b.add(kept, row), ir.FloatType(), align=4)
-        shifted_exp = lambda value: softmax.exp(b.fsub(value, e.repeat(top, value.type.count)))  # noqa: E731
-        total = softmax.fold(row, 0.0, shifted_exp, b.fadd)
-        e.store(total, scratch.data, b.add(kept, row), align=4)
-    with e.loop(_I64(0), rows, LANES) as (row, _):  # divided together; numbers of further rows are not used
-        totals = e.load(scratch.data, b.add(kept, row), _FLOATS, align=4)
-        e.store(b.fdiv(e.repeat(inverse, LANES), totals), scratch.data, b.add(factors, row), align=4)
+        e.store(softmax.fold(row, 0.0, b.fadd), scratch.data, b.add(kept, row), align=4)
     with e.loop(_I64(0), rows) as (row, _):
-        total, factor = (
-            e.load(scratch.data, b.add(place, row), ir.FloatType(), align=4) for place in (kept, factors)
-        )
-        far = softmax.codes(row, to, high, lambda value: b.fmul(value, e.repeat(factor, value.type.count)))
-        near = b.bitcast(b.fcmp_ordered(">", far, e.repeat(bound, LANES)), _I16)
+        total = e.repeat(e.load(scratch.data, b.add(kept, row), ir.FloatType(), align=4), LANES)
+        factor = b.fdiv(inverse, total)
+        far = softmax.codes(row, to, high, lambda value: b.fmul(value, factor))
+        near = b.bitcast(b.fcmp_ordered(">", far, bound), _I16)
         with b.if_then(b.icmp_unsigned("!=", near, _I16(0)), likely=False):
-
-            def divided(value: ir.Value) -> ir.Value:
-                spread = [e.repeat(number, value.type.count) for number in (total, step, low)]
-                return softmax.largest(b.fdiv(b.fdiv(value, spread[0]), spread[1]), spread[2])
-
-            softmax.codes(row, to, high, divided)
+            exact = lambda value: softmax.largest(b.fdiv(b.fdiv(value, total), step), low)  # noqa: E731
+            softmax.codes(row, to, high, exact)
 
 
 @vector_code(_emit_softmax_codes)
@@ -421,7 +408,7 @@ def softmax_codes(
     scores  : place of float32[rows, 16 * blocks], -inf beyond the keys; overwritten
     inverse : 1 / step
     bound   : estimates further than this from a whole number are divided out
-    kept    : place of two numbers for each of QUERIES rows
+    kept    : place of one number for each row
     """
     for row in range(rows):
         start = scores + row * LANES * blocks
@@ -538,7 +525,7 @@ def attend_codes(
     queries = context + QUERIES * depth
     codes = queries + QUERIES * depth // GROUP
     kept = codes + QUERIES * padded // GROUP
-    staged = 4 * (kept + 2 * QUERIES)  # in bytes
+    staged = 4 * (kept + QUERIES)  # in bytes
     odd = np.int64(size != depth)  # heads that must be padded in the scratch
     stride = depth if odd else width
     floats = scratch.view(np.float32)

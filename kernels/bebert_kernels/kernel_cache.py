@@ -29,6 +29,8 @@ from bebert_kernels import isa
 SECONDS = 15  # about what compiling all kernels takes on a server core of 2.5 GHz
 _DAY = 24 * 60 * 60
 UNUSED_DAYS = 30
+# Files in the folder of a key: kernels and their index (and unfinished copies), the rates of `choice.py`.
+OURS = ("*.nbi*", "*.nbc*", "rates-*.json", "*.part")
 
 
 def cache_for(function: Callable[..., Any]) -> Any:
@@ -90,7 +92,7 @@ def source_key(package: Path) -> str:
 
 
 def remove_unused(base: Path, keep: Path) -> None:
-    """Remove folders of other keys that no process has used for 30 days; never anything that is not a kernel.
+    """Remove folders of other keys that no process has used for 30 days; never anything that we did not write.
 
     Only folders named like keys, ours, private and no links. Files go one by one and a folder only when it is
     empty, so a stray file of somebody else stays, and a process that still reads there compiles again at worst.
@@ -104,7 +106,7 @@ def remove_unused(base: Path, keep: Path) -> None:
             private = status.st_uid == os.getuid() and status.st_mode & 0o170777 == 0o040700
             if private and status.st_mtime < oldest:
                 with suppress(OSError):  # another process may be at it
-                    for file in [*folder.glob("*.nbi*"), *folder.glob("*.nbc*")]:
+                    for file in (file for pattern in OURS for file in folder.glob(pattern)):
                         file.unlink()
                     folder.rmdir()
 
