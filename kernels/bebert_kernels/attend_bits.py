@@ -42,6 +42,8 @@ CODE_WORDS = NIBBLES * 2 // 8  # words that hold the codes of one word
 
 Bytes = NDArray[np.uint8]
 
+_config: Any = numba.config
+
 _I1, _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 _BITS, _BYTES, _SHORTS = (ir.VectorType(kind, LANES) for kind in (_I1, _I8, _I16))
 _TABLE = ir.VectorType(_I8, 16)
@@ -104,7 +106,7 @@ class Emitter:
         """Return a power of two of equal vectors as one."""
         while len(parts) > 1:
             order = list(range(2 * parts[0].type.count))
-            parts = [self.shuffle(*parts[i : i + 2], order) for i in range(0, len(parts), 2)]
+            parts = [self.shuffle(parts[i], parts[i + 1], order) for i in range(0, len(parts), 2)]
         return parts[0]
 
     def call(self, name: str, result: ir.Type, *arguments: ir.Value) -> ir.Value:
@@ -121,11 +123,11 @@ def vector_code(emit: Any, result: Any = types.void) -> Any:
     """Decorator: kernels run `emit(emitter, *arguments)` in place of the Python function; arrays come as structures."""
 
     def decorate(function: Any) -> Any:
-        if numba.config.DISABLE_JIT:
+        if _config.DISABLE_JIT:
             return function
 
         def build(typing_context, *kinds):  # type: ignore[no-untyped-def]
-            wide = [types.int64 if isinstance(kind, types.Integer) and kind.signed else kind for kind in kinds]
+            wide = [types.int64 if isinstance(kind, types.Integer) and kind != types.uint64 else kind for kind in kinds]
             if not all(kind.layout == "C" for kind in kinds if isinstance(kind, types.Array)):
                 return None
 
@@ -482,6 +484,8 @@ def attend_bits(
     key_codes = query_codes + QUERIES * CODE_WORDS * words
     result = key_codes + QUERIES * CODE_WORDS * blocks
     k_zeros, v_zeros = np.int64(0), np.int64(0)
+    by_key, by_value = np.int64(1), np.int64(0)  # variables, because kernels are compiled anew for each literal
+    none = np.int64(0)
     for t in range(key_first, key_last):
         k_zeros |= 1 - plain[1, t]
         v_zeros |= 1 - plain[2, t]
@@ -493,11 +497,39 @@ def attend_bits(
             to = k_planes + w * word_planes
             parts, stride = 1 + k_zeros, words * word_planes
             _planes(
-                k, k_nonzero, plain[1], key_first, keys, place, inside, parts, scratch, column, to, stride, planes, 1
+                k,
+                k_nonzero,
+                plain[1],
+                key_first,
+                keys,
+                place,
+                inside,
+                parts,
+                scratch,
+                column,
+                to,
+                stride,
+                planes,
+                by_key,
             )
             to = v_planes + w * blocks * word_planes
             parts = 1 + v_zeros
-            _planes(v, v_nonzero, plain[2], key_first, keys, place, inside, parts, scratch, column, to, 0, planes, 0)
+            _planes(
+                v,
+                v_nonzero,
+                plain[2],
+                key_first,
+                keys,
+                place,
+                inside,
+                parts,
+                scratch,
+                column,
+                to,
+                none,
+                planes,
+                by_value,
+            )
         for start in range(first, last, QUERIES):
             rows = min(QUERIES, last - start)
             for i in range(rows):

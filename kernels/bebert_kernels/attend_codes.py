@@ -42,7 +42,7 @@ CHUNK = LANES // GROUP  # units of 16 inputs
 # Rows and blocks of 16 lanes in a tile, as registers allow.
 ROWS, BLOCKS = (8, 2) if "avx512bw" in cpu_features() else (4, 1) if cpu_features() & {"avx2", "neon"} else (2, 1)
 # Blocks of scores whose exponentials are computed in step: one alone is a chain of 25 dependent instructions.
-TOGETHER = 8 if "avx512bw" in cpu_features() else 2
+TOGETHER = 8 if "avx512bw" in cpu_features() else 2 if "avx2" in cpu_features() else 1
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _SUMS, _FLOATS, _OCTETS = ir.VectorType(_I32, LANES), ir.VectorType(ir.FloatType(), LANES), ir.VectorType(_I8, LANES)
@@ -69,7 +69,7 @@ def _dot(e: Emitter, total: ir.Value, row: ir.Value, panel: ir.Value) -> ir.Valu
     """Return total + products of the groups of two vectors of 16 units."""
     b, features = e.builder, e.features
     if _BYTES:
-        width = 16 if "+avx512vnni" in features and "+avx512bw" in features else 2
+        width = 16 if "+avx512vnni" in features and "+avx512bw" in features else 4
         kind = ir.VectorType(_I32, width)
         return e.join(
             [
@@ -475,7 +475,15 @@ def _product(
 
 
 @kernel
-def attend_codes(
+def _take(floats: Floats, place: int, depth: int, rows: int, size: int, out: Floats, first: int, column: int) -> None:
+    """Copy the context of one head without its padding."""
+    for i in range(rows):
+        for d in range(size):
+            out[first + i, column + d] = floats[place + i * depth + d]
+
+
+@kernel
+def attend_codes(  # noqa: C901
     q: NDArray[np.int8],
     k: NDArray[np.int8],
     v: NDArray[np.int8],
@@ -526,6 +534,7 @@ def attend_codes(
     codes = queries + QUERIES * depth // GROUP
     kept = codes + QUERIES * padded // GROUP
     staged = 4 * (kept + QUERIES)  # in bytes
+    inside = np.int64(1)  # of the scratch; a variable, because kernels are compiled anew for each literal
     odd = np.int64(size != depth)  # heads that must be padded in the scratch
     stride = depth if odd else width
     floats = scratch.view(np.float32)
@@ -552,7 +561,9 @@ def attend_codes(
                 start = staged
             for i in range(rows):
                 row_units(scratch, q, odd, start + i * stride, chunks, queries + i * depth // GROUP)
-            _product(scratch, rows, blocks, out, 1, queries, k_panel, depth // GROUP, base, score_scale, scores, padded)
+            _product(
+                scratch, rows, blocks, out, inside, queries, k_panel, depth // GROUP, base, score_scale, scores, padded
+            )
             for i in range(rows):
                 for t in range(keys, padded):
                     floats[scores + i * padded + t] = np.float32(-np.inf)
@@ -560,6 +571,4 @@ def attend_codes(
             to = context if odd else (m - first) * width + column
             _product(scratch, rows, chunks, out, odd, codes, v_panel, padded // GROUP, zeros, out_scale, to, stride)
             if odd:
-                for i in range(rows):
-                    for d in range(size):
-                        out[m - first + i, column + d] = floats[context + i * depth + d]
+                _take(floats, context, depth, rows, size, out, m - first, column)
