@@ -23,4 +23,7 @@ def choose_backend(name: str | None = None) -> ModuleType:
     if chosen not in BACKENDS:
         source = "backend" if name else "BEBERT_BACKEND"
         raise InputError(f'{source} is "{chosen}"; accepted are {", ".join(sorted(BACKENDS))}')
-    return importlib.import_module(BACKENDS[chosen])
+    try:
+        return importlib.import_module(BACKENDS[chosen])
+    except ValueError as error:  # BEBERT_ISA names no instruction set of this CPU
+        raise InputError(str(error)) from None

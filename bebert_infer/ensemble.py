@@ -69,7 +69,10 @@ class Ensemble:
         if self.backend == "compiled":
             from bebert_infer.native import compile_members  # imports numba, which the reference backend does without
 
-            self._native = compile_members(self.members)
+            try:
+                self._native = compile_members(self.members)
+            except ValueError as error:  # BEBERT_PRODUCT names no product
+                raise InputError(str(error)) from None
         self.limits = Limits(self.config.vocab_size, self.config.max_position_embeddings, self.config.type_vocab_size)
         self._team = ThreadTeam(self.threads)
         self._encoder: TextEncoder | None = None
