@@ -5,20 +5,20 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bebert_infer import bench as benchmark
-from bebert_infer.artifact import Artifact, read_artifact
 from bebert_infer.errors import InputError, MissingExtraError
 from bebert_infer.extras import load_export
 from bebert_infer.synthetic import SIZES, random_model
-from bebert_infer.threads import thread_budget
+
+if TYPE_CHECKING:  # what loads Numba is imported when the command is called
+    from bebert_infer.artifact import Artifact
+    from bebert_infer.bench import Engine, Row
 
 SCHEMES = ("1-1-1", "1-1-4")
 HINT = 'to compare with other engines: pip install "bebert-infer[bench]"'
@@ -46,6 +46,12 @@ def bench(
     [dim]bebert bench model/[/]
     [dim]bebert bench --size base-half --scheme 1-1-4 --members 2 --no-peers[/]
     """
+    import numpy as np
+
+    from bebert_infer.artifact import read_artifact
+    from bebert_infer.bench import compare, measure, packed_engine
+    from bebert_infer.threads import thread_budget
+
     budget, _ = thread_budget(threads)
     artifact = read_artifact(model) if model else _random(size, scheme, members)
     if tokens > artifact.config.max_position_embeddings:
@@ -58,15 +64,15 @@ def bench(
     ids = np.random.default_rng(0).integers(0, artifact.config.vocab_size, (1, tokens))
     messages = Console(stderr=True)
     with ExitStack() as stack:
-        engines = [benchmark.packed_engine("bebert, this model", artifact, ids, budget)]
+        engines = [packed_engine("bebert, this model", artifact, ids, budget)]
         missing: dict[str, str] = {}
         if peers:
             folder = peers_folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bebert-bench-")))
             found, missing = _peers(artifact, ids, budget, folder, messages)
             engines = found + engines
         with messages.status(f"{rounds} rounds of {len(engines)} engines"):
-            times = benchmark.measure({engine.name: engine.call for engine in engines}, rounds)
-    rows = benchmark.compare(engines, times)
+            times = measure({engine.name: engine.call for engine in engines}, rounds)
+    rows = compare(engines, times)
     if as_json:
         typer.echo(json.dumps(facts | {"engines": [asdict(row) for row in rows], "missing": missing}))
         return
@@ -76,7 +82,7 @@ def bench(
         messages.print(f"{name}: {reason}", style="dim", highlight=False)
 
 
-def latency_table(rows: list[benchmark.Row], title: str) -> Table:
+def latency_table(rows: "list[Row]", title: str) -> Table:
     """Medians in milliseconds, and how many times faster each engine is than those that ratios are taken against."""
     titles = list(rows[0].ratios)
     table = Table(title=title)
@@ -89,7 +95,7 @@ def latency_table(rows: list[benchmark.Row], title: str) -> Table:
     return table
 
 
-def _random(size: str, scheme: str, members: int) -> Artifact:
+def _random(size: str, scheme: str, members: int) -> "Artifact":
     if size not in SIZES:
         raise InputError(f'--size is "{size}"; accepted are {", ".join(SIZES)}')
     if scheme not in SCHEMES:
@@ -98,14 +104,16 @@ def _random(size: str, scheme: str, members: int) -> Artifact:
 
 
 def _peers(
-    artifact: Artifact, ids: Any, threads: int, folder: Path, messages: Console
-) -> tuple[list[benchmark.Engine], dict[str, str]]:
+    artifact: "Artifact", ids: Any, threads: int, folder: Path, messages: Console
+) -> "tuple[list[Engine], dict[str, str]]":
     """Build the peers that are installed, for the full-precision parent of this model; the others with reasons."""
+    from bebert_infer.bench import parent_geometry
+
     try:
         module = load_export("peers")
     except MissingExtraError:
         return [], {"other engines": HINT}
-    workshop = module.Workshop(benchmark.parent_geometry(artifact.config), ids, threads, folder)
+    workshop = module.Workshop(parent_geometry(artifact.config), ids, threads, folder)
     engines, missing = [], {}
     for name in module.PEERS:
         with messages.status(f"building {name}"):
@@ -117,7 +125,7 @@ def _peers(
     return engines, missing
 
 
-def _profile(artifact: Artifact, tokens: int, facts: dict[str, Any], as_json: bool) -> None:
+def _profile(artifact: "Artifact", tokens: int, facts: dict[str, Any], as_json: bool) -> None:
     """Print the time of each operation of one forward pass, with rates against the bound of the instructions."""
     from bebert_infer.ensemble import Ensemble
     from bebert_infer.profiling import PRODUCTS

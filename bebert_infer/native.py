@@ -350,6 +350,7 @@ class NativeMember:
             addend = addend + extra if index == 0 else extra
         scale = np.float32(quantizer.step) * branch.scale
         padded = -(-outputs // LANES) * LANES
+        weights: NDArray
         if lookup:
             stage, weights, steps = look_up_product, lut_weights(branch.signs, depth), depth
         else:

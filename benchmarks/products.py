@@ -1,8 +1,8 @@
 """Products of activations with ±1 weights, as calls on the same random data: ours, and what other libraries offer.
 
-All compute  dot[m, n] = sum_k a[m, k] * w[n, k]  on one thread: int or float [M, N], compared with NumPy before anything
-is timed. Names say what is included: "from bytes" starts at one byte a value (index planes, bitplanes or look-up
-tables are made inside), "from bits" at packed bits. Weights are prepared before, as a model does when it is loaded.
+All compute  dot[m, n] = sum_k a[m, k] * w[n, k]  on one thread: int or float [M, N], compared with NumPy before
+anything is timed. Names say what is included: "from bytes" starts at one byte a value (index planes, bitplanes or
+look-up tables are made inside), "from bits" at packed bits. Weights are prepared before, as when a model is loaded.
 """
 
 from collections.abc import Callable

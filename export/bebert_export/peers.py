@@ -60,8 +60,8 @@ class Workshop:
             num_attention_heads=g.heads,
             intermediate_size=g.intermediate,
             max_position_embeddings=g.positions,
-            num_labels=g.labels,
         )
+        config.num_labels = g.labels
         with torch.random.fork_rng():
             torch.manual_seed(0)
             return BertForSequenceClassification(config).eval()

@@ -50,6 +50,10 @@ def _majority(a: int, b: int, c: int) -> int:
     return int(a + b + c >= 2)
 
 
+def _flipped_majority(a: int, b: int, c: int) -> Callable[[int, int, int], int]:
+    return lambda x, y, z: _majority(x ^ a, y ^ b, z ^ c)
+
+
 def _place(builder: ir.IRBuilder, address: ir.Value, offset: int, kind: ir.Type) -> ir.Value:
     return builder.inttoptr(builder.add(address, _I64(offset)), kind.as_pointer())
 
@@ -151,8 +155,7 @@ def fill_table(typing_context, weights, table):  # type: ignore[no-untyped-def]
         for entry in range(ENTRIES):
             flips = [entry >> i & 1 for i in range(3)]
             if TERNARY:
-                a, b, c = flips
-                plane = _ternary(builder, *w, lambda x, y, z, a=a, b=b, c=c: _majority(x ^ a, y ^ b, z ^ c))
+                plane = _ternary(builder, w[0], w[1], w[2], _flipped_majority(*flips))
             else:
                 x, y, z = (inverted[i] if flip else w[i] for i, flip in enumerate(flips))
                 plane = builder.or_(builder.and_(x, y), builder.and_(z, builder.or_(x, y)))

@@ -21,8 +21,9 @@ class Operation:
 
     def __init__(self, function: Callable[..., Any]):
         self.__doc__, self.name = function.__doc__, function.__name__
-        self._compiled: Any = CFunc(function, (_ARGUMENTS, types.void), {}, {"nopython": True, "error_model": "numpy"})
-        self._compiled._cache = cache_for(function)
+        compiled: Any = CFunc(function, (_ARGUMENTS, types.void), {}, {"nopython": True, "error_model": "numpy"})
+        compiled._cache = cache_for(function)  # as numba's own enable_caching does
+        self._compiled = compiled
 
     @property
     def address(self) -> int:
@@ -56,4 +57,5 @@ def call(typing_context, address, a, b, c, d, e, f):  # type: ignore[no-untyped-
 
 def available() -> bool:
     """Whether programs can run: not under NUMBA_DISABLE_JIT."""
-    return not numba.config.DISABLE_JIT
+    config: Any = numba.config
+    return not config.DISABLE_JIT

@@ -23,15 +23,15 @@ MAX_DEPTH = 4369  # 15 * K must stay below 2**16
 
 
 class Level(NamedTuple):
-    """One round: `count` triples from elements start .. start + 3 * count; `rest` elements go on to the next round."""
+    """One round: `triples` triples from element `start` on; `rest` elements go on to the next round."""
 
     start: int
-    count: int
+    triples: int
     rest: int
 
 
 def levels(depth: int) -> list[Level]:
-    """Return the rounds for a row of `depth` >= 1 elements. Element 3*count + rest of a round begins its parities."""
+    """Return the rounds for a row of `depth` >= 1 elements. Element 3*triples + rest of a round begins its parities."""
     found, start, count = [], 0, depth
     while count > 1:
         if count == 2:
@@ -45,7 +45,7 @@ def levels(depth: int) -> list[Level]:
 
 def triple_count(depth: int) -> int:
     """Return the count of triples of a row, rounded up to a multiple of GROUP."""
-    return -(-sum(level.count for level in levels(depth)) // GROUP) * GROUP
+    return -(-sum(level.triples for level in levels(depth)) // GROUP) * GROUP
 
 
 class Panels(NamedTuple):
@@ -80,11 +80,11 @@ def pack_panels(signs: Words, depth: int) -> Panels:
         planes = _planes(rows)
         place = 0
         for level in levels(depth):
-            planes = _extended(planes, 3 * level.count + level.rest)
-            parts = planes[: 3 * level.count].reshape(3, level.count, -1)
-            words[panel, place : place + 3 * level.count] = parts.transpose(1, 0, 2).reshape(3 * level.count, -1)
-            place += 3 * level.count
-            planes = np.concatenate([planes[3 * level.count :], parts[0] ^ parts[1] ^ parts[2]])
+            planes = _extended(planes, 3 * level.triples + level.rest)
+            parts = planes[: 3 * level.triples].reshape(3, level.triples, -1)
+            words[panel, place : place + 3 * level.triples] = parts.transpose(1, 0, 2).reshape(3 * level.triples, -1)
+            place += 3 * level.triples
+            planes = np.concatenate([planes[3 * level.triples :], parts[0] ^ parts[1] ^ parts[2]])
         words[panel, -1] = planes[0]
     return Panels(words, outputs, depth, triples)
 
