@@ -36,7 +36,6 @@ from bebert_kernels.program import run
 from bebert_kernels.sliced_gemm import sliced_product
 from bebert_kernels.triples import MAX_DEPTH, pack_panels, triple_count
 
-FREE = 1 << 40  # a count of arrivals that no barrier waits for
 Start = Callable[[list[Callable[[], None]]], None]
 
 
@@ -127,7 +126,7 @@ class NativeMember:
                     frame = np.array([*sizes, workspace.scratch_words, self.block], np.int64)
                     run(self.operations, self.phases, workspace.slots[thread], frame, thread)
                 except BaseException:
-                    barrier[0] = FREE  # the others must not wait for a thread that never comes
+                    barrier[0] = at.FREE  # the others must not wait for a thread that never comes
                     raise
 
             try:
@@ -136,7 +135,7 @@ class NativeMember:
                 else:
                     start([partial(work, thread) for thread in range(threads)])
             except BaseException:
-                barrier[0] = FREE
+                barrier[0] = at.FREE
                 raise
             if times is not None:
                 times += np.sum(spent, axis=0)

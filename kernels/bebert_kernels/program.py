@@ -62,7 +62,7 @@ def _wait(barrier: int, threads: int) -> None:
     arrived = atomic_add(barrier, np.int64(1))
     target = (arrived // threads + 1) * threads
     tries = 0
-    while atomic_load(barrier) < target:
+    while atomic_load(barrier) < min(target, at.FREE):  # a thread may fail before or after we arrive
         tries += 1
         if tries > PATIENCE:
             give_way()

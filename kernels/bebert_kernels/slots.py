@@ -41,3 +41,5 @@ COLUMNS = 16
 # times of all operations or 0, words of scratch for attention, rows of a block.
 ROWS, SENTENCES, THREADS, BARRIER, TIMES, SCRATCH, BLOCK_ROWS = range(7)
 FRAME = 7
+
+FREE = 1 << 40  # a count of arrivals at the barrier that lets everybody through: a thread has failed
