@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # what loads Numba is imported when the command is called
     from bebert_infer.bench import Engine, Row
 
 SCHEMES = ("1-1-1", "1-1-4")
-HINT = 'to compare with other engines: pip install "bebert-infer[bench]"'
+HINT = 'not installed: pip install "bebert-infer[bench]"'
 
 
 def bench(
@@ -79,7 +79,7 @@ def bench(
     title = f"one sentence of {tokens} tokens, {budget} thread{'s' if budget > 1 else ''}"
     Console().print(latency_table(rows, title))
     for name, reason in missing.items():
-        messages.print(f"{name}: {reason}", style="dim", highlight=False)
+        messages.print(f"{name}: {escape(reason)}", style="dim", highlight=False)
 
 
 def latency_table(rows: "list[Row]", title: str) -> Table:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 from products import SHAPES, Case, Data, check_all, numkong, ours, torch_int8
-from record import write_record
+from record import OtherLoad, write_record
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -36,6 +36,7 @@ def main() -> None:
     console = Console()
     installed = [name for name in PEERS if find_spec(name)]
     adders = adders_per_second()
+    load = OtherLoad()
     numbers: dict[str, dict[str, dict[str, float]]] = {}
     for shape in options.shapes.split(","):
         outputs, depth = SHAPES.get(shape) or (int(size) for size in shape.replace("x", "×").split("×"))
@@ -48,12 +49,16 @@ def main() -> None:
         console.print(_table(numbers[shape], f"{shape} (outputs × depth), {options.rows} rows, 1 thread"))
     limits = {str(planes): round(bound(planes, adders) / 1e12, 3) for planes in (1, 4)}
     console.print(f"bound on this machine: {limits['1']} TMAC/s for signs, {limits['4']} for 4-bit codes, sliced")
+    others = load.cores()
+    console.print(f"other processes kept {others} cores busy meanwhile", highlight=False)
     for name in PEERS:
         if name not in installed:
             console.print(f"{name} is not installed", style="dim")
     if not options.no_record:
         settings = {"rows": options.rows, "threads": 1, "rounds": options.rounds, "calls_a_turn": options.calls}
-        file = write_record("gemm", {"settings": settings, "bound_tmacs": limits, "kernels": numbers})
+        file = write_record(
+            "gemm", {"settings": settings, "cores_of_others": others, "bound_tmacs": limits, "kernels": numbers}
+        )
         console.print(f"record appended to {file.name}")
 
 

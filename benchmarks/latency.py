@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from record import write_record
+from record import OtherLoad, write_record
 from rich.console import Console
+from rich.markup import escape
 
 from bebert_export.peers import BASELINE, PEERS, Workshop, build_peer
 from bebert_infer.bench import Engine, Geometry, compare, measure, packed_engine
@@ -99,16 +100,25 @@ def main() -> None:
         engines, missing = build(chosen(options.only), workshop, console)
         differences = logit_differences(engines)
         with console.status(f"{options.rounds} rounds of {len(engines)} engines"):
+            load = OtherLoad()
             times = measure({engine.name: engine.call for engine in engines}, options.rounds)
+            others = load.cores()
     rows = compare(engines, times, BASELINE)
     console.print(latency_table(rows, f"one sentence of {options.tokens} tokens, {options.threads} threads"))
     for name, reason in missing.items():
-        console.print(f"{name}: {reason}", style="dim", highlight=False)
+        console.print(f"{name}: {escape(reason)}", style="dim", highlight=False)
+    console.print(f"other processes kept {others} cores busy meanwhile", highlight=False)
     if options.no_record:
         return
     settings = {"tokens": options.tokens, "batch": 1, "threads": options.threads, "rounds": options.rounds}
     figures = {row.name: {key: value for key, value in asdict(row).items() if key != "name"} for row in rows}
-    numbers = {"settings": settings, "engines": figures, "missing": missing, "logit_differences": differences}
+    numbers = {
+        "settings": settings,
+        "cores_of_others": others,
+        "engines": figures,
+        "missing": missing,
+        "logit_differences": differences,
+    }
     console.print(f"record appended to {write_record('latency', numbers).name}")
 
 

@@ -1,6 +1,7 @@
 """One JSON line a run: commit, CPU, versions, threads, settings, numbers."""
 
 import json
+import os
 import platform
 import subprocess
 import time
@@ -27,6 +28,35 @@ def cpu_name() -> str:
         return platform.processor() or platform.machine()
     numbers = ", ".join(f"{key} {fields[key]}" for key in ("cpu family", "model", "stepping") if key in fields)
     return f"{fields.get('model name', platform.machine())} ({numbers})"
+
+
+class OtherLoad:
+    """How many cores other processes kept busy since this object was made; None where the kernel does not tell.
+
+    Engines that split their work statically suffer from it far more than others, so figures count only if it is near 0.
+    """
+
+    def __init__(self) -> None:
+        self._started = self._seconds()
+
+    def cores(self) -> float | None:
+        """Cores in use by others, on average."""
+        now, before = self._seconds(), self._started
+        if now is None or before is None:
+            return None
+        return round(max(0.0, now[0] - before[0]) / max(now[1] - before[1], 1e-3), 2)
+
+    @staticmethod
+    def _seconds() -> tuple[float, float] | None:
+        """CPU seconds of others, and the time."""
+        try:
+            ticks = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+        except (OSError, ValueError):
+            return None
+        user, nice, system, _, _, irq, softirq, steal = ticks[:8]
+        ours = os.times()
+        busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+        return busy - ours.user - ours.system, time.monotonic()
 
 
 def _git(*arguments: str) -> str:

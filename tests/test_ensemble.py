@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -123,6 +124,7 @@ def test_an_error_in_one_thread_reaches_the_caller_and_the_model_goes_on(artifac
     def failing(*arguments):
         if not native or arguments[-1] == 1:
             raise MemoryError("out of memory in a worker")
+        time.sleep(0.2)  # the other thread has failed before this one comes to the barrier: it once waited for ever
         run(*arguments)
 
     with monkeypatch.context() as patched:

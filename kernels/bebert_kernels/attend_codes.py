@@ -69,7 +69,7 @@ def _dot(e: Emitter, total: ir.Value, row: ir.Value, panel: ir.Value) -> ir.Valu
     """Return total + products of the groups of two vectors of 16 units."""
     b, features = e.builder, e.features
     if _BYTES:
-        width = 16 if "+avx512vnni" in features and "+avx512bw" in features else 4
+        width = 16 if "+avx512vnni" in features and "+avx512bw" in features else 8
         kind = ir.VectorType(_I32, width)
         return e.join(
             [
