@@ -20,8 +20,8 @@ from bebert_infer.linear import BinaryLinear, Branch
 from bebert_infer.member import Member
 from bebert_infer.quantizer import Quantizer
 from bebert_infer.workspace import Sizes, Workspace
+from bebert_kernels import sliced_gemm, stages
 from bebert_kernels import slots as at
-from bebert_kernels import stages
 from bebert_kernels.attend_bits import scratch_words as bit_scratch
 from bebert_kernels.attend_codes import scratch_units
 from bebert_kernels.choice import LOOKUP, MANY, product
@@ -29,13 +29,17 @@ from bebert_kernels.count_tile import LANES
 from bebert_kernels.linear_rows import linear
 from bebert_kernels.lut_gemm import lut_bytes, lut_weights
 from bebert_kernels.lut_product import BLOCK as LOOKUP_BLOCK
-from bebert_kernels.lut_product import look_up_encode, look_up_product
+from bebert_kernels.lut_product import look_up, look_up_encode, look_up_finish
 from bebert_kernels.operation import Operation, available
 from bebert_kernels.packing import words
 from bebert_kernels.program import run
-from bebert_kernels.sliced_gemm import sliced_product
-from bebert_kernels.triples import MAX_DEPTH, pack_panels, triple_count
+from bebert_kernels.reference import GELU_ZERO
+from bebert_kernels.row_codes import NOWHERE
+from bebert_kernels.sliced_gemm import state_bytes
+from bebert_kernels.thresholds import limit_planes, sign_limits
+from bebert_kernels.triples import MAX_DEPTH, natural_places, pack_panels, triple_count
 
+Limits = list[NDArray[np.uint64] | None]  # of each panel
 Start = Callable[[list[Callable[[], None]]], None]
 
 
@@ -88,7 +92,7 @@ class NativeMember:
 
     def __init__(self, member: Member):
         self.member = member
-        self._kept: list[NDArray] = []  # every array whose address stands in the program
+        self._kept: dict[int, NDArray] = {}  # every array whose address stands in the program, by address
         self._operations: list[list[int]] = []
         self._phases: list[list[int]] = []
         # Of each operation: its name, multiply-adds a row, planes that are multiplied, whether rows are sentences.
@@ -184,7 +188,7 @@ class NativeMember:
 
     def _keep(self, array: NDArray) -> int:
         array = np.ascontiguousarray(array)
-        self._kept.append(array)
+        self._kept[array.ctypes.data] = array
         return array.ctypes.data
 
     def _norm(self, norm: Norm) -> tuple[int, int, int]:
@@ -323,15 +327,19 @@ class NativeMember:
         table = self._keep(np.array(inputs, np.int64))
         slot = at.FLOATS if source is None else source
         encode = look_up_encode if lookup else stages.encode
-        self._add(encode, slot, depth, table, len(inputs), planes, triples, name="encode")
-        branches = [self._branch(layer, index, number, lookup) for index, number in enumerate(origin)]
+        sign = int(quantizers[0].is_sign)
+        self._add(encode, slot, depth, table, len(inputs), planes, triples, sign, name="encode")
+        if not lookup:
+            self.sizes.state = max(self.sizes.state, state_bytes(triples, planes, quantizers[0].is_sign))
+        limits = self._limits(layer, sinks)
+        branches = [self._branch(layer, index, number, lookup, limits) for index, number in enumerate(origin)]
         rows = self._keep(np.array(branches, np.int64))
         ends = self._keep(np.array(sinks, np.int64))
         macs = outputs * depth * len(branches)
         multiplied = 1 if quantizers[0].is_sign else planes  # rows with zeros take two
         self._add(linear, outputs, rows, len(branches), ends, len(sinks), name=name, macs=macs, planes=multiplied)
 
-    def _branch(self, layer: BinaryLinear, index: int, number: int, lookup: bool) -> list[int]:
+    def _branch(self, layer: BinaryLinear, index: int, number: int, lookup: bool, limits: Limits | None) -> list[int]:
         """One row of the table of branches; arithmetic as in `linear.Branch.product`."""
         branch = layer.branches[index]
         quantizer, depth, outputs = branch.quantizer, branch.depth, len(layer.bias)
@@ -349,23 +357,52 @@ class NativeMember:
             addend = addend + extra if index == 0 else extra
         scale = np.float32(quantizer.step) * branch.scale
         padded = -(-outputs // LANES) * LANES
-        weights: NDArray
+        steps, places, weights = depth, slice(None), None
         if lookup:
-            stage, weights, steps = look_up_product, lut_weights(branch.signs, depth), depth
+            stages_ = look_up, look_up_finish
+            weights = lut_weights(branch.signs, depth)
         else:
-            panels = pack_panels(branch.signs, depth)
-            stage, weights, steps = sliced_product, panels.words, panels.triples
+            stages_ = sliced_gemm.count, sliced_gemm.finish
+            weights, steps = pack_panels(branch.signs, depth, natural=limits is not None), triple_count(depth)
+            places = slice(None) if limits is None else natural_places(outputs)
+        table = []
+        if limits is not None:
+            table = [0 if planes is None else self._keep(planes) for planes in limits]
         return [
-            stage.address,
+            *(stage.address for stage in stages_),
             self._keep(weights),
             steps,
             _planes(quantizer),
             int(quantizer.is_sign),
-            self._keep(_padded(offset.astype(np.int32), padded)),
-            self._keep(_padded(scale, padded)),
-            self._keep(_padded(addend, padded)) if len(addend) else 0,
+            self._keep(_padded(offset.astype(np.int32), padded)[places]),
+            self._keep(_padded(scale, padded)[places]),
+            self._keep(_padded(addend, padded)[places]) if len(addend) else 0,
             number,
+            outputs,
+            self._keep(np.array(table, np.int64)) if table else 0,
+            sliced_gemm.decide.address if table else 0,
         ]
+
+    def _limits(self, layer: BinaryLinear, sinks: list[list[int]]) -> Limits | None:
+        """Limits of the sums of a layer of signs all of whose sinks want signs; None if there is no need or no way."""
+        branch, outputs = layer.branches[0], len(layer.bias)
+        if not branch.quantizer.is_sign or len(layer.branches) > 1:
+            return None
+        shift, floor = np.zeros(outputs, np.float32), np.full(outputs, NOWHERE, np.float32)
+        taken = np.zeros(outputs, np.int64)
+        for sink in sinks:
+            columns = slice(sink[at.START], sink[at.START] + sink[at.WIDTH])
+            taken[columns] += 1
+            if sink[at.KIND] == at.TO_BYTES and sink[at.RULE] in (at.SIGN_RULE, at.GELU_RULE) and sink[at.START] == 0:
+                shift[columns] = self._kept[sink[at.SHIFT]]
+                if sink[at.RULE] == at.GELU_RULE:
+                    floor[columns] = GELU_ZERO
+            elif sink[at.KIND] != at.TO_WORDS:
+                return None
+        if (taken != 1).any():
+            return None
+        scale = np.float32(branch.quantizer.step) * branch.scale
+        return limit_planes(sign_limits(branch.depth, scale, layer.bias, shift, floor))
 
 
 def _padded(values: NDArray, count: int) -> NDArray:

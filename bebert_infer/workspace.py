@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from bebert_infer.batch import Batch
 from bebert_kernels import slots as at
-from bebert_kernels.count_tile import LANES, TABLE
-from bebert_kernels.lut_gemm import PANEL
-from bebert_kernels.sliced_gemm import CHUNK, COUNTER
+from bebert_kernels.count_tile import CHUNK, LANES, LEVELS, PLANE, TABLE
+from bebert_kernels.counters import COUNTER
 from bebert_kernels.triples import aligned
 
 ROUND = 64  # rows are rounded up to this, so that a slightly longer sentence needs no new memory
@@ -25,7 +24,8 @@ class Sizes:
     """What a program needs a row: filled in while it is written.
 
     hidden, labels : C and the count of labels        depth, floats : widest input and float output of a linear
-    index : bytes of index planes; tables : bytes of look-up tables of a block; words, codes : words or bytes of queries
+    index, state : bytes of index planes and of states  tables : bytes of look-up tables of a block
+    words, codes : words or bytes of queries
     scratch : count of keys -> words of scratch for attention
     """
 
@@ -34,6 +34,7 @@ class Sizes:
     depth: int = 1
     floats: int = 1
     index: int = 1
+    state: int = 1
     tables: int = 0
     words: int = 0
     codes: int = 0
@@ -102,18 +103,25 @@ class Workspace:
 
     def _scratch(self) -> list[NDArray]:
         sizes, rows = self.sizes, min(at.BLOCK, self._rows)
+        state = max(rows * sizes.state, 4 * LANES * at.BLOCK)
         shapes = [
             4 * rows * sizes.floats,  # FLOATS
             4 * rows * sizes.hidden,  # MIDDLE
             2 * sizes.depth + 16,  # CHAIN
             CHUNK * TABLE,
-            rows * 2 * COUNTER,
-            4 * max(2 * LANES, rows * PANEL),  # SUMS
-            4 * (rows * LANES + 32),  # Y; packing signs reads up to 32 values behind a row
+            max(LEVELS.values()) * PLANE,  # NOTHING: the state before the first chunk
+            COUNTER,
+            4 * 2 * LANES,  # SUMS
+            at.STRIP * 2 * PLANE,  # BITS
+            4 * at.STRIP * LANES,  # Y
             8 * self.scratch_words,  # ATTENTION
+            state,
+            state,
         ]
         shapes += [max(rows * sizes.index, sizes.tables), 8 * rows, rows, rows * sizes.depth] * 2
-        return [aligned((size + 64,), np.uint8) for size in shapes]
+        found = [aligned((size + 64,), np.uint8) for size in shapes]
+        found[at.NOTHING - at.FLOATS][:] = 0
+        return found
 
 
-OWN = (*range(at.FLOATS, at.ATTENTION + 1), *range(at.INDEX, at.INDEX + 2 * at.INPUT))
+OWN = (*range(at.FLOATS, at.STATE + 2), *range(at.INDEX, at.INDEX + 2 * at.INPUT))

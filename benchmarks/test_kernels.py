@@ -17,7 +17,8 @@ from products import Data, check_all, ours
 from bebert_kernels.attend_bits import attend_bits, scratch_words
 from bebert_kernels.attend_codes import attend_codes, scratch_units
 from bebert_kernels.row_codes import code_row
-from bebert_kernels.row_index import index_row, index_width
+from bebert_kernels.row_index import index_row
+from bebert_kernels.triples import triple_count
 from bebert_kernels.row_norm import norm_rows
 
 ROWS, HEADS, SIZE = 128, 12, 64
@@ -68,7 +69,7 @@ def test_floats_to_codes(benchmark, kind):
 def test_codes_to_index_planes(benchmark, planes):
     codes = GENERATOR.integers(0, 2**planes, (ROWS, WIDTH), dtype=np.uint8)
     chain = np.empty(2 * WIDTH + 16, np.uint8)
-    index, parity = np.empty((planes, index_width(WIDTH)), np.uint8), np.empty(planes, np.uint8)
+    index, parity = np.empty((planes, triple_count(WIDTH)), np.uint8), np.empty(planes, np.uint8)
     benchmark(_index_rows, codes, chain, planes, index, parity)
 
 

@@ -11,6 +11,7 @@ import pytest
 from kernel_cases import floats, planes
 
 from bebert_kernels import packing, reference, row_codes, row_embed, row_index, row_norm
+from bebert_kernels.triples import triple_count
 
 WIDTHS = [1, 2, 3, 5, 15, 16, 17, 31, 46, 47, 48, 49, 63, 64, 65, 127, 128, 129, 191, 192, 384, 768, 3072]
 LIMITS = [(-8, 7), (-2, 1), (-1, 0), (-128, 127), (0, 255), (0, 15), (0, 1)]
@@ -142,7 +143,7 @@ def expected_index(codes: np.ndarray, planes: int) -> tuple[np.ndarray, list[int
 def check_index(width: int, count: int, seed: int) -> None:
     codes = rng(seed).integers(0, 256, width).astype(np.uint8)
     want, parities = expected_index(codes, count)
-    groups_width = row_index.index_width(width)
+    groups_width = triple_count(width)
     assert want.shape == (count, groups_width)
     chain_whole, chain = guarded(2 * width + 16)
     chain[:width] = codes

@@ -83,3 +83,19 @@ def atomic_load(typing_context, address):  # type: ignore[no-untyped-def]
         return builder.load_atomic(place, "acquire", 8)
 
     return types.int64(types.int64), generate
+
+
+@intrinsic
+def prefetch(typing_context, address):  # type: ignore[no-untyped-def]
+    """Ask for the cache line at an address, which need not exist, into the second-level cache."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        name = "llvm.prefetch.p0"
+        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        place = builder.inttoptr(arguments[0], pointer)
+        builder.call(function, [place, *(ir.Constant(number, value) for value in (0, 2, 1))])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate

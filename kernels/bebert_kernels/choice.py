@@ -23,13 +23,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bebert_kernels import lut_gemm
-from bebert_kernels.count_tile import LANES, TABLE
-from bebert_kernels.jit import cache_directory, kernel
+from bebert_kernels import slots as at
+from bebert_kernels.count_tile import CHUNK, LANES, PLANE, TABLE
+from bebert_kernels.counters import COUNTER
+from bebert_kernels.jit import cache_directory
 from bebert_kernels.lut_gemm import PANEL, lut_bytes, lut_panel, lut_tables
-from bebert_kernels.sliced_gemm import CHUNK, COUNTER, count_panel, panel_row
-from bebert_kernels.triples import Panels, aligned, pack_panels
+from bebert_kernels.sliced_gemm import FOUR, count, finish, state_bytes
+from bebert_kernels.triples import aligned, pack_panels, triple_count
 
 SLICED, LOOKUP = "sliced", "lookup"
 DEPTH = 768
@@ -133,12 +136,11 @@ def _measure(bits: int) -> Rates:
     """Time both products on random codes; each in turn, the best of some runs."""
     generator = np.random.default_rng(0)
     signs = generator.integers(0, 2**64, (LANES, DEPTH // 64), dtype=np.uint64)
-    panels = pack_panels(signs, DEPTH)
     codes = generator.integers(0, 1 << bits, (MANY, DEPTH), dtype=np.uint8)
     weights = lut_gemm.lut_weights(signs, DEPTH).reshape(-1)
     tables = aligned((lut_bytes(MANY, DEPTH),), np.uint8)
     sums = aligned((MANY, PANEL), np.int32)
-    few, many = (_sliced_run(panels, generator, bits, rows) for rows in (FEW, MANY))
+    few, many = (_sliced_run(pack_panels(signs, DEPTH), generator, bits, rows) for rows in (FEW, MANY))
     runs: list[Callable[[], Any]] = [
         few,
         many,
@@ -156,24 +158,34 @@ def _measure(bits: int) -> Rates:
     return Rates(max(best[0] - FEW * row, 1e-9), row, best[2] / MANY, best[3] / MANY)
 
 
-def _sliced_run(panels: Panels, generator: np.random.Generator, bits: int, rows: int) -> Callable[[], Any]:
-    index = aligned((rows * bits * panels.triples,), np.uint8)
+def _sliced_run(panel: NDArray[np.uint64], generator: np.random.Generator, bits: int, rows: int) -> Callable[[], None]:
+    """One panel of LANES outputs for some rows, as a program does it."""
+    triples = triple_count(DEPTH)
+    index = aligned((rows * bits * triples,), np.uint8)
     index[:] = 8 * generator.integers(0, 8, index.size, dtype=np.uint8)
-    parity, plain = np.zeros(rows * bits, np.uint8), np.zeros(rows, np.uint8)
-    table, counters = aligned((CHUNK * TABLE,), np.uint8), aligned((2 * rows * COUNTER,), np.uint8)
-    numbers, sums = aligned((4, LANES), np.float32), aligned((2, LANES), np.int32)
-    numbers[:] = 0
-    arrays = (panels.words, index, parity, table, counters, numbers, sums)
-    addresses = np.array([array.ctypes.data for array in arrays], np.int64)
-    return lambda: _sliced(addresses, panels.triples, plain, rows, bits, arrays[0])
+    sizes = {
+        at.TABLE: CHUNK * TABLE,
+        at.NOTHING: FOUR * PLANE,
+        at.COUNTER: COUNTER,
+        at.SUMS: 8 * LANES,
+        at.Y: 4 * rows * LANES,
+        at.STATE: rows * state_bytes(triples, bits, False),
+        at.PARITY: rows * bits,
+        at.PLAIN: rows,
+    }
+    memory = {slot: aligned((size,), np.uint8) for slot, size in sizes.items()} | {at.INDEX: index}
+    memory[at.NOTHING][:] = 0
+    slots, branch, numbers = np.zeros(at.COUNT, np.int64), np.zeros(at.BRANCH, np.int64), np.zeros((3, LANES), np.float32)
+    for slot, array in memory.items():
+        slots[slot] = array.ctypes.data
+    slots[at.OUT], slots[at.OUT_STRIDE] = slots[at.Y], 4 * LANES
+    branch[[at.PANELS, at.TRIPLES, at.PLANES, at.OUTPUTS]] = panel.ctypes.data, triples, bits, LANES
+    branch[[at.OFFSET, at.SCALE, at.ADD]] = [row.ctypes.data for row in numbers]
+    kept = (memory, numbers, panel)
 
+    def run(_kept: tuple = kept) -> None:
+        addresses = branch.ctypes.data, slots.ctypes.data
+        count(*addresses, 0, 0, rows, LANES)
+        finish(*addresses, 0, 0, 0, rows)
 
-@kernel
-def _sliced(addresses: Any, triples: int, plain: Any, rows: int, bits: int, kept: Any) -> None:
-    panel, index, parity, table = addresses[0], addresses[1], addresses[2], addresses[3]
-    counters, numbers, sums = addresses[4], addresses[5], addresses[6]
-    count_panel(panel, triples, index, parity, plain, rows, bits, False, table, counters)
-    for r in range(rows):
-        lane = 4 * LANES
-        place = counters + 2 * r * COUNTER
-        panel_row(place, bits, False, False, numbers, numbers + lane, numbers + 2 * lane, sums, numbers + 3 * lane)
+    return run

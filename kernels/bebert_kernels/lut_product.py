@@ -14,6 +14,7 @@ from bebert_kernels.lut_gemm import PANEL, lut_panel, lut_tables
 from bebert_kernels.operation import operation
 from bebert_kernels.row_codes import code_row
 from bebert_kernels.scale_tile import make_scale
+from bebert_kernels.sliced_gemm import add_rows
 
 scale_panel = make_scale(PANEL)
 
@@ -52,33 +53,32 @@ def _total(codes: NDArray[np.uint8]) -> np.int32:
 
 
 @operation
-def look_up_product(branch_address: int, slot_address: int, again: int, start: int, rows: int, outputs: int) -> None:
-    """Outputs start .. start + LANES - 1 of one branch of a linear layer, to Y or (again = 1) added to it."""
+def look_up(branch_address: int, slot_address: int, number: int, start: int, rows: int, outputs: int) -> None:
+    """Sums of all rows of a block for LANES outputs of one branch, to its state: int32[LANES / PANEL, BLOCK, PANEL]."""
     branch, slots = array(as_int64(branch_address), (at.BRANCH,)), array(as_int64(slot_address), (at.COUNT,))
-    source = at.INPUT * branch[at.FROM]
-    tables = array(as_uint8(slots[at.INDEX + source]), (1,))
+    tables = array(as_uint8(slots[at.INDEX + at.INPUT * branch[at.FROM]]), (1,))
     panels = array(as_uint8(branch[at.PANELS]), (1,))
-    totals = array(as_int32(slots[at.PARITY + source]), (rows,))
-    sums = array(as_int32(slots[at.SUMS]), (rows, PANEL))
-    for place in range(0, LANES, PANEL):
-        output = start + place
+    for part in range(LANES // PANEL):
+        output = start + part * PANEL
         if output >= outputs:
             return
+        sums = array(as_int32(slots[at.STATE + number] + 4 * part * at.BLOCK * PANEL), (rows, PANEL))
         lut_panel(tables, panels, output // PANEL, rows, branch[at.TRIPLES], sums)
-        for r in range(rows):
-            y = slots[at.Y] + 4 * (LANES * r + place)
-            add = branch[at.ADD] + 4 * output
-            if again:
-                if branch[at.ADD] != 0:  # a second branch has an addend only if its codes have a minimum
-                    _add(y, add)
-                add = y
-            found = slots[at.SUMS] + 4 * PANEL * r
-            offset, scale = branch[at.OFFSET] + 4 * output, branch[at.SCALE] + 4 * output
-            scale_panel(found, np.int64(-2), np.int64(totals[r]), offset, scale, add, y)
 
 
-@kernel
-def _add(place: int, other: int) -> None:
-    y, x = array(as_float32(place), (PANEL,)), array(as_float32(other), (PANEL,))
-    for n in range(PANEL):
-        y[n] = y[n] + x[n]
+@operation
+def look_up_finish(branch_address: int, slot_address: int, number: int, start: int, row: int, rows: int) -> None:
+    """Floats of some rows of a panel from their sums, to OUT or (number 1) added to what is there."""
+    branch, slots = array(as_int64(branch_address), (at.BRANCH,)), array(as_int64(slot_address), (at.COUNT,))
+    totals = array(as_int32(slots[at.PARITY + at.INPUT * branch[at.FROM]]), (row + rows,))
+    for part in range(LANES // PANEL):
+        output = start + part * PANEL
+        if output >= branch[at.OUTPUTS]:
+            return
+        offset, scale, add = branch[at.OFFSET] + 4 * output, branch[at.SCALE] + 4 * output, branch[at.ADD] + 4 * output
+        for r in range(row, row + rows):
+            sums = slots[at.STATE + number] + 4 * PANEL * (part * at.BLOCK + r)
+            out = slots[at.OUT] + slots[at.OUT_STRIDE] * (r - row) + 4 * PANEL * part
+            if number and branch[at.ADD] != 0:  # a second branch has an addend only if its codes have a minimum
+                add_rows(out, add, PANEL)
+            scale_panel(sums, np.int64(-2), np.int64(totals[r]), offset, scale, out if number else add, out)

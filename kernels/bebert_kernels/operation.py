@@ -32,6 +32,12 @@ class Operation:
             self._compiled.compile()
         return int(self._compiled.address)
 
+    def __call__(self, *arguments: int) -> None:
+        """Call it from Python: six integers."""
+        if self._compiled.address is None:
+            self._compiled.compile()
+        self._compiled.ctypes(*arguments)
+
 
 COUNT = 6
 _ARGUMENTS = (types.int64,) * COUNT

@@ -30,21 +30,6 @@ SHORT = 3 * BLOCK  # rows below this have fewer than 16 triples
 GATHERED = 3 * BLOCK + BLOCK  # bytes of a short row: up to 15 before it, 23 triples, padding, and an overhang
 
 
-def group_count(depth: int) -> int:
-    """Count of triples of a row of `depth` values."""
-    groups = 0
-    while depth > 1:
-        triples, rest = divmod(max(depth, 3), 3)
-        groups += triples
-        depth = triples + rest
-    return groups
-
-
-def index_width(depth: int) -> int:
-    """Gp: bytes of one index plane, `group_count` rounded up to a multiple of 16."""
-    return -(-group_count(depth) // BLOCK) * BLOCK
-
-
 @kernel
 def index_row(chain: Octets, depth: int, planes: int, index: Octets, parity: Octets) -> None:
     """Index planes and parities of a row of byte codes.
@@ -52,7 +37,7 @@ def index_row(chain: Octets, depth: int, planes: int, index: Octets, parity: Oct
     chain  : uint8[2 * K + 16 or more], the codes first; the rest is overwritten
     depth  : K >= 1
     planes : P, 1..8
-    index  : uint8[P, Gp], Gp = `index_width(K)`; written in full, padding 0
+    index  : uint8[P, Gp], Gp = `triples.triple_count(K)`; written in full, padding 0
              index[p, g] = 8 * (bit p of x1 + 2 * bit p of x2 + 4 * bit p of x3) of triple g
     parity : uint8[P], written in full: bit p of the XOR of all codes
     """

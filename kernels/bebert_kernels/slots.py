@@ -13,17 +13,21 @@ NONZERO = 3  # from sign words to non-zero words of the same thing
 LOCAL = 32
 
 # Of one thread.
-FLOATS, MIDDLE, CHAIN, TABLE, COUNTERS, SUMS, Y, ATTENTION = range(32, 40)
-INDEX, PARITY, PLAIN, BYTES = range(40, 44)  # of input 0 of a linear layer
+FLOATS, MIDDLE, CHAIN, TABLE, NOTHING, COUNTER, SUMS, BITS, Y, ATTENTION = range(32, 42)
+STATE = 42  # of branch 0 of a linear layer; branch 1 follows
+INDEX, PARITY, PLAIN, BYTES = range(44, 48)  # of input 0 of a linear layer
 INPUT = 4  # from one input to the next; there are two
-COUNT = 48
+OUT, OUT_STRIDE = 52, 53  # where a product leaves floats, and the bytes from row to row
+COUNT = 56
 
 BLOCK = 128  # rows at a time, or fewer (frame): what they need stays in the second-level cache
+STRIP = 8  # rows whose outputs of one panel stay in the first-level cache; even
 
-# Columns of a branch of a linear layer: the address of the product that computes it, addresses of its data (padded to
-# whole panels), sizes, and the number of its input.
-PRODUCT, PANELS, TRIPLES, PLANES, SIGN, OFFSET, SCALE, ADD, FROM = range(9)
-BRANCH = 9
+# Columns of a branch of a linear layer: the addresses of the operations that multiply and that finish, addresses of its
+# data (padded to whole panels), sizes, the number of its input, and for signs that are decided by limits the address of
+# int64[panels], addresses of the limits or 0; 0 if floats are always wanted.
+PRODUCT, FINISH, PANELS, TRIPLES, PLANES, SIGN, OFFSET, SCALE, ADD, FROM, OUTPUTS, LIMITS, DECIDE = range(13)
+BRANCH = 13
 
 # Columns of an input of a linear layer and of a sink of its outputs: how values become codes, and where they go.
 RULE, NUMBERS, SHIFT, KIND, START, WIDTH, TO, FLAGS, HEAD = range(9)

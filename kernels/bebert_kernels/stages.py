@@ -58,7 +58,7 @@ def embed(operation_address: int, slot_address: int, frame: int, domain: int, fi
 
 @operation
 def encode(operation_address: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
-    """Floats or ready codes to the index planes of a product. o: slot, K, inputs int64[count, 9], count, planes, Gp."""
+    """Floats or ready codes to the index planes of a product. o: slot, K, inputs int64[count, 9], count, planes, Gp, sign."""
     o, slots = _tables(operation_address, slot_address)
     depth, planes, triples = o[2], o[5], o[6]
     inputs = array(as_int64(o[3]), (o[4], 9))
@@ -67,7 +67,7 @@ def encode(operation_address: int, slot_address: int, frame: int, domain: int, f
     codes = array(as_uint8(slots[at.CHAIN]), (depth,))
     for i in range(o[4]):
         source = at.INPUT * i
-        rule = inputs[i, at.RULE]
+        rule, rule_is_sign = inputs[i, at.RULE], o[7] != 0
         plain = array(as_uint8(slots[at.PLAIN + source]), (rows,))
         ready = array(as_uint8(slots[at.BYTES + source]), (rows, depth))
         shift = array(as_float32(inputs[i, at.SHIFT]), (depth,))
@@ -79,9 +79,23 @@ def encode(operation_address: int, slot_address: int, frame: int, domain: int, f
                     codes[k] = ready[r, k]
             else:
                 plain[r] = code_row(x[r], shift, rule, step, minimum, low, high, codes)
-            index = array(as_uint8(slots[at.INDEX + source] + r * planes * triples), (planes, triples))
-            parity = array(as_uint8(slots[at.PARITY + source] + r * planes), (planes,))
-            index_row(chain, depth, planes, index, parity)
+            used = 1 if rule_is_sign and plain[r] else planes  # both planes of signs are the same without zeros
+            index = array(as_uint8(slots[at.INDEX + source] + r * planes * triples), (used, triples))
+            parity = array(as_uint8(slots[at.PARITY + source] + r * planes), (used,))
+            index_row(chain, depth, used, index, parity)
+        if rule_is_sign:
+            _complete(plain, planes * triples, slots[at.INDEX + source], planes, slots[at.PARITY + source])
+
+
+@kernel
+def _complete(plain: NDArray[np.uint8], stride: int, index: int, planes: int, parity: int) -> None:
+    """Second planes of rows of signs without zeros that make a pair with one with zeros (`sliced_gemm.count`)."""
+    for r in range(plain.size):
+        if plain[r] and (r ^ 1) < plain.size and not plain[r ^ 1]:
+            row = array(as_uint8(index + r * stride), (2, stride // 2))
+            row[1] = row[0]
+            bits = array(as_uint8(parity + r * planes), (2,))
+            bits[1] = bits[0]
 
 
 @operation

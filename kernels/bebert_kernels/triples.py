@@ -15,10 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_kernels.count_tile import LANES, PLANE
+from bebert_kernels.count_tile import CHUNK, HALVES, LANES, PLANE
 from bebert_kernels.packing import Words, unpack_bits
 
-GROUP = 16  # triples are padded to a multiple of this; padding counts 0
 MAX_DEPTH = 4369  # 15 * K must stay below 2**16
 
 
@@ -44,55 +43,76 @@ def levels(depth: int) -> list[Level]:
 
 
 def triple_count(depth: int) -> int:
-    """Return the count of triples of a row, rounded up to a multiple of GROUP."""
-    return -(-sum(level.triples for level in levels(depth)) // GROUP) * GROUP
+    """Return the count of triples of a row, rounded up to a multiple of CHUNK, at least CHUNK; padding counts 0."""
+    return -(-max(1, sum(level.triples for level in levels(depth))) // CHUNK) * CHUNK
 
 
-class Panels(NamedTuple):
-    """Weight signs of LANES outputs a panel, cut into triples.
-
-    words   : uint64[panels, Gp * 3 + 1, LANES / 64]   planes w1 w2 w3 of every triple, then the parity plane; aligned
-    outputs : N;   depth : K;   triples : Gp
-    """
-
-    words: Words
-    outputs: int
-    depth: int
-    triples: int
+def panel_lanes(outputs: int) -> list[int]:
+    """Return the lanes of the panels of a layer: all LANES, and half of them for the last if that is enough."""
+    whole, rest = divmod(outputs, LANES)
+    last = LANES // 2 if HALVES and rest <= LANES // 2 else LANES
+    return [LANES] * whole + [last] * (rest > 0)
 
 
-def pack_panels(signs: Words, depth: int) -> Panels:
+def pack_panels(signs: Words, depth: int, natural: bool = False) -> Words:
     """Rearrange weight signs uint64[N, W] (bit 1 = -1) of rows of `depth` values for the fast product.
 
-    Output n of a panel is bit (n % H) * 16 + n // H of a plane, H = LANES / 16: what `unslice` turns into natural
-    order. Outputs beyond N count as +1. Takes 1.5 times the bits. Raises ValueError for a depth above MAX_DEPTH.
+    natural : output n of a panel is bit n of a plane; else it is where `counters.unslice` gets it from, see `order`
+    returns : aligned uint64[...]: for each panel of `panel_lanes(N)` L lanes, uint64[3 * Gp + 1, L / 64]: planes
+              w1 w2 w3 of every triple, then the parity plane. Outputs beyond N count as +1. 1.5 times the bits
+
+    Raises ValueError for a depth above MAX_DEPTH.
     """
     if not 1 <= depth <= MAX_DEPTH:
         raise ValueError(f"depth is {depth}; accepted: 1 to {MAX_DEPTH}")
-    outputs = len(signs)
-    panels = -(-outputs // LANES)
-    bits = np.zeros((panels * LANES, depth), np.uint8)
-    bits[:outputs] = unpack_bits(signs, depth)
-    triples = triple_count(depth)
-    words = aligned((panels, 3 * triples + 1, LANES // 64), np.uint64)
-    words[:] = 0
-    for panel, rows in enumerate(bits.reshape(panels, LANES, depth)):
-        planes = _planes(rows)
-        place = 0
+    outputs, triples = len(signs), triple_count(depth)
+    bits = unpack_bits(signs, depth)
+    panels, start = [], 0
+    for lanes in panel_lanes(outputs):
+        rows = np.zeros((lanes, depth), np.uint8)
+        found = bits[start : start + lanes]
+        rows[: len(found)] = found
+        planes = _planes(rows if natural else rows[order(lanes)])
+        words = np.zeros((3 * triples + 1, lanes // 64), np.uint64)
+        done = 0
         for level in levels(depth):
             planes = _extended(planes, 3 * level.triples + level.rest)
             parts = planes[: 3 * level.triples].reshape(3, level.triples, -1)
-            words[panel, place : place + 3 * level.triples] = parts.transpose(1, 0, 2).reshape(3 * level.triples, -1)
-            place += 3 * level.triples
+            words[done : done + 3 * level.triples] = parts.transpose(1, 0, 2).reshape(3 * level.triples, -1)
+            done += 3 * level.triples
             planes = np.concatenate([planes[3 * level.triples :], parts[0] ^ parts[1] ^ parts[2]])
-        words[panel, -1] = planes[0]
-    return Panels(words, outputs, depth, triples)
+        words[-1] = planes[0]
+        panels.append(words.reshape(-1))
+        start += lanes
+    packed = aligned((sum(len(words) for words in panels),), np.uint64)
+    np.concatenate(panels, out=packed)
+    return packed
+
+
+def order(lanes: int) -> NDArray[np.intp]:
+    """Return the output whose sum must stand in each bit of a plane for `unslice` to give the natural order.
+
+    Bit 16 * e + i becomes element i * (lanes / 16) + e.
+    """
+    return np.arange(lanes).reshape(16, lanes // 16).T.reshape(-1)
+
+
+def natural_places(outputs: int) -> NDArray[np.intp]:
+    """Return which output of a layer, padded to whole panels, `unslice` puts in each place if they are packed naturally.
+
+    The inverse of `order`, panel by panel.
+    """
+    places = np.arange(-(-outputs // LANES) * LANES)
+    start = 0
+    for lanes in panel_lanes(outputs):
+        places[start : start + lanes] = start + np.arange(lanes).reshape(lanes // 16, 16).T.reshape(-1)
+        start += lanes
+    return places
 
 
 def _planes(rows: NDArray[np.uint8]) -> Words:
-    """Bits [LANES, K] of the outputs as K planes uint64[K, LANES / 64], in the order of `unslice`."""
-    ordered = rows.reshape(16, LANES // 16, -1).transpose(2, 1, 0).reshape(rows.shape[1], LANES)
-    octets = np.packbits(ordered, axis=1, bitorder="little")
+    """Bits [lanes, K] of the outputs as K planes uint64[K, lanes / 64]."""
+    octets = np.packbits(np.ascontiguousarray(rows.T), axis=1, bitorder="little")
     return octets.view("<u8").astype(np.uint64, copy=False)
 
 
