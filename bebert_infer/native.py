@@ -357,14 +357,16 @@ class NativeMember:
             addend = addend + extra if index == 0 else extra
         scale = np.float32(quantizer.step) * branch.scale
         padded = -(-outputs // LANES) * LANES
-        steps, places, weights = depth, slice(None), None
+        weights: NDArray
+        steps, places = depth, np.arange(padded)
         if lookup:
             stages_ = look_up, look_up_finish
             weights = lut_weights(branch.signs, depth)
         else:
             stages_ = sliced_gemm.count, sliced_gemm.finish
             weights, steps = pack_panels(branch.signs, depth, natural=limits is not None), triple_count(depth)
-            places = slice(None) if limits is None else natural_places(outputs)
+            if limits is not None:
+                places = natural_places(outputs)
         table = []
         if limits is not None:
             table = [0 if planes is None else self._keep(planes) for planes in limits]

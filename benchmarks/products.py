@@ -8,18 +8,14 @@ look-up tables are made inside), "from bits" at packed bits. Weights are prepare
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from bebert_kernels import compiled, packing
-from bebert_kernels.addresses import array, as_uint8
-from bebert_kernels.count_tile import LANES, TABLE
 from bebert_kernels.lut_gemm import PANEL, lut_bytes, lut_gemm, lut_weights
-from bebert_kernels.row_index import index_row
-from bebert_kernels.sliced_gemm import CHUNK, COUNTER, count_panel, panel_row
+from bebert_kernels.one_layer import OneLayer
 from bebert_kernels.slots import BLOCK
-from bebert_kernels.triples import aligned, pack_panels
+from bebert_kernels.triples import aligned
 
 SHAPES = {  # outputs × depth of BERT-base, and of its half-width members
     "768×768": (768, 768),
@@ -70,61 +66,24 @@ class Data:
         return packing.pack_weight_signs(self.weights)
 
 
-@numba.njit(nogil=True)
-def _sliced(at, codes, plain, made, triples, planes, signs, out_rows):  # type: ignore[no-untyped-def]
-    """The loops of `stages.encode` and `linear_rows.linear` for one layer; `at` holds addresses, see `sliced`."""
-    panels, index, parity, chain, table, counters, offset, scale, add, sums, out = at
-    rows, depth = codes.shape
-    line = array(as_uint8(chain), (2 * depth + 16,))
-    for first in range(0, rows, BLOCK):
-        count = min(BLOCK, rows - first)
-        for r in range(count):
-            if not made:
-                for k in range(depth):
-                    line[k] = codes[first + r, k]
-                place = index + (first + r) * planes * triples
-                into = array(as_uint8(place), (planes, triples))
-                index_row(line, depth, planes, into, array(as_uint8(parity + (first + r) * planes), (planes,)))
-        here, bits = index + first * planes * triples, parity + first * planes
-        for start in range(0, out_rows, LANES):
-            panel = panels + start // LANES * (3 * triples + 1) * (LANES // 8)
-            count_panel(panel, triples, here, bits, plain[first:], count, planes, signs, table, counters)
-            for r in range(count):
-                place = out + 4 * ((first + r) * out_rows + start)
-                lane = 4 * start
-                panel_row(
-                    counters + 2 * r * COUNTER, planes, signs, signs, offset + lane, scale + lane, add, sums, place
-                )
-
-
 def sliced(data: Data, signs: bool, made: bool = False) -> Callable[[], NDArray]:
     """The product of the native path: majority tables on bit-sliced counters, scaled to float32.
 
     signs : signs × signs, else codes × signs      made : index planes are there already
     """
-    (rows, depth), outputs = data.signs.shape, len(data.weights)
-    planes = 2 if signs else BITS
+    rows, depth = data.signs.shape
     codes = (data.signs < 0).astype(np.uint8) * 3 if signs else (data.codes - np.int8(LOW)).astype(np.uint8)
-    panels = pack_panels(data.packed, depth)
-    wide = len(panels.words) * LANES
-    negatives = np.zeros(wide, np.int64)
-    negatives[:outputs] = (data.weights < 0).sum(1)
-    offset, scale, add = (aligned((wide,), kind) for kind in (np.int32, np.float32, np.float32))
-    offset[:] = depth if signs else LOW * (depth - 2 * negatives) - (2**BITS - 1) * negatives
-    scale[:], add[:] = 1, 0
-    index, parity = aligned((rows * planes * panels.triples,), np.uint8), aligned((rows * planes,), np.uint8)
-    chain, table = aligned((2 * depth + 16,), np.uint8), aligned((CHUNK * TABLE,), np.uint8)
-    counters, sums = aligned((2 * min(rows, BLOCK) * COUNTER,), np.uint8), aligned((2, LANES), np.int32)
-    out = aligned((rows, wide), np.float32)
-    arrays = (panels.words, index, parity, chain, table, counters, offset, scale, add, sums, out)
-    addresses = tuple(np.int64(values.ctypes.data) for values in arrays)
-    plain = np.ones(rows, np.uint8)
-    _sliced(addresses, codes, plain, False, panels.triples, planes, signs, wide)
+    layer, plain = OneLayer(data.packed, depth, 0 if signs else BITS, rows, LOW), np.ones(rows, np.uint8)
+    if made and rows > BLOCK:
+        raise ValueError(f"{rows} rows, but index planes are kept for {BLOCK} at most")
 
-    def call(arrays: tuple = arrays) -> NDArray:  # the addresses are good as long as the arrays live
-        _sliced(addresses, codes, plain, made, panels.triples, planes, signs, wide)
-        return out[:, :outputs]
+    def call() -> NDArray:
+        if not made:
+            return layer(codes, plain)
+        layer.multiply(0, rows)
+        return layer.result[:rows]
 
+    layer(codes, plain)
     return call
 
 

@@ -18,8 +18,8 @@ from bebert_kernels.attend_bits import attend_bits, scratch_words
 from bebert_kernels.attend_codes import attend_codes, scratch_units
 from bebert_kernels.row_codes import code_row
 from bebert_kernels.row_index import index_row
-from bebert_kernels.triples import triple_count
 from bebert_kernels.row_norm import norm_rows
+from bebert_kernels.triples import triple_count
 
 ROWS, HEADS, SIZE = 128, 12, 64
 WIDTH = HEADS * SIZE

@@ -132,7 +132,7 @@ def chain_and_groups(codes: np.ndarray) -> tuple[list[int], list[tuple[int, int,
 
 def expected_index(codes: np.ndarray, planes: int) -> tuple[np.ndarray, list[int]]:
     chain, groups, last = chain_and_groups(codes)
-    width = -(-len(groups) // 16) * 16
+    width = max(1, -(-len(groups) // 32)) * 32
     index = np.zeros((planes, width), np.uint8)
     for p in range(planes):
         for g, triple in enumerate(groups):

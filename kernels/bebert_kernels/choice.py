@@ -7,7 +7,7 @@ Two products compute the same integers from codes of up to 4 bits (signs and wid
     look-up  byte look-up tables of the activations (`lut_gemm.py`): all codes up to 4 bits take the same time;
              panels are narrow; tables are built for every row
 
-Four short runs give the seconds of a row and of a panel for each, and from these the time of any layer follows.
+Five short runs give the seconds of a row and of a panel for each, and from these the time of any layer follows.
 BEBERT_PRODUCT=sliced or lookup takes the choice away.
 """
 
@@ -23,21 +23,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bebert_kernels import lut_gemm
-from bebert_kernels import slots as at
-from bebert_kernels.count_tile import CHUNK, LANES, PLANE, TABLE
-from bebert_kernels.counters import COUNTER
+from bebert_kernels.count_tile import LANES
 from bebert_kernels.jit import cache_directory
 from bebert_kernels.lut_gemm import PANEL, lut_bytes, lut_panel, lut_tables
-from bebert_kernels.sliced_gemm import FOUR, count, finish, state_bytes
-from bebert_kernels.triples import aligned, pack_panels, triple_count
+from bebert_kernels.one_layer import OneLayer
+from bebert_kernels.triples import aligned, panel_lanes
 
 SLICED, LOOKUP = "sliced", "lookup"
 DEPTH = 768
 FEW, MANY = 4, 64  # rows of the two measurements of the sliced product
 REPEATS = 7
+HALF_PANEL = 0.75  # what half a panel costs: the same look-ups for two rows at a time, and their loads
 WIDEST = 4  # bits of codes that the look-up product takes
 
 
@@ -45,10 +43,12 @@ WIDEST = 4  # bits of codes that the look-up product takes
 class Rates:
     """Seconds on one thread at depth 768, for codes of some bits.
 
+    sliced_index : index planes of a row
     sliced_panel : tables of a panel of LANES outputs         sliced_row : one row of a panel
     lookup_table : tables of a row, all its inputs            lookup_row : one row of LANES outputs
     """
 
+    sliced_index: float
     sliced_panel: float
     sliced_row: float
     lookup_table: float
@@ -56,7 +56,8 @@ class Rates:
 
     def sliced(self, outputs: int, depth: int, rows: int) -> float:
         """Seconds of a layer."""
-        return -(-outputs // LANES) * (self.sliced_panel + rows * self.sliced_row) * depth / DEPTH
+        panels = sum(1 if lanes == LANES else HALF_PANEL for lanes in panel_lanes(outputs))
+        return (rows * self.sliced_index + panels * (self.sliced_panel + rows * self.sliced_row)) * depth / DEPTH
 
     def lookup(self, outputs: int, depth: int, rows: int) -> float:
         """Seconds of a layer."""
@@ -140,10 +141,11 @@ def _measure(bits: int) -> Rates:
     weights = lut_gemm.lut_weights(signs, DEPTH).reshape(-1)
     tables = aligned((lut_bytes(MANY, DEPTH),), np.uint8)
     sums = aligned((MANY, PANEL), np.int32)
-    few, many = (_sliced_run(pack_panels(signs, DEPTH), generator, bits, rows) for rows in (FEW, MANY))
+    layer, plain = OneLayer(signs, DEPTH, bits, MANY), np.zeros(MANY, np.uint8)
     runs: list[Callable[[], Any]] = [
-        few,
-        many,
+        lambda: layer.multiply(0, FEW),
+        lambda: layer.multiply(0, MANY),
+        lambda: layer.encode(codes, plain),
         lambda: lut_tables(codes, MANY, tables),
         lambda: [lut_panel(tables, weights, n, MANY, DEPTH, sums) for n in range(LANES // PANEL)],
     ]
@@ -155,37 +157,4 @@ def _measure(bits: int) -> Rates:
             if index:
                 best[which] = min(best[which], time.perf_counter() - started)
     row = max(best[1] - best[0], 1e-9) / (MANY - FEW)
-    return Rates(max(best[0] - FEW * row, 1e-9), row, best[2] / MANY, best[3] / MANY)
-
-
-def _sliced_run(panel: NDArray[np.uint64], generator: np.random.Generator, bits: int, rows: int) -> Callable[[], None]:
-    """One panel of LANES outputs for some rows, as a program does it."""
-    triples = triple_count(DEPTH)
-    index = aligned((rows * bits * triples,), np.uint8)
-    index[:] = 8 * generator.integers(0, 8, index.size, dtype=np.uint8)
-    sizes = {
-        at.TABLE: CHUNK * TABLE,
-        at.NOTHING: FOUR * PLANE,
-        at.COUNTER: COUNTER,
-        at.SUMS: 8 * LANES,
-        at.Y: 4 * rows * LANES,
-        at.STATE: rows * state_bytes(triples, bits, False),
-        at.PARITY: rows * bits,
-        at.PLAIN: rows,
-    }
-    memory = {slot: aligned((size,), np.uint8) for slot, size in sizes.items()} | {at.INDEX: index}
-    memory[at.NOTHING][:] = 0
-    slots, branch, numbers = np.zeros(at.COUNT, np.int64), np.zeros(at.BRANCH, np.int64), np.zeros((3, LANES), np.float32)
-    for slot, array in memory.items():
-        slots[slot] = array.ctypes.data
-    slots[at.OUT], slots[at.OUT_STRIDE] = slots[at.Y], 4 * LANES
-    branch[[at.PANELS, at.TRIPLES, at.PLANES, at.OUTPUTS]] = panel.ctypes.data, triples, bits, LANES
-    branch[[at.OFFSET, at.SCALE, at.ADD]] = [row.ctypes.data for row in numbers]
-    kept = (memory, numbers, panel)
-
-    def run(_kept: tuple = kept) -> None:
-        addresses = branch.ctypes.data, slots.ctypes.data
-        count(*addresses, 0, 0, rows, LANES)
-        finish(*addresses, 0, 0, 0, rows)
-
-    return run
+    return Rates(best[2] / MANY, max(best[0] - FEW * row, 1e-9), row, best[3] / MANY, best[4] / MANY)

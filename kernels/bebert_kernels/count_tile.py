@@ -56,6 +56,7 @@ _HALF = ir.VectorType(_I64, LANES // 128)
 
 
 def majority(a: int, b: int, c: int) -> int:
+    """Majority of three bits."""
     return int(a + b + c >= 2)
 
 
@@ -64,6 +65,7 @@ def _flipped_majority(a: int, b: int, c: int) -> Callable[[int, int, int], int]:
 
 
 def place(builder: ir.IRBuilder, address: ir.Value, offset: int, kind: ir.Type) -> ir.Value:
+    """Emit a pointer to what lies `offset` bytes behind an address."""
     return builder.inttoptr(builder.add(address, _I64(offset)), kind.as_pointer())
 
 

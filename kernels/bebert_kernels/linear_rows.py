@@ -105,11 +105,20 @@ def _drain(
     if decided:
         _spread(slots[at.BITS], count, place + to * width + column, width, flags)
         return
+    _code(y, begin, count, column, sink, place + to * width, flags)
+
+
+@kernel
+def _code(
+    y: NDArray[np.float32], begin: int, count: int, column: int, sink: Table, place: int, flags: NDArray[np.uint8]
+) -> None:
+    """Byte codes, or codes for attention, of a strip of floats, to rows at an address."""
+    width = sink[at.WIDTH]
     numbers = array(as_float32(sink[at.NUMBERS]), (at.NUMBER_COUNT,))
     shift = array(as_float32(sink[at.SHIFT] + 4 * column), (count,))
     low = np.int32(numbers[at.LOW])
-    for r in range(strip):
-        out = array(as_uint8(place + (to + r) * width + column), (count,))
+    for r in range(y.shape[0]):
+        out = array(as_uint8(place + r * width + column), (count,))
         plain = code_row(
             y[r, begin : begin + count],
             shift,
@@ -121,8 +130,8 @@ def _drain(
             out,
         )
         flags[r] &= np.uint8(plain)
-        if kind == at.TO_CODES:  # attention wants numbers, not bytes that start at 0
-            codes = array(as_int8(place + (to + r) * width + column), (count,))
+        if sink[at.KIND] == at.TO_CODES:  # attention wants numbers, not bytes that start at 0
+            codes = array(as_int8(place + r * width + column), (count,))
             if sink[at.RULE] == at.SIGN_RULE:
                 for i in range(count):
                     codes[i] = np.int8(1 - (out[i] & 1) - (out[i] >> 1))
@@ -248,7 +257,8 @@ def sign_bits(typing_context, values):  # type: ignore[no-untyped-def]
         kind = ir.VectorType(ir.FloatType(), HALF)
         x = builder.load(builder.inttoptr(arguments[0], kind.as_pointer()), align=4)
         zero = ir.Constant(kind, [0.0] * HALF)
-        low, high = (builder.zext(builder.bitcast(builder.fcmp_ordered(relation, x, zero), half), word) for relation in ("<", "=="))
+        found = [builder.bitcast(builder.fcmp_ordered(relation, x, zero), half) for relation in ("<", "==")]
+        low, high = (builder.zext(bits, word) for bits in found)
         return builder.or_(low, builder.shl(high, word(HALF)))
 
     return types.uint64(types.int64), generate

@@ -6,7 +6,7 @@ For b-bit codes  sum_k u * w = S - (2**b - 1) * negatives[n];  for signs (one pl
 zeros, whose two planes both weigh 1,  dot = K - S. Index planes are taken in *groups* of four, those that are left one
 by one; each group has a state and a counter of its own.
 
-Three operations of a panel: `count` fills the states of all rows, then `finish` makes floats of them, or `decide` signs.
+Three operations of a panel: `count` fills the states of all rows, then `finish` makes floats of them or `decide` signs.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bebert_kernels import slots as at
 from bebert_kernels.addresses import array, as_float32, as_int32, as_int64, as_uint8, as_uint64, prefetch
 from bebert_kernels.count_tile import CHUNK, HALVES, LANES, LEVELS, PLANE, TABLE, TRIPLE, make_fill, make_lookup
-from bebert_kernels.counters import COUNTER, make_compare, make_settle, unslice, unslice_halves
+from bebert_kernels.counters import make_compare, make_settle, unslice, unslice_halves
 from bebert_kernels.jit import kernel
 from bebert_kernels.operation import operation
 from bebert_kernels.scale_tile import make_scale
@@ -31,16 +31,15 @@ WORDS = LANES // 64
 _fill, _one, _four = make_fill(False), make_lookup(1, False), make_lookup(4, False)
 _settle_one, _settle_four = make_settle(1, False), make_settle(4, False)
 _compare, _scale = make_compare(False), make_scale(LANES)
-if HALVES:
-    _fill_half, _one_half, _four_half = make_fill(True), make_lookup(1, True), make_lookup(4, True)
-    _settle_one_half, _settle_four_half = make_settle(1, True), make_settle(4, True)
-    _compare_half, _scale_half = make_compare(True), make_scale(HALF)
+_fill_half, _one_half, _four_half = make_fill(HALVES), make_lookup(1, HALVES), make_lookup(4, HALVES)
+_settle_one_half, _settle_four_half = make_settle(1, HALVES), make_settle(4, HALVES)
+_compare_half, _scale_half = make_compare(HALVES), make_scale(HALF)  # never called where there are no half panels
 
 
 @kernel
 def state_bytes(triples: int, planes: int, sign: bool) -> int:
-    """Bytes of the states of a row: a line more than an even count, so that rows do not meet in one set of the cache."""
-    large = np.int64(0) if sign else planes // GROUP
+    """Bytes of the states of a row: an odd count of lines, so that rows do not meet in one set of the cache."""
+    large = 0 if sign else planes // GROUP
     small = planes - GROUP * large
     chunks = triples // CHUNK
     return PLANE * (large * (FOUR + chunks) + small * (ONE + chunks) | 1)
@@ -159,51 +158,53 @@ def _look_up_zeros(
 
 
 @kernel
-def _settle(branch: Table, slots: Table, state: int, start: int, row: int, other: int, first: int, large: bool) -> None:
-    """Add up the state of one group of planes, from `first` on, to the counter in COUNTER."""
-    planes, triples = branch[at.PLANES], branch[at.TRIPLES]
-    half = is_half(start, branch[at.OUTPUTS])
-    weights = branch[at.PANELS] + start // LANES * (3 * triples + 1) * PLANE
-    weights += triples * (TRIPLE // 2 if half else TRIPLE)
-    parity = slots[at.PARITY + at.INPUT * branch[at.FROM]] + first
-    bits = array(as_uint8(parity + row * planes), (GROUP,))
-    second = array(as_uint8(parity + other * planes), (GROUP,))
-    counter, chunks = slots[at.COUNTER], triples // CHUNK
-    if large:
-        word, other_word = np.int64(0), np.int64(0)
-        for p in range(GROUP):
-            word |= np.int64(bits[p] & 1) << p
-            other_word |= np.int64(second[p] & 1) << p
-        if half:
-            _settle_four_half(state, weights, word, other_word, chunks, counter)
-        else:
-            _settle_four(state, weights, word, other_word, chunks, counter)
-    elif half:
-        _settle_one_half(state, weights, np.int64(bits[0]), np.int64(second[0]), chunks, counter)
-    else:
-        _settle_one(state, weights, np.int64(bits[0]), np.int64(second[0]), chunks, counter)
+def _word(parity: int, count: int) -> int:
+    """Parities of `count` planes as bits of a word; address of uint8[count]."""
+    bits = array(as_uint8(parity), (count,))
+    word = 0
+    for p in range(count):
+        word |= int(bits[p] & 1) << p
+    return word
 
 
 @kernel
-def _sum(branch: Table, slots: Table, state: int, start: int, row: int, other: int, used: int) -> None:
-    """Sums S of a row, or of two in halves, to int32[LANES] in SUMS."""
-    sign, chunks = branch[at.SIGN] != 0, branch[at.TRIPLES] // CHUNK
-    sums = array(as_int32(slots[at.SUMS]), (2, LANES))
-    first = np.int64(0)
-    while first < used:
-        large = not sign and used - first >= GROUP
-        _settle(branch, slots, state, start, row, other, first, large)
-        place = slots[at.SUMS] + (4 * LANES if first else 0)
-        if is_half(start, branch[at.OUTPUTS]):
-            unslice_halves(slots[at.COUNTER], place)
+def _settle(
+    large: bool, half: bool, state: int, weights: int, parity: int, second: int, chunks: int, counter: int
+) -> None:
+    """Add up the state of one group of planes of a row (of two rows in halves); parities by address."""
+    if large:
+        if half:
+            _settle_four_half(state, weights, _word(parity, GROUP), _word(second, GROUP), chunks, counter)
         else:
-            unslice(slots[at.COUNTER], place)
-        if first:
-            weight = np.int32(0) if sign else np.int32(first)
-            for n in range(LANES):
-                sums[0, n] = np.int32(sums[0, n] + (sums[1, n] << weight))
-        state += PLANE * ((FOUR if large else ONE) + chunks)
-        first += GROUP if large else 1
+            _settle_four(state, weights, _word(parity, GROUP), np.int64(0), chunks, counter)
+    elif half:
+        _settle_one_half(state, weights, _word(parity, 1), _word(second, 1), chunks, counter)
+    else:
+        _settle_one(state, weights, _word(parity, 1), np.int64(0), chunks, counter)
+
+
+@kernel
+def _unslice(half: bool, counter: int, sums: int) -> None:
+    if half:
+        unslice_halves(counter, sums)
+    else:
+        unslice(counter, sums)
+
+
+@kernel
+def _more(sums: int, shift: int) -> None:
+    """Add the sums of a further group, behind the first ones, with their weight."""
+    both = array(as_int32(sums), (2, LANES))
+    for n in range(LANES):
+        both[0, n] = np.int32(both[0, n] + (both[1, n] << np.int32(shift)))
+
+
+@kernel
+def _parity_plane(branch: Table, start: int) -> int:
+    """Address of the parity plane of the weights of a panel: behind its triples."""
+    triples = branch[at.TRIPLES]
+    panel = branch[at.PANELS] + start // LANES * (3 * triples + 1) * PLANE
+    return panel + triples * (TRIPLE // 2 if is_half(start, branch[at.OUTPUTS]) else TRIPLE)
 
 
 @operation
@@ -214,36 +215,50 @@ def finish(branch_address: int, slot_address: int, number: int, start: int, row:
     (offset K), else offset + S with offset = -(2**planes - 1) * negatives + low * sum of signs.
     """
     branch, slots = array(as_int64(branch_address), (at.BRANCH,)), array(as_int64(slot_address), (at.COUNT,))
-    planes, sign = branch[at.PLANES], branch[at.SIGN] != 0
-    plain = array(as_uint8(slots[at.PLAIN + at.INPUT * branch[at.FROM]]), (row + rows,))
+    planes, sign, chunks = branch[at.PLANES], branch[at.SIGN] != 0, branch[at.TRIPLES] // CHUNK
+    source = at.INPUT * branch[at.FROM]
+    plain = array(as_uint8(slots[at.PLAIN + source]), (row + rows,))
     half = is_half(start, branch[at.OUTPUTS])
     step = 2 if half else 1
     lanes = LANES // step
-    size = state_bytes(branch[at.TRIPLES], planes, sign)
+    weights, size = _parity_plane(branch, start), state_bytes(branch[at.TRIPLES], planes, sign)
     scale, offset, add = branch[at.SCALE] + 4 * start, branch[at.OFFSET] + 4 * start, branch[at.ADD] + 4 * start
+    no_add, natural = branch[at.ADD] == 0, branch[at.LIMITS] != 0
+    counter, sums, out = slots[at.COUNTER], slots[at.SUMS], slots[at.OUT]
     for first in range(row, row + rows, step):
-        other = min(first + step - 1, row + rows - 1)
+        other = min(first + step, row + rows) - 1
         used = 1 if sign and plain[first] and plain[other] else planes
+        parity, second = slots[at.PARITY + source] + first * planes, slots[at.PARITY + source] + other * planes
+        state = slots[at.STATE + number] + first * size
+        large = not sign and used >= GROUP
+        _settle(large, half, state, weights, parity, second, chunks, counter)
+        _unslice(half, counter, sums)
+        done = GROUP if large else 1
+        while done < used:
+            state += PLANE * ((FOUR if large else ONE) + chunks)
+            large = not sign and used - done >= GROUP
+            _settle(large, half, state, weights, parity + done, second + done, chunks, counter)
+            _unslice(half, counter, sums + 4 * LANES)
+            _more(sums, np.int64(0) if sign else done)
+            done += GROUP if large else 1
         factor = np.int64(1)
         if sign:
             factor = np.int64(-2 if used == 1 else -1)
-        _sum(branch, slots, slots[at.STATE + number] + first * size, start, first, other, used)
         for r in range(first, other + 1):
-            out = slots[at.OUT] + slots[at.OUT_STRIDE] * (r - row)
-            sums = slots[at.SUMS] + 4 * HALF * (r - first)
             target, addend = out, add
             if number:
                 addend = out
-                if branch[at.ADD] != 0:  # a second branch has an addend only if its codes have a minimum
+                if not no_add:  # a second branch has an addend only if its codes have a minimum
                     add_rows(out, add, lanes)
-            elif branch[at.LIMITS] != 0:
-                target = slots[at.SUMS] + 4 * LANES
+            elif natural:
+                target = sums + 4 * LANES
             if half:
-                _scale_half(sums, factor, np.int64(0), offset, scale, addend, target)
+                _scale_half(sums + 4 * HALF * (r - first), factor, np.int64(0), offset, scale, addend, target)
             else:
                 _scale(sums, factor, np.int64(0), offset, scale, addend, target)
-            if branch[at.LIMITS] != 0:
+            if natural:
                 restore(target, out, lanes)
+            out += slots[at.OUT_STRIDE]
 
 
 @kernel
@@ -272,19 +287,22 @@ def decide(branch_address: int, slot_address: int, limits: int, start: int, row:
     branch, slots = array(as_int64(branch_address), (at.BRANCH,)), array(as_int64(slot_address), (at.COUNT,))
     half = is_half(start, branch[at.OUTPUTS])
     step = 2 if half else 1
-    size = state_bytes(branch[at.TRIPLES], branch[at.PLANES], True)
+    planes, chunks = branch[at.PLANES], branch[at.TRIPLES] // CHUNK
+    weights, size = _parity_plane(branch, start), state_bytes(branch[at.TRIPLES], planes, True)
+    counter, sums = slots[at.COUNTER], slots[at.SUMS]
+    codes_parity = slots[at.PARITY + at.INPUT * branch[at.FROM]]
     for first in range(row, row + rows, step):
-        other = min(first + step - 1, row + rows - 1)
-        state = slots[at.STATE] + first * size
-        _settle(branch, slots, state, start, first, other, 0, False)
+        other = min(first + step, row + rows) - 1
+        parity, second = codes_parity + first * planes, codes_parity + other * planes
+        _settle(False, half, slots[at.STATE] + first * size, weights, parity, second, chunks, counter)
         place = slots[at.BITS] + 2 * PLANE * (first - row)
-        if half:
-            _compare_half(slots[at.COUNTER], limits, slots[at.SUMS])
-            found = array(as_uint64(slots[at.SUMS]), (2, 2, WORDS // 2))  # negative and zero, rows, words
-            bits = array(as_uint64(place), (2, 2, WORDS))
-            for r in range(other - first + 1):
-                for kind in range(2):
-                    for w in range(WORDS // 2):
-                        bits[r, kind, w] = found[kind, r, w]
-        else:
-            _compare(slots[at.COUNTER], limits, place)
+        if not half:
+            _compare(counter, limits, place)
+            continue
+        _compare_half(counter, limits, sums)
+        found = array(as_uint64(sums), (2, 2, WORDS // 2))  # negative and zero, rows, words
+        bits = array(as_uint64(place), (2, 2, WORDS))
+        for r in range(other - first + 1):
+            for kind in range(2):
+                for w in range(WORDS // 2):
+                    bits[r, kind, w] = found[kind, r, w]

@@ -58,7 +58,10 @@ def embed(operation_address: int, slot_address: int, frame: int, domain: int, fi
 
 @operation
 def encode(operation_address: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
-    """Floats or ready codes to the index planes of a product. o: slot, K, inputs int64[count, 9], count, planes, Gp, sign."""
+    """Floats or ready codes to the index planes of a product.
+
+    o: slot, K, inputs int64[count, 9], count, planes, Gp, sign.
+    """
     o, slots = _tables(operation_address, slot_address)
     depth, planes, triples = o[2], o[5], o[6]
     inputs = array(as_int64(o[3]), (o[4], 9))

@@ -2,9 +2,9 @@
 
     v(S) = (float32(K - 2 S) * scale + bias) + shift          in float32, rounded as the layer rounds it
 
-Every step is monotone in S, and rounding keeps that. So the sums that make v negative are an interval, and so are those
-that make its sign 0: v == 0, or v <= floor (GELU of large negative numbers, `reference.GELU_ZERO`). The limits are found
-by bisection on the layer's own arithmetic; the answer is the same bit for bit.
+Every step is monotone in S, and rounding keeps that. So the sums that make v negative are an interval, and so are
+those that make its sign 0: v == 0, or v <= floor (GELU of large negative numbers, `reference.GELU_ZERO`). The limits
+are found by bisection on the layer's own arithmetic; the answer is the same bit for bit.
 """
 
 from typing import NamedTuple
@@ -20,7 +20,7 @@ Floats = NDArray[np.float32]
 
 
 class Limits(NamedTuple):
-    """For each of N outputs: negative where low <= S < high; 0 at S >= high, or where `below` at S < low; else positive.
+    """For each of N outputs: negative where low <= S < high; 0 at S >= high, or at S < low if `below`; else positive.
 
     exact : whether that is all; else v is also 0 between positive and negative, and floats must decide
     """
@@ -31,8 +31,8 @@ class Limits(NamedTuple):
     exact: NDArray[np.bool_]
 
 
-def sign_limits(depth: int, scale: Floats, bias: Floats, shift: Floats, floor: np.float32) -> Limits:
-    """Return the limits of the outputs of a layer; all arguments are finite float32[N] but for K and the floor."""
+def sign_limits(depth: int, scale: Floats, bias: Floats, shift: Floats, floor: Floats) -> Limits:
+    """Return the limits of the outputs of a layer; all are float32[N] and finite but for floors of -inf."""
     falls = scale >= 0  # v falls as S grows
 
     def value(steps: Integers) -> Floats:

@@ -98,7 +98,7 @@ def order(lanes: int) -> NDArray[np.intp]:
 
 
 def natural_places(outputs: int) -> NDArray[np.intp]:
-    """Return which output of a layer, padded to whole panels, `unslice` puts in each place if they are packed naturally.
+    """Return which output, of a layer padded to whole panels, `unslice` puts in each place if packing was natural.
 
     The inverse of `order`, panel by panel.
     """
