@@ -35,6 +35,7 @@ from bebert_kernels.packing import words
 from bebert_kernels.program import run
 from bebert_kernels.reference import GELU_ZERO
 from bebert_kernels.row_codes import NOWHERE
+from bebert_kernels.row_norm import TOGETHER
 from bebert_kernels.sliced_gemm import state_bytes
 from bebert_kernels.thresholds import limit_planes, sign_limits
 from bebert_kernels.triples import MAX_DEPTH, natural_places, pack_panels, triple_count
@@ -254,15 +255,17 @@ class NativeMember:
         self.sizes.floats = max(self.sizes.floats, len(layer.bias))
         return [0, 0, 0, at.TO_FLOATS, 0, len(layer.bias), at.FLOATS, 0, 0]
 
+    def _residual(self, hidden: int) -> list[int]:
+        """Sink that adds to what went into the block: x + residual and residual + x are the same float."""
+        return [0, 0, 0, at.TO_SUM, 0, self.sizes.hidden, hidden, 0, 0]
+
     def _block(self, block: Block, store: int, hidden: int) -> None:
         """What follows the barrier, with `hidden` both the input and the output."""
         self._attention(block.attention, store)
         ready = isinstance(block.attention, BooleanAttention)
         layer = block.attention_output
-        self._linear(layer, None if ready else at.FLOATS, [self._floats(layer)], "attention output")
-        self._add(
-            stages.norm, at.FLOATS, hidden, at.MIDDLE, *self._norm(block.attention_norm), self.sizes.hidden, name="norm"
-        )
+        self._linear(layer, None if ready else at.FLOATS, [self._residual(hidden)], "attention output")
+        self._normalize(block.attention_norm, hidden)
         sinks = []
         width = len(block.intermediate.bias)
         for index, branch in enumerate(block.output.branches):
@@ -275,11 +278,13 @@ class NativeMember:
             to = at.BYTES + at.INPUT * index
             numbers, shift = self._keep(self._numbers(quantizer)), self._shift(quantizer, width)
             sinks.append([rule, numbers, shift, at.TO_BYTES, 0, width, to, at.PLAIN + at.INPUT * index, 0])
-        self._linear(block.intermediate, at.MIDDLE, sinks, "intermediate")
-        self._linear(block.output, None, [self._floats(block.output)], "output")
-        self._add(
-            stages.norm, at.FLOATS, at.MIDDLE, hidden, *self._norm(block.output_norm), self.sizes.hidden, name="norm"
-        )
+        self._linear(block.intermediate, hidden, sinks, "intermediate")
+        self._linear(block.output, None, [self._residual(hidden)], "output")
+        self._normalize(block.output_norm, hidden)
+
+    def _normalize(self, norm: Norm, hidden: int) -> None:
+        zeros = self._keep(np.zeros((TOGETHER, self.sizes.hidden), np.float32))
+        self._add(stages.norm, hidden, *self._norm(norm), zeros, self.sizes.hidden, name="norm")
 
     def _attention(self, attention: BooleanAttention | SoftmaxAttention, store: int) -> None:
         heads, size = attention.heads, attention.head_size

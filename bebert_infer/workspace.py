@@ -106,7 +106,6 @@ class Workspace:
         state = max(rows * sizes.state, 4 * LANES * at.BLOCK)
         shapes = [
             4 * rows * sizes.floats,  # FLOATS
-            4 * rows * sizes.hidden,  # MIDDLE
             2 * sizes.depth + 16,  # CHAIN
             CHUNK * TABLE,
             max(LEVELS.values()) * PLANE,  # NOTHING: the state before the first chunk

@@ -3,10 +3,10 @@
     y[m, n] = sum over branches  scale[n] * dot[m, n]  +  add[n]          (one or two branches, `sliced_gemm.py`)
 
 A panel of LANES outputs at a time for all rows, then a strip of a few rows of it at a time, so that y never leaves the
-first-level cache: it goes straight to *sinks*, which are floats (before a LayerNorm), byte codes (for the next layer),
-codes for attention, or sign words for attention on bits. A layer has one sink, several copies of its outputs (two
-branches of the next layer), or queries, keys and values. Where only signs are wanted, no y is made: sums are compared
-with limits (`thresholds.py`).
+first-level cache: it goes straight to *sinks*: floats, sums (added to the residual before a LayerNorm), byte codes
+(for the next layer), codes for attention, or sign words for attention on bits. A layer has one sink, several copies of
+its outputs (two branches of the next layer), or queries, keys and values. Where only signs are wanted, no y is made:
+sums are compared with limits (`thresholds.py`).
 """
 
 from typing import Any
@@ -87,11 +87,16 @@ def _drain(
     y = array(as_float32(slots[at.Y]), (strip, LANES))
     to = row if sink[at.TO] >= at.LOCAL else first + row
     place = slots[sink[at.TO]]
-    if kind == at.TO_FLOATS:
+    if kind == at.TO_FLOATS or kind == at.TO_SUM:
         floats = array(as_float32(place + 4 * to * width), (strip, width))
         for r in range(strip):
-            for i in range(count):
-                floats[r, column + i] = y[r, begin + i]
+            out, row_of_y = floats[r, column : column + count], y[r, begin : begin + count]
+            if kind == at.TO_SUM:
+                for i in range(count):
+                    out[i] = out[i] + row_of_y[i]
+            else:
+                for i in range(count):
+                    out[i] = row_of_y[i]
         return
     flags = array(as_uint8(slots[sink[at.FLAGS]] + (row if sink[at.FLAGS] >= at.LOCAL else first + row)), (strip,))
     if column == 0:

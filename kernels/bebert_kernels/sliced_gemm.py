@@ -66,8 +66,10 @@ def count(branch_address: int, slot_address: int, number: int, start: int, rows:
     stride, size = planes * triples, state_bytes(triples, planes, sign)
     for chunk in range(triples // CHUNK):
         _fill_tables(panel, chunk, slots[at.TABLE], half)
-        for line in range(CHUNK * TRIPLE // LINE):  # the next chunk comes while rows take their look-ups
-            prefetch(panel + (chunk + 1) * CHUNK * (TRIPLE // 2 if half else TRIPLE) + line * LINE)
+        # The next chunk comes while rows take their look-ups, a line a row; all at once would keep other loads waiting.
+        ahead = panel + (chunk + 1) * CHUNK * (TRIPLE // 2 if half else TRIPLE)
+        for line in range(rows, CHUNK * TRIPLE // LINE):
+            prefetch(ahead + line * LINE)
         state = slots[at.STATE + number]
         first = np.int64(0)
         while first < used:
@@ -79,9 +81,11 @@ def count(branch_address: int, slot_address: int, number: int, start: int, rows:
             if sign and first > 0:
                 _look_up_zeros(half, plain, slots[at.TABLE], index, stride, before, step, state, carry, size)
             elif half:
-                _look_up_halves(large, rows, slots[at.TABLE], index, stride, triples, before, step, state, carry, size)
+                _look_up_halves(
+                    large, rows, ahead, slots[at.TABLE], index, stride, triples, before, step, state, carry, size
+                )
             else:
-                _look_up(large, rows, slots[at.TABLE], index, stride, triples, before, step, state, carry, size)
+                _look_up(large, rows, ahead, slots[at.TABLE], index, stride, triples, before, step, state, carry, size)
             state += PLANE * ((FOUR if large else ONE) + triples // CHUNK)
             first += GROUP if large else 1
 
@@ -110,27 +114,33 @@ def _fill_tables(panel: int, chunk: int, table: int, half: bool) -> None:
 
 @kernel
 def _look_up(
-    large: bool, rows: int, table: int, index: int, stride: int, triples: int,
+    large: bool, rows: int, ahead: int, table: int, index: int, stride: int, triples: int,
     before: int, step: int, state: int, carry: int, size: int,
 ) -> None:  # fmt: skip
-    """Look-ups of one chunk for one group of planes; strides of rows: of index, of `before`, of state and carry."""
+    """Look-ups of one chunk for one group of planes; strides of rows: of index, of `before`, of state and carry.
+
+    ahead : address of weights that will be wanted next
+    """
     if large:
         for r in range(rows):
+            prefetch(ahead + r * LINE)
             row, move = index + r * stride, r * size
             _four(table, row, row, triples, before + r * step, state + move, carry + move)
         return
     for r in range(rows):
+        prefetch(ahead + r * LINE)
         row, move = index + r * stride, r * size
         _one(table, row, row, triples, before + r * step, state + move, carry + move)
 
 
 @kernel
 def _look_up_halves(
-    large: bool, rows: int, table: int, index: int, stride: int, triples: int,
+    large: bool, rows: int, ahead: int, table: int, index: int, stride: int, triples: int,
     before: int, step: int, state: int, carry: int, size: int,
 ) -> None:  # fmt: skip
     """`_look_up` for pairs of rows; the last one may be alone, and is then a pair with itself."""
     for r in range(0, rows, 2):
+        prefetch(ahead + r // 2 * LINE)
         row, move = index + r * stride, r * size
         second = row + stride if r + 1 < rows else row
         if large:

@@ -13,11 +13,11 @@ NONZERO = 3  # from sign words to non-zero words of the same thing
 LOCAL = 32
 
 # Of one thread.
-FLOATS, MIDDLE, CHAIN, TABLE, NOTHING, COUNTER, SUMS, BITS, Y, ATTENTION = range(32, 42)
-STATE = 42  # of branch 0 of a linear layer; branch 1 follows
-INDEX, PARITY, PLAIN, BYTES = range(44, 48)  # of input 0 of a linear layer
+FLOATS, CHAIN, TABLE, NOTHING, COUNTER, SUMS, BITS, Y, ATTENTION = range(32, 41)
+STATE = 41  # of branch 0 of a linear layer; branch 1 follows
+INDEX, PARITY, PLAIN, BYTES = range(43, 47)  # of input 0 of a linear layer
 INPUT = 4  # from one input to the next; there are two
-OUT, OUT_STRIDE = 52, 53  # where a product leaves floats, and the bytes from row to row
+OUT, OUT_STRIDE = 51, 52  # where a product leaves floats, and the bytes from row to row
 COUNT = 56
 
 BLOCK = 128  # rows at a time, or fewer (frame): what they need stays in the second-level cache
@@ -31,7 +31,7 @@ BRANCH = 13
 
 # Columns of an input of a linear layer and of a sink of its outputs: how values become codes, and where they go.
 RULE, NUMBERS, SHIFT, KIND, START, WIDTH, TO, FLAGS, HEAD = range(9)
-TO_FLOATS, TO_BYTES, TO_CODES, TO_WORDS = range(4)  # kinds of sinks
+TO_FLOATS, TO_SUM, TO_BYTES, TO_CODES, TO_WORDS = range(5)  # kinds of sinks; TO_SUM adds to floats
 
 # Rules of `row_codes.code_row`, and its numbers; READY: codes are there already.
 SIGN_RULE, GELU_RULE, CODE_RULE, RELU_RULE, READY = range(5)

@@ -19,7 +19,7 @@ from bebert_kernels.packing import WORD_BITS
 from bebert_kernels.row_codes import code_row
 from bebert_kernels.row_embed import embed_row
 from bebert_kernels.row_index import index_row
-from bebert_kernels.row_norm import norm_row, norm_rows
+from bebert_kernels.row_norm import TOGETHER, norm_row, norm_rows
 
 Table = NDArray[np.int64]
 
@@ -103,14 +103,15 @@ def _complete(plain: NDArray[np.uint8], stride: int, index: int, planes: int, pa
 
 @operation
 def norm(operation_address: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
-    """o: slot of x, slot of the residual, slot of the result, gamma, beta, numbers, C."""
+    """Normalize rows in place. o: slot, gamma, beta, numbers, zeros float32[TOGETHER, C], C."""
     o, slots = _tables(operation_address, slot_address)
-    width = o[7]
-    x, residual = _floats(slots, o[1], first, rows, width), _floats(slots, o[2], first, rows, width)
-    out = _floats(slots, o[3], first, rows, width)
-    gamma, beta = array(as_float32(o[4]), (width,)), array(as_float32(o[5]), (width,))
-    epsilon = array(as_float32(o[6]), (1,))
-    norm_rows(x, residual, gamma, beta, epsilon[0], 0, rows, out)
+    width = o[6]
+    x = _floats(slots, o[1], first, rows, width)
+    gamma, beta = array(as_float32(o[2]), (width,)), array(as_float32(o[3]), (width,))
+    epsilon, zeros = array(as_float32(o[4]), (1,)), array(as_float32(o[5]), (TOGETHER, width))
+    for r in range(0, rows, TOGETHER):
+        some = x[r : min(r + TOGETHER, rows)]
+        norm_rows(some, zeros, gamma, beta, epsilon[0], 0, len(some), some)
 
 
 @kernel
