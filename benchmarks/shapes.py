@@ -1,0 +1,127 @@
+"""Where the time per multiply-add goes up: odd layers, short and long sentences, batches; and memory over many calls.
+
+    python benchmarks/shapes.py --rounds 9
+    python benchmarks/shapes.py --calls 1000 --no-record
+
+Each shape is held against a good neighbour, in turn in one run; a ratio of 1.5 means 1.5 times the time a multiply-add.
+Layers: 4-bit codes and signs, from byte codes to floats. Models: BERT-base geometry, random weights, one thread.
+"""
+
+import argparse
+import gc
+import os
+import statistics
+from pathlib import Path
+
+import numpy as np
+from products import Data, sliced
+from record import OtherLoad, write_record
+from rich.console import Console
+from rich.table import Table
+
+from bebert_infer import Ensemble
+from bebert_infer.bench import measure
+from bebert_infer.synthetic import random_model
+
+LAYERS = {  # neighbour -> rows, outputs, depths near it
+    (128, 768, 768): [(128, 768, 767), (128, 768, 769), (128, 768, 700), (128, 767, 768), (128, 769, 768)]
+    + [(127, 768, 768), (129, 768, 768), (127, 767, 767), (129, 769, 769)],
+    (128, 512, 768): [(128, 511, 768), (128, 513, 768), (128, 640, 768), (128, 384, 768), (128, 256, 768)],
+    (8, 768, 768): [(7, 768, 768), (9, 768, 768), (4, 768, 768)],
+    (2, 768, 768): [(1, 768, 768), (3, 768, 768)],
+}
+SENTENCES = {128: [1, 2, 8, 32, 64, 127, 129, 256, 512]}  # tokens of one sentence
+BATCHES = [1, 2, 8, 32, 64]  # sentences of 32 tokens
+MODELS = {"1-1-1": ("base", "1-1-1", 1), "1-1-4 half width": ("base-half", "1-1-4", 1)}
+
+
+def layers(rounds: int, console: Console) -> dict[str, dict[str, float]]:
+    """Time per multiply-add of layers against their neighbours."""
+    found: dict[str, dict[str, float]] = {}
+    for kind, signs in (("signs", True), ("4-bit codes", False)):
+        table = Table("rows × outputs × depth", "neighbour", "median µs", "time a multiply-add, ratio", title=kind)
+        for good, others in LAYERS.items():
+            shapes = [good, *others]
+            calls = {str(shape): sliced(Data.random(*shape), signs) for shape in shapes}
+            times = measure(calls, rounds, calls_a_turn=5, pause=0)
+            base = statistics.median(times[str(good)]) / np.prod(good)
+            for shape in others:
+                median = statistics.median(times[str(shape)])
+                ratio = round(float(median / np.prod(shape) / base), 2)
+                found[f"{kind} {shape} against {good}"] = {"median_us": round(1e3 * median, 1), "ratio": ratio}
+                table.add_row(*("×".join(map(str, s)) for s in (shape, good)), f"{1e3 * median:.0f}", f"{ratio:.2f}")
+        console.print(table)
+    return found
+
+
+def texts(name: str, rounds: int, console: Console) -> dict[str, dict[str, float]]:
+    """Time per token of sentences of many lengths, of batches, and of a batch of mixed lengths."""
+    model = Ensemble(random_model(*MODELS[name]), threads=1)  # type: ignore[arg-type]
+    generator = np.random.default_rng(0)
+    inputs = {}
+    for tokens in sorted({128, *SENTENCES[128]}):
+        inputs[f"1 × {tokens}"] = generator.integers(0, 30_000, (1, tokens)), None
+    for count in BATCHES:
+        inputs[f"{count} × 32"] = generator.integers(0, 30_000, (count, 32)), None
+    lengths = generator.integers(8, 129, 32)
+    mask = np.arange(128) < lengths[:, None]
+    inputs["32 × 8 to 128"] = generator.integers(0, 30_000, (32, 128)), mask
+    calls = {key: lambda ids=ids, mask=mask: model.logits(ids, mask) for key, (ids, mask) in inputs.items()}
+    times = measure(calls, rounds, calls_a_turn=2, pause=0)
+    found = {}
+    table = Table("sentences × tokens", "median ms", "µs a token", "against 1 × 128", title=f"{name}, one thread")
+    tokens_of = {key: int(ids.size if mask is None else mask.sum()) for key, (ids, mask) in inputs.items()}
+    base = statistics.median(times["1 × 128"]) / 128
+    for key, values in times.items():
+        median = statistics.median(values)
+        each = median / tokens_of[key]
+        found[key] = {"median_ms": round(median, 3), "us_a_token": round(1e3 * each, 2), "ratio": round(each / base, 2)}
+        table.add_row(key, f"{median:.2f}", f"{1e3 * each:.1f}", f"{each / base:.2f}")
+    console.print(table)
+    return found
+
+
+def memory(calls: int, console: Console) -> dict[str, float]:
+    """Resident memory before and after many calls of changing length, in MiB."""
+    model = Ensemble(random_model("tiny", "1-1-4", 2), threads=2)
+    generator = np.random.default_rng(0)
+    batches = [generator.integers(0, 100, (1 + i % 4, 5 + i % 12)) for i in range(60)]
+    for ids in batches:
+        model.logits(ids)
+    gc.collect()
+    before = _resident()
+    for i in range(calls):
+        model.logits(batches[i % len(batches)])
+    gc.collect()
+    found = {"calls": calls, "before_mib": round(before, 2), "after_mib": round(_resident(), 2)}
+    console.print(f"{calls} calls: resident memory {found['before_mib']} MiB before, {found['after_mib']} MiB after")
+    return found
+
+
+def _resident() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def main() -> None:
+    """Measure, print tables, append a record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--calls", type=int, default=10_000, help="calls over which memory is watched")
+    parser.add_argument("--no-record", action="store_true", help="append nothing to results/")
+    options = parser.parse_args()
+    console = Console()
+    load = OtherLoad()
+    numbers = {
+        "settings": {"threads": 1, "rounds": options.rounds},
+        "layers": layers(options.rounds, console),
+        "models": {name: texts(name, options.rounds, console) for name in MODELS},
+        "memory": memory(options.calls, console),
+        "cores_of_others": load.cores(),
+    }
+    if not options.no_record:
+        console.print(f"record appended to {write_record('shapes', numbers).name}")
+
+
+if __name__ == "__main__":
+    main()
