@@ -39,6 +39,7 @@ from bebert_kernels.row_norm import TOGETHER
 from bebert_kernels.sliced_gemm import state_bytes
 from bebert_kernels.thresholds import limit_planes, sign_limits
 from bebert_kernels.triples import MAX_DEPTH, natural_places, pack_panels, triple_count
+from bebert_kernels.warm import warm
 
 Limits = list[NDArray[np.uint64] | None]  # of each panel
 Start = Callable[[list[Callable[[], None]]], None]
@@ -74,7 +75,24 @@ def supported(member: Member) -> bool:
 
 def compile_members(members: list[Member]) -> "list[NativeMember | None]":
     """Return the native form of every member that has one; None for the others, and for all of them without a JIT."""
-    return [NativeMember(member) if available() and supported(member) else None for member in members]
+    native = [available() and supported(member) for member in members]
+    warm(_operations([member for member, possible in zip(members, native, strict=True) if possible]))
+    return [NativeMember(member) if possible else None for member, possible in zip(members, native, strict=True)]
+
+
+def _operations(members: list[Member]) -> list[Operation]:
+    """What these members will need, so that it can be compiled side by side; the longest ones at both ends."""
+    if not members:
+        return []
+    boolean = any(isinstance(block.attention, BooleanAttention) for member in members for block in member.blocks)
+    softmax = any(isinstance(block.attention, SoftmaxAttention) for member in members for block in member.blocks)
+    found = [linear, stages.encode, stages.embed]
+    found += [sliced_gemm.decide] if boolean else []
+    found += [look_up, look_up_finish, look_up_encode] if softmax else []
+    found += [stages.norm, stages.gather, stages.classify]
+    found += [stages.attend_on_bits] if boolean else []
+    found += [stages.attend_on_codes] if softmax else []
+    return [*found, sliced_gemm.finish, sliced_gemm.count]
 
 
 LINEARS = ("query", "key", "value", "attention_output", "intermediate", "output")

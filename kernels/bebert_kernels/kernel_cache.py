@@ -22,6 +22,7 @@ import llvmlite
 import numba
 import numpy as np
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache, _CacheLocator
+from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
 
 from bebert_kernels import isa
@@ -188,7 +189,18 @@ class _KernelCache(FunctionCache):
         with suppress(Exception):
             super().save_overload(sig, data)
 
+    def holds(self, sig: Any) -> bool:
+        """Whether there is a file for a signature; loading may still find it damaged."""
+        with suppress(Exception):
+            name = self._cache_file._load_index().get(self._index_key(sig, cpu_target.target_context.codegen()))
+            return name is not None and Path(self._cache_file._data_path(name)).is_file()
+        return False
+
 
 class _NoCache(NullCache):
+    def holds(self, sig: Any) -> bool:
+        """No."""
+        return False
+
     def load_overload(self, sig: Any, target_context: Any) -> None:
         announce()

@@ -21,6 +21,7 @@ class Operation:
 
     def __init__(self, function: Callable[..., Any]):
         self.__doc__, self.name = function.__doc__, function.__name__
+        self.path = f"{function.__module__}:{function.__name__}"
         compiled: Any = CFunc(function, (_ARGUMENTS, types.void), {}, {"nopython": True, "error_model": "numpy"})
         compiled._cache = cache_for(function)  # as numba's own enable_caching does
         self._compiled = compiled
@@ -29,13 +30,23 @@ class Operation:
     def address(self) -> int:
         """Address of the C function; the first request in a process compiles it or takes it from the cache."""
         if self._compiled.address is None:
-            self._compiled.compile()
+            self.compile()
         return int(self._compiled.address)
+
+    def compile(self) -> None:
+        """Compile, or take from the cache."""
+        self._compiled.compile()
+
+    def load(self) -> bool:
+        """Take it from the cache if it is there; whether it can now be called without compiling."""
+        if self._compiled.address is None and self._compiled._cache.holds(self._compiled._sig):
+            self.compile()
+        return self._compiled.address is not None
 
     def __call__(self, *arguments: int) -> None:
         """Call it from Python: six integers."""
         if self._compiled.address is None:
-            self._compiled.compile()
+            self.compile()
         self._compiled.ctypes(*arguments)
 
 

@@ -95,9 +95,9 @@ def _complete(plain: NDArray[np.uint8], stride: int, index: int, planes: int, pa
     """Second planes of rows of signs without zeros that make a pair with one with zeros (`sliced_gemm.count`)."""
     for r in range(plain.size):
         if plain[r] and (r ^ 1) < plain.size and not plain[r ^ 1]:
-            row = array(as_uint8(index + r * stride), (2, stride // 2))
-            row[1] = row[0]
-            bits = array(as_uint8(parity + r * planes), (2,))
+            row, bits = array(as_uint8(index + r * stride), (stride,)), array(as_uint8(parity + r * planes), (2,))
+            for i in range(stride // 2):
+                row[stride // 2 + i] = row[i]
             bits[1] = bits[0]
 
 
