@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from bebert_infer.batch import Batch
 from bebert_kernels import slots as at
 from bebert_kernels.count_tile import CHUNK, LANES, LEVELS, PLANE, TABLE
-from bebert_kernels.counters import COUNTER
+from bebert_kernels.counters import COUNTER, STRIP
+from bebert_kernels.stages import chain_bytes
 from bebert_kernels.triples import aligned
 
 ROUND = 64  # rows are rounded up to this, so that a slightly longer sentence needs no new memory
@@ -103,21 +104,21 @@ class Workspace:
 
     def _scratch(self) -> list[NDArray]:
         sizes, rows = self.sizes, min(at.BLOCK, self._rows)
-        state = max(rows * sizes.state, 4 * LANES * at.BLOCK)
+        state = at.BLOCK * max(sizes.state, 4 * LANES)
         shapes = [
             4 * rows * sizes.floats,  # FLOATS
-            2 * sizes.depth + 16,  # CHAIN
+            chain_bytes(sizes.depth, 8),  # CHAIN
             CHUNK * TABLE,
             max(LEVELS.values()) * PLANE,  # NOTHING: the state before the first chunk
             COUNTER,
             4 * 2 * LANES,  # SUMS
-            at.STRIP * 2 * PLANE,  # BITS
-            4 * at.STRIP * LANES,  # Y
+            STRIP * 2 * PLANE,  # BITS
+            4 * STRIP * LANES,  # Y
             8 * self.scratch_words,  # ATTENTION
             state,
             state,
         ]
-        shapes += [max(rows * sizes.index, sizes.tables), 8 * rows, rows, rows * sizes.depth] * 2
+        shapes += [max(at.INDEX_ROWS * sizes.index, sizes.tables), 8 * rows, rows, rows * sizes.depth] * 2
         found = [aligned((size + 64,), np.uint8) for size in shapes]
         found[at.NOTHING - at.FLOATS][:] = 0
         return found

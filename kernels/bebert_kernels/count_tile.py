@@ -119,16 +119,16 @@ def load_halves(builder: ir.IRBuilder, low: ir.Value, high: ir.Value) -> ir.Valu
 def make_lookup(planes: int, half: bool) -> Any:
     """Intrinsic that adds CHUNK look-ups of each of `planes` index planes (1 or 4) of one row to its state.
 
-    Its arguments are int64 addresses: table, index of the row, index of the second row (half panels only), bytes from
-    one index plane to the next, state before, state after, place of the carry. Plane p counts in units of 2**p.
+    Its arguments are int64 addresses: table, index of the row, index of the second row (half panels only), state
+    before, state after, place of the carry. Plane p counts in units of 2**p; its CHUNK indices follow those of p - 1.
     """
     levels, table_bytes = LEVELS[planes], TABLE // 2 if half else TABLE
     entry_bytes = table_bytes // ENTRIES
 
     @intrinsic
-    def lookup(typing_context, table, index, second, stride, source, state, carry):  # type: ignore[no-untyped-def]
+    def lookup(typing_context, table, index, second, source, state, carry):  # type: ignore[no-untyped-def]
         def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-            table, index, second, stride, source, state, carry = arguments
+            table, index, second, source, state, carry = arguments
             totals = [load_plane(builder, source, PLANE * level) for level in range(levels)]
             waiting: list[list[ir.Value]] = [[] for _ in range(levels + 1)]
 
@@ -139,26 +139,24 @@ def make_lookup(planes: int, half: bool) -> Any:
                     waiting[level].clear()
                     add(level + 1, over)
 
-            def entry(row: ir.Value, g: int) -> ir.Value:
-                eighth = builder.zext(builder.load(place(builder, row, g, _I8)), _I64)  # 8 * entry
+            def entry(row: ir.Value, p: int, g: int) -> ir.Value:
+                eighth = builder.zext(builder.load(place(builder, row, p * CHUNK + g, _I8)), _I64)  # 8 * entry
                 at = builder.add(table, builder.mul(eighth, _I64(entry_bytes // 8)))
                 return builder.add(at, _I64(g * table_bytes))
 
-            rows = [[builder.add(i, builder.mul(stride, _I64(p))) for i in (index, second)] for p in range(planes)]
             for g in range(CHUNK):
                 for p in range(planes):
-                    first, other = rows[p]
                     if half:
-                        add(p, load_halves(builder, entry(first, g), entry(other, g)))
+                        add(p, load_halves(builder, entry(index, p, g), entry(second, p, g)))
                     else:
-                        add(p, load_plane(builder, entry(first, g)))
+                        add(p, load_plane(builder, entry(index, p, g)))
             over = _settle(builder, totals, waiting)
             for level in range(levels):
                 store_plane(builder, totals[level], state, PLANE * level)
             store_plane(builder, over, carry)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 7), generate
+        return types.void(*[types.int64] * 6), generate
 
     return lookup
 

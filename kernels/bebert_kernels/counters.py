@@ -26,6 +26,7 @@ from bebert_kernels.count_tile import (
     ternary,
 )
 
+STRIP = 8  # rows whose carries of one chunk lie side by side
 COUNTER_PLANES = 16  # sums below 2**16
 COUNTER = COUNTER_PLANES * PLANE  # bytes
 COMPARED = 13  # planes of a counter of signs: `triples.MAX_DEPTH` is below 2**13
@@ -39,17 +40,17 @@ _SHORTS = ir.VectorType(ir.IntType(16), LANES // 16)
 def make_settle(planes: int, half: bool) -> Any:
     """Intrinsic that adds up a state, its carries and the parities, which are what is left of the triples.
 
-    Its arguments are int64: addresses of the state and of the parity plane of the weights; parities of the row and of
-    the second row (half panels only), bit p that of index plane p; count of chunks; address of the counter.
-    The carries follow the state.
+    Its arguments are int64: addresses of the state, of its first carry (the next ones lie STRIP planes apart), and of
+    the parity plane of the weights; parities of the row and of the second row (half panels only), bit p that of index
+    plane p; count of chunks; address of the counter.
     """
     levels, high = LEVELS[planes], _HIGH[planes]
 
     @intrinsic
-    def settle(typing_context, state, weights, bits, second, chunks, counter):  # type: ignore[no-untyped-def]
+    def settle(typing_context, state, carries, weights, bits, second, chunks, counter):  # type: ignore[no-untyped-def]
         def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-            state, weights, bits, second, chunks, counter = arguments
-            upper = _add_carries(builder, builder.add(state, _I64(PLANE * levels)), chunks, high)
+            state, carries, weights, bits, second, chunks, counter = arguments
+            upper = _add_carries(builder, carries, chunks, high)
             parity = load_halves(builder, weights, weights) if half else load_plane(builder, weights)
             total = [load_plane(builder, state, PLANE * level) for level in range(levels)] + upper
             flips = [_flips(builder, bits, second if half else bits, p) for p in range(planes)]
@@ -67,7 +68,7 @@ def make_settle(planes: int, half: bool) -> Any:
                 store_plane(builder, sums[level] if level < len(sums) else zero, counter, PLANE * level)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 6), generate
+        return types.void(*[types.int64] * 7), generate
 
     return settle
 
@@ -83,7 +84,7 @@ def _flips(builder: ir.IRBuilder, bits: ir.Value, second: ir.Value, p: int) -> i
 
 
 def _add_carries(builder: ir.IRBuilder, carries: ir.Value, count: ir.Value, high: int) -> list[ir.Value]:
-    """Sum of `count` planes at an address, as `high` planes."""
+    """Sum of `count` planes from an address on, STRIP planes apart, as `high` planes."""
     zero = ir.Constant(WORDS, [0] * (LANES // 64))
     totals = [cgutils.alloca_once_value(builder, zero) for _ in range(high)]
 
@@ -99,11 +100,11 @@ def _add_carries(builder: ir.IRBuilder, carries: ir.Value, count: ir.Value, high
 
     whole = builder.and_(count, _I64(-_STEP))
     with cgutils.for_range_slice(builder, _I64(0), whole, _I64(_STEP), _I64) as (i, _):
-        first = builder.add(carries, builder.mul(i, _I64(PLANE)))
-        a, b, c, d = (load_plane(builder, first, PLANE * k) for k in range(_STEP))
+        first = builder.add(carries, builder.mul(i, _I64(STRIP * PLANE)))
+        a, b, c, d = (load_plane(builder, first, STRIP * PLANE * k) for k in range(_STEP))
         ripple(2, add(1, add(0, a, b), add(0, c, d)))
     with cgutils.for_range_slice(builder, whole, count, _I64(1), _I64) as (i, _):
-        ripple(0, load_plane(builder, builder.add(carries, builder.mul(i, _I64(PLANE)))))
+        ripple(0, load_plane(builder, builder.add(carries, builder.mul(i, _I64(STRIP * PLANE)))))
     return [builder.load(total) for total in totals]
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from bebert_kernels import slots as at
 from bebert_kernels.addresses import array, as_float32, as_int8, as_int64, as_uint8, as_uint64
 from bebert_kernels.count_tile import LANES
+from bebert_kernels.counters import STRIP
 from bebert_kernels.jit import kernel
 from bebert_kernels.operation import call, operation
 from bebert_kernels.packing import WORD_BITS
@@ -50,8 +51,8 @@ def linear(operation_address: int, slot_address: int, frame: int, domain: int, f
         limits = np.int64(0)
         if branches[0, at.LIMITS] != 0:
             limits = array(as_int64(branches[0, at.LIMITS]), (-(-outputs // LANES),))[start // LANES]
-        for row in range(0, rows, at.STRIP):
-            strip = min(at.STRIP, rows - row)
+        for row in range(0, rows, STRIP):
+            strip = min(STRIP, rows - row)
             decided = limits != 0
             for r in range(row, row + strip):
                 decided = decided and plain[r] != 0

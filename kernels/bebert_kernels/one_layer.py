@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from bebert_kernels import slots as at
 from bebert_kernels.count_tile import CHUNK, LANES, LEVELS, PLANE, TABLE
-from bebert_kernels.counters import COUNTER
+from bebert_kernels.counters import COUNTER, STRIP
 from bebert_kernels.linear_rows import linear
 from bebert_kernels.packing import Words
 from bebert_kernels.sliced_gemm import count, finish, state_bytes
-from bebert_kernels.stages import encode
+from bebert_kernels.stages import chain_bytes, encode
 from bebert_kernels.triples import aligned, pack_panels, triple_count
 
 
@@ -32,14 +32,14 @@ class OneLayer:
         self._memory: dict[int, NDArray] = {}
         block = min(rows, at.BLOCK)
         sizes = {
-            at.CHAIN: 2 * depth + 16,
+            at.CHAIN: chain_bytes(depth, planes),
             at.TABLE: CHUNK * TABLE,
             at.NOTHING: max(LEVELS.values()) * PLANE,
             at.COUNTER: COUNTER,
             at.SUMS: 8 * LANES,
-            at.Y: 4 * at.STRIP * LANES,
-            at.STATE: block * state_bytes(triples, planes, not bits),
-            at.INDEX: block * planes * triples,
+            at.Y: 4 * STRIP * LANES,
+            at.STATE: at.BLOCK * state_bytes(triples, planes, not bits),
+            at.INDEX: at.INDEX_ROWS * planes * triples,
             at.PARITY: block * planes,
             at.PLAIN: block,
             at.BYTES: block * depth,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bebert_kernels import slots as at
 from bebert_kernels.addresses import array, as_float32, as_int32, as_int64, as_uint8, as_uint64, prefetch
 from bebert_kernels.count_tile import CHUNK, HALVES, LANES, LEVELS, PLANE, TABLE, TRIPLE, make_fill, make_lookup
-from bebert_kernels.counters import make_compare, make_settle, unslice, unslice_halves
+from bebert_kernels.counters import STRIP, make_compare, make_settle, unslice, unslice_halves
 from bebert_kernels.jit import kernel
 from bebert_kernels.operation import operation
 from bebert_kernels.scale_tile import make_scale
@@ -38,17 +38,27 @@ _compare_half, _scale_half = make_compare(HALVES), make_scale(HALF)  # never cal
 
 @kernel
 def state_bytes(triples: int, planes: int, sign: bool) -> int:
-    """Bytes of the states of a row: an odd count of lines, so that rows do not meet in one set of the cache."""
+    """Bytes of the states of a row."""
     large = 0 if sign else planes // GROUP
     small = planes - GROUP * large
     chunks = triples // CHUNK
-    return PLANE * (large * (FOUR + chunks) + small * (ONE + chunks) | 1)
+    return PLANE * (large * (FOUR + chunks) + small * (ONE + chunks))
 
 
 @kernel
 def is_half(start: int, outputs: int) -> bool:
     """Whether the panel that begins with an output is a half one (`triples.panel_lanes`)."""
     return HALVES and outputs - start <= HALF
+
+
+@kernel
+def carries_of(row: int, chunks: int) -> int:
+    """Bytes from the carries of a block to those of a row: uint64[BLOCK / STRIP, chunks, STRIP, LANES / 64]."""
+    return PLANE * (row // STRIP * STRIP * chunks + row % STRIP)
+
+
+# What all rows need of a chunk lies together, because a row's own memory is pages long: index planes of a group
+# uint8[chunks, INDEX_ROWS, planes of the group, CHUNK], states uint64[BLOCK, levels, LANES / 64], then their carries.
 
 
 @operation
@@ -63,9 +73,9 @@ def count(branch_address: int, slot_address: int, number: int, start: int, rows:
     used = planes
     if sign and _all_set(plain):
         used = np.int64(1)
-    stride, size = planes * triples, state_bytes(triples, planes, sign)
-    for chunk in range(triples // CHUNK):
-        _fill_tables(panel, chunk, slots[at.TABLE], half)
+    table, chunks = slots[at.TABLE], triples // CHUNK
+    for chunk in range(chunks):
+        _fill_tables(panel, chunk, table, half)
         # The next chunk comes while rows take their look-ups, a line a row; all at once would keep other loads waiting.
         ahead = panel + (chunk + 1) * CHUNK * (TRIPLE // 2 if half else TRIPLE)
         for line in range(rows, CHUNK * TRIPLE // LINE):
@@ -74,20 +84,19 @@ def count(branch_address: int, slot_address: int, number: int, start: int, rows:
         first = np.int64(0)
         while first < used:
             large = not sign and planes - first >= GROUP
+            group, levels = (GROUP, FOUR) if large else (1, ONE)
             before = state if chunk else slots[at.NOTHING]
-            step = size if chunk else np.int64(0)
-            index = slots[at.INDEX + source] + first * triples + chunk * CHUNK
-            carry = state + PLANE * ((FOUR if large else ONE) + chunk)
+            step = levels * PLANE if chunk else 0
+            index = slots[at.INDEX + source] + at.INDEX_ROWS * (first * triples + chunk * group * CHUNK)
+            carry = state + PLANE * (at.BLOCK * levels + STRIP * chunk)
             if sign and first > 0:
-                _look_up_zeros(half, plain, slots[at.TABLE], index, stride, before, step, state, carry, size)
+                _look_up_zeros(half, plain, table, index, before, step, state, carry, chunks)
             elif half:
-                _look_up_halves(
-                    large, rows, ahead, slots[at.TABLE], index, stride, triples, before, step, state, carry, size
-                )
+                _look_up_halves(large, rows, ahead, table, index, before, step, state, carry, chunks)
             else:
-                _look_up(large, rows, ahead, slots[at.TABLE], index, stride, triples, before, step, state, carry, size)
-            state += PLANE * ((FOUR if large else ONE) + triples // CHUNK)
-            first += GROUP if large else 1
+                _look_up(large, rows, ahead, table, index, before, step, state, carry, chunks)
+            state += PLANE * at.BLOCK * (levels + chunks)
+            first += group
 
 
 @kernel
@@ -114,45 +123,47 @@ def _fill_tables(panel: int, chunk: int, table: int, half: bool) -> None:
 
 @kernel
 def _look_up(
-    large: bool, rows: int, ahead: int, table: int, index: int, stride: int, triples: int,
-    before: int, step: int, state: int, carry: int, size: int,
+    large: bool, rows: int, ahead: int, table: int, index: int,
+    before: int, step: int, state: int, carry: int, chunks: int,
 ) -> None:  # fmt: skip
-    """Look-ups of one chunk for one group of planes; strides of rows: of index, of `before`, of state and carry.
+    """Look-ups of one chunk for one group of planes; `step` from row to row of `before`.
 
     ahead : address of weights that will be wanted next
     """
     if large:
         for r in range(rows):
             prefetch(ahead + r * LINE)
-            row, move = index + r * stride, r * size
-            _four(table, row, row, triples, before + r * step, state + move, carry + move)
+            row = index + r * (GROUP * CHUNK)
+            _four(table, row, row, before + r * step, state + r * (FOUR * PLANE), carry + carries_of(r, chunks))
         return
     for r in range(rows):
         prefetch(ahead + r * LINE)
-        row, move = index + r * stride, r * size
-        _one(table, row, row, triples, before + r * step, state + move, carry + move)
+        row = index + r * CHUNK
+        _one(table, row, row, before + r * step, state + r * (ONE * PLANE), carry + carries_of(r, chunks))
 
 
 @kernel
 def _look_up_halves(
-    large: bool, rows: int, ahead: int, table: int, index: int, stride: int, triples: int,
-    before: int, step: int, state: int, carry: int, size: int,
+    large: bool, rows: int, ahead: int, table: int, index: int,
+    before: int, step: int, state: int, carry: int, chunks: int,
 ) -> None:  # fmt: skip
     """`_look_up` for pairs of rows; the last one may be alone, and is then a pair with itself."""
     for r in range(0, rows, 2):
         prefetch(ahead + r // 2 * LINE)
-        row, move = index + r * stride, r * size
-        second = row + stride if r + 1 < rows else row
+        other = min(r + 1, rows - 1)
+        place = carry + carries_of(r, chunks)
         if large:
-            _four_half(table, row, second, triples, before + r * step, state + move, carry + move)
+            row, second = index + r * (GROUP * CHUNK), index + other * (GROUP * CHUNK)
+            _four_half(table, row, second, before + r * step, state + r * (FOUR * PLANE), place)
         else:
-            _one_half(table, row, second, triples, before + r * step, state + move, carry + move)
+            row, second = index + r * CHUNK, index + other * CHUNK
+            _one_half(table, row, second, before + r * step, state + r * (ONE * PLANE), place)
 
 
 @kernel
 def _look_up_zeros(
-    half: bool, plain: NDArray[np.uint8], table: int, index: int, stride: int,
-    before: int, step: int, state: int, carry: int, size: int,
+    half: bool, plain: NDArray[np.uint8], table: int, index: int,
+    before: int, step: int, state: int, carry: int, chunks: int,
 ) -> None:  # fmt: skip
     """Look-ups of the second plane of signs, for rows with zeros (pairs of rows with any) only."""
     width = 2 if half else 1
@@ -160,11 +171,12 @@ def _look_up_zeros(
         other = min(r + width, plain.size) - 1
         if plain[r] and plain[other]:
             continue
-        row, second, move = index + r * stride, index + other * stride, r * size
+        row, second, to = index + r * CHUNK, index + other * CHUNK, state + r * (ONE * PLANE)
+        place = carry + carries_of(r, chunks)
         if half:
-            _one_half(table, row, second, 0, before + r * step, state + move, carry + move)
+            _one_half(table, row, second, before + r * step, to, place)
         else:
-            _one(table, row, second, 0, before + r * step, state + move, carry + move)
+            _one(table, row, second, before + r * step, to, place)
 
 
 @kernel
@@ -179,18 +191,21 @@ def _word(parity: int, count: int) -> int:
 
 @kernel
 def _settle(
-    large: bool, half: bool, state: int, weights: int, parity: int, second: int, chunks: int, counter: int
+    large: bool, half: bool, states: int, row: int, weights: int, parity: int, second: int, chunks: int, counter: int
 ) -> None:
-    """Add up the state of one group of planes of a row (of two rows in halves); parities by address."""
+    """Add up the state of a row (of two rows in halves) in the states of one group of planes; parities by address."""
+    levels = FOUR if large else ONE
+    state = states + PLANE * levels * row
+    carries = states + PLANE * levels * at.BLOCK + carries_of(row, chunks)
     if large:
         if half:
-            _settle_four_half(state, weights, _word(parity, GROUP), _word(second, GROUP), chunks, counter)
+            _settle_four_half(state, carries, weights, _word(parity, GROUP), _word(second, GROUP), chunks, counter)
         else:
-            _settle_four(state, weights, _word(parity, GROUP), np.int64(0), chunks, counter)
+            _settle_four(state, carries, weights, _word(parity, GROUP), np.int64(0), chunks, counter)
     elif half:
-        _settle_one_half(state, weights, _word(parity, 1), _word(second, 1), chunks, counter)
+        _settle_one_half(state, carries, weights, _word(parity, 1), _word(second, 1), chunks, counter)
     else:
-        _settle_one(state, weights, _word(parity, 1), np.int64(0), chunks, counter)
+        _settle_one(state, carries, weights, _word(parity, 1), np.int64(0), chunks, counter)
 
 
 @kernel
@@ -231,7 +246,7 @@ def finish(branch_address: int, slot_address: int, number: int, start: int, row:
     half = is_half(start, branch[at.OUTPUTS])
     step = 2 if half else 1
     lanes = LANES // step
-    weights, size = _parity_plane(branch, start), state_bytes(branch[at.TRIPLES], planes, sign)
+    weights = _parity_plane(branch, start)
     scale, offset, add = branch[at.SCALE] + 4 * start, branch[at.OFFSET] + 4 * start, branch[at.ADD] + 4 * start
     no_add, natural = branch[at.ADD] == 0, branch[at.LIMITS] != 0
     counter, sums, out = slots[at.COUNTER], slots[at.SUMS], slots[at.OUT]
@@ -239,15 +254,15 @@ def finish(branch_address: int, slot_address: int, number: int, start: int, row:
         other = min(first + step, row + rows) - 1
         used = 1 if sign and plain[first] and plain[other] else planes
         parity, second = slots[at.PARITY + source] + first * planes, slots[at.PARITY + source] + other * planes
-        state = slots[at.STATE + number] + first * size
+        states = slots[at.STATE + number]
         large = not sign and used >= GROUP
-        _settle(large, half, state, weights, parity, second, chunks, counter)
+        _settle(large, half, states, first, weights, parity, second, chunks, counter)
         _unslice(half, counter, sums)
         done = GROUP if large else 1
         while done < used:
-            state += PLANE * ((FOUR if large else ONE) + chunks)
+            states += PLANE * at.BLOCK * ((FOUR if large else ONE) + chunks)
             large = not sign and used - done >= GROUP
-            _settle(large, half, state, weights, parity + done, second + done, chunks, counter)
+            _settle(large, half, states, first, weights, parity + done, second + done, chunks, counter)
             _unslice(half, counter, sums + 4 * LANES)
             _more(sums, np.int64(0) if sign else done)
             done += GROUP if large else 1
@@ -298,13 +313,13 @@ def decide(branch_address: int, slot_address: int, limits: int, start: int, row:
     half = is_half(start, branch[at.OUTPUTS])
     step = 2 if half else 1
     planes, chunks = branch[at.PLANES], branch[at.TRIPLES] // CHUNK
-    weights, size = _parity_plane(branch, start), state_bytes(branch[at.TRIPLES], planes, True)
+    weights = _parity_plane(branch, start)
     counter, sums = slots[at.COUNTER], slots[at.SUMS]
     codes_parity = slots[at.PARITY + at.INPUT * branch[at.FROM]]
     for first in range(row, row + rows, step):
         other = min(first + step, row + rows) - 1
         parity, second = codes_parity + first * planes, codes_parity + other * planes
-        _settle(False, half, slots[at.STATE] + first * size, weights, parity, second, chunks, counter)
+        _settle(False, half, slots[at.STATE], first, weights, parity, second, chunks, counter)
         place = slots[at.BITS] + 2 * PLANE * (first - row)
         if not half:
             _compare(counter, limits, place)

@@ -21,7 +21,7 @@ OUT, OUT_STRIDE = 51, 52  # where a product leaves floats, and the bytes from ro
 COUNT = 56
 
 BLOCK = 128  # rows at a time, or fewer (frame): what they need stays in the second-level cache
-STRIP = 8  # rows whose outputs of one panel stay in the first-level cache; even
+INDEX_ROWS = BLOCK + 1  # room for their index planes; one more, or all chunks of a row would meet in one set of a cache
 
 # Columns of a branch of a linear layer: the addresses of the operations that multiply and that finish, addresses of its
 # data (padded to whole panels), sizes, the number of its input, and for signs that are decided by limits the address of

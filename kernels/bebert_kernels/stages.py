@@ -7,12 +7,16 @@ of the slots and of the frame, the domain (rows or sentences), and the block: fi
 import math
 
 import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from bebert_kernels import slots as at
 from bebert_kernels.addresses import array, as_float32, as_int8, as_int32, as_int64, as_uint8, as_uint64
 from bebert_kernels.attend_bits import attend_bits
 from bebert_kernels.attend_codes import attend_codes
+from bebert_kernels.count_tile import CHUNK
 from bebert_kernels.jit import kernel
 from bebert_kernels.operation import operation
 from bebert_kernels.packing import WORD_BITS
@@ -20,6 +24,7 @@ from bebert_kernels.row_codes import code_row
 from bebert_kernels.row_embed import embed_row
 from bebert_kernels.row_index import index_row
 from bebert_kernels.row_norm import TOGETHER, norm_row, norm_rows
+from bebert_kernels.sliced_gemm import GROUP
 
 Table = NDArray[np.int64]
 
@@ -67,6 +72,7 @@ def encode(operation_address: int, slot_address: int, frame: int, domain: int, f
     inputs = array(as_int64(o[3]), (o[4], 9))
     x = _floats(slots, o[1], first, rows, depth)
     chain = array(as_uint8(slots[at.CHAIN]), (2 * depth + 16,))
+    row_index = slots[at.CHAIN] + chain_bytes(depth, 0)
     codes = array(as_uint8(slots[at.CHAIN]), (depth,))
     for i in range(o[4]):
         source = at.INPUT * i
@@ -83,21 +89,53 @@ def encode(operation_address: int, slot_address: int, frame: int, domain: int, f
             else:
                 plain[r] = code_row(x[r], shift, rule, step, minimum, low, high, codes)
             used = 1 if rule_is_sign and plain[r] else planes  # both planes of signs are the same without zeros
-            index = array(as_uint8(slots[at.INDEX + source] + r * planes * triples), (used, triples))
+            index = array(as_uint8(row_index), (used, triples))
             parity = array(as_uint8(slots[at.PARITY + source] + r * planes), (used,))
             index_row(chain, depth, used, index, parity)
+            _by_chunks(row_index, triples, planes, used, rule_is_sign, slots[at.INDEX + source], r)
         if rule_is_sign:
-            _complete(plain, planes * triples, slots[at.INDEX + source], planes, slots[at.PARITY + source])
+            _complete(plain, triples, slots[at.INDEX + source], slots[at.PARITY + source])
 
 
 @kernel
-def _complete(plain: NDArray[np.uint8], stride: int, index: int, planes: int, parity: int) -> None:
+def chain_bytes(depth: int, planes: int) -> int:
+    """Bytes of scratch of one row: codes and their parities, then index planes."""
+    return (2 * depth + 16 + 63) // 64 * 64 + planes * (depth // 2 + 64)
+
+
+@intrinsic
+def move_chunk(typing_context, source, to):  # type: ignore[no-untyped-def]
+    """Copy CHUNK bytes from one address to another."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        kind = ir.VectorType(ir.IntType(8), CHUNK).as_pointer()
+        source, to = (builder.inttoptr(address, kind) for address in arguments)
+        builder.store(builder.load(source, align=1), to, align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@kernel
+def _by_chunks(source: int, triples: int, planes: int, used: int, sign: bool, index: int, row: int) -> None:
+    """Index planes of a row uint8[used, Gp] to where `sliced_gemm.count` reads them, chunk by chunk."""
+    for p in range(used):
+        large = not sign and planes - p // GROUP * GROUP >= GROUP
+        group, inside = (GROUP, p % GROUP) if large else (1, 0)
+        place = index + at.INDEX_ROWS * (p - inside) * triples + (row * group + inside) * CHUNK
+        for chunk in range(triples // CHUNK):
+            move_chunk(source + p * triples + chunk * CHUNK, place + chunk * at.INDEX_ROWS * group * CHUNK)
+
+
+@kernel
+def _complete(plain: NDArray[np.uint8], triples: int, index: int, parity: int) -> None:
     """Second planes of rows of signs without zeros that make a pair with one with zeros (`sliced_gemm.count`)."""
     for r in range(plain.size):
         if plain[r] and (r ^ 1) < plain.size and not plain[r ^ 1]:
-            row, bits = array(as_uint8(index + r * stride), (stride,)), array(as_uint8(parity + r * planes), (2,))
-            for i in range(stride // 2):
-                row[stride // 2 + i] = row[i]
+            for chunk in range(triples // CHUNK):
+                place = index + (chunk * at.INDEX_ROWS + r) * CHUNK
+                move_chunk(place, place + at.INDEX_ROWS * triples)
+            bits = array(as_uint8(parity + 2 * r), (2,))
             bits[1] = bits[0]
 
 
