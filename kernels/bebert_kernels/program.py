@@ -42,9 +42,12 @@ def run(operations: Table, phases: Table, slots: Table, frame: Table, thread: in
         if p > 0 and threads > 1:
             _wait(frame[at.BARRIER], threads)
         total = frame[phases[p, 2]]
-        last = total * (thread + 1) // threads
-        for first in range(total * thread // threads, last, frame[at.BLOCK_ROWS]):
-            rows = min(frame[at.BLOCK_ROWS], last - first)
+        begin, last = total * thread // threads, total * (thread + 1) // threads
+        # Equal blocks: 129 rows as 128 and 1 would fill all tables twice, the second time for nothing.
+        blocks = -(-(last - begin) // frame[at.BLOCK_ROWS])
+        for block in range(blocks):
+            first = begin + (last - begin) * block // blocks
+            rows = begin + (last - begin) * (block + 1) // blocks - first
             for o in range(phases[p, 0], phases[p, 1]):
                 start = now() if frame[at.TIMES] != 0 else np.int64(0)
                 place = operations.ctypes.data + o * 8 * at.COLUMNS
