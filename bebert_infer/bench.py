@@ -18,7 +18,7 @@ from bebert_infer.artifact import Artifact
 from bebert_infer.config import Config
 from bebert_infer.ensemble import Ensemble
 
-PAUSE = 0.02  # seconds; the threads of a peer were seen to spin for up to 4 ms after a call (benchmarks/README.md)
+PAUSE = 0.02  # seconds; the threads of a peer were seen to spin for up to 4 ms after a call
 FULL_PRECISION = "fp32"
 INT8 = "int8"
 

@@ -45,19 +45,20 @@ def profile(ensemble: Ensemble, tokens: int = 128, rounds: int = 20, member: int
         raise InputError(f"tokens is {tokens}; this model accepts 1 to {limits.positions}")
     ids = np.random.default_rng(0).integers(0, limits.vocabulary, (1, tokens))
     batch = ragged_batch(ids, np.ones(ids.shape, bool), np.zeros_like(ids))
-    spent = np.zeros((rounds + 1, len(native.work)), np.int64)
+    work = native.program.work
+    spent = np.zeros((rounds + 1, len(work)), np.int64)
     for times in spent:
         native.forward(batch, times=times)
     medians = np.median(spent[1:], axis=0) / 1e6
     adders = adders_per_second()
     found = []
-    names = dict.fromkeys(name for name, _, _, _ in native.work)
+    names = dict.fromkeys(name for name, _, _, _ in work)
     for name in sorted(names, key=lambda name: name not in PRODUCTS):
-        here = [i for i, work in enumerate(native.work) if work[0] == name]
+        here = [i for i, one in enumerate(work) if one[0] == name]
         ms = float(medians[here].sum())
         # The last block works for the first token only.
-        macs = sum(native.work[i][1] * (1 if native.work[i][3] else tokens) for i in here)
-        planes = {native.work[i][2] for i in here}
+        macs = sum(work[i][1] * (1 if work[i][3] else tokens) for i in here)
+        planes = {work[i][2] for i in here}
         tmacs = macs / ms / 1e9 if macs and ms else None
         limit = bound(max(planes), adders) / 1e12 if macs else None
         found.append(Operation(name, len(here), ms, ms / float(medians.sum()), macs, tmacs, limit))

@@ -1,8 +1,8 @@
 """What people run today: full-precision and int8 BERT in PyTorch, ONNX Runtime and OpenVINO, for one sentence length.
 
 All peers hold the same random weights. Each gets the settings that were fastest on the machines measured so far, the
-simplest ones among equals (benchmarks/README.md lists what was tried), shapes fixed at one sentence without padding,
-and as many threads as ours. Files that take long to make are kept in a folder and found again by the next run.
+simplest ones among equals, shapes fixed at one sentence without padding, and as many threads as ours. Files that take
+long to make are kept in a folder and found again by the next run.
 """
 
 import hashlib

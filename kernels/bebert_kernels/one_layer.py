@@ -1,6 +1,6 @@
 """One linear layer outside a model: the memory and the tables that the operations of the fast product need.
 
-For measuring (`choice.py`, benchmarks) and for tests. Models write the same tables in `bebert_infer/native.py`.
+For measuring (`choice.py`, benchmarks) and for tests. Models write the same tables in `bebert_infer/native_linear.py`.
 """
 
 import numpy as np
