@@ -18,7 +18,7 @@ from bebert_infer.member import Member
 from bebert_infer.native_linear import input_planes
 from bebert_infer.native_member import LINEARS, MemberProgram
 from bebert_infer.workspace import Workspace
-from bebert_kernels import sliced_gemm, stages
+from bebert_kernels import sliced_finish, sliced_gemm, stages
 from bebert_kernels import slots as at
 from bebert_kernels.linear_rows import linear
 from bebert_kernels.lut_product import look_up, look_up_encode, look_up_finish
@@ -72,12 +72,12 @@ def _operations(members: list[Member]) -> list[Operation]:
     boolean = any(isinstance(block.attention, BooleanAttention) for member in members for block in member.blocks)
     softmax = any(isinstance(block.attention, SoftmaxAttention) for member in members for block in member.blocks)
     found = [linear, stages.encode, stages.embed]
-    found += [sliced_gemm.decide] if boolean else []
+    found += [sliced_finish.decide] if boolean else []
     found += [look_up, look_up_finish, look_up_encode] if softmax else []
     found += [stages.norm, stages.gather, stages.classify]
     found += [stages.attend_on_bits] if boolean else []
     found += [stages.attend_on_codes] if softmax else []
-    return [*found, sliced_gemm.finish, sliced_gemm.count]
+    return [*found, sliced_finish.finish, sliced_gemm.count]
 
 
 class NativeMember:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from bebert_infer.linear import BinaryLinear, Branch
 from bebert_infer.native_program import Program
 from bebert_infer.quantizer import Quantizer
-from bebert_kernels import sliced_gemm, stages
+from bebert_kernels import sliced_finish, sliced_gemm, stages
 from bebert_kernels import slots as at
 from bebert_kernels.choice import LOOKUP, product
 from bebert_kernels.count_tile import LANES
@@ -103,7 +103,7 @@ def _branch(
         stages_ = look_up, look_up_finish
         weights = lut_weights(branch.signs, depth)
     else:
-        stages_ = sliced_gemm.count, sliced_gemm.finish
+        stages_ = sliced_gemm.count, sliced_finish.finish
         weights, steps = pack_panels(branch.signs, depth, natural=limits is not None), triple_count(depth)
         if limits is not None:
             places = natural_places(outputs)
@@ -122,7 +122,7 @@ def _branch(
         number,
         outputs,
         program.keep(np.array(table, np.int64)) if table else 0,
-        sliced_gemm.decide.address if table else 0,
+        sliced_finish.decide.address if table else 0,
     ]
 
 

@@ -148,7 +148,7 @@ def _code(
 
 @kernel
 def _decide(y: NDArray[np.float32], place: int) -> None:
-    """Signs of floats, as `sliced_gemm.decide` leaves them."""
+    """Signs of floats, as `sliced_finish.decide` leaves them."""
     bits = array(as_uint64(place), (y.shape[0], 2, LANES // WORD_BITS))
     half = np.uint64(0xFFFFFFFF)
     for r in range(y.shape[0]):

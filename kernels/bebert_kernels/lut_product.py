@@ -14,7 +14,7 @@ from bebert_kernels.lut_gemm import PANEL, lut_panel, lut_tables
 from bebert_kernels.operation import operation
 from bebert_kernels.row_codes import code_row
 from bebert_kernels.scale_tile import make_scale
-from bebert_kernels.sliced_gemm import add_rows
+from bebert_kernels.sliced_finish import add_rows
 
 scale_panel = make_scale(PANEL)
 

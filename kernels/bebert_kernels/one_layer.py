@@ -11,7 +11,8 @@ from bebert_kernels.count_tile import CHUNK, LANES, LEVELS, PLANE, TABLE
 from bebert_kernels.counters import COUNTER, STRIP
 from bebert_kernels.linear_rows import linear
 from bebert_kernels.packing import Words
-from bebert_kernels.sliced_gemm import count, finish, state_bytes
+from bebert_kernels.sliced_finish import finish
+from bebert_kernels.sliced_gemm import count, state_bytes
 from bebert_kernels.stages import chain_bytes, encode
 from bebert_kernels.triples import aligned, pack_panels, triple_count
 

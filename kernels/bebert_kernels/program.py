@@ -11,7 +11,8 @@ write the next ones while a slow one still reads.
     phase 1 .. L - 1   attention, output, norm, feed-forward, norm of one block; q k v of the next
     last phase         the first token of each sentence only: the rest of the last block, pooler, classifier
 
-`bebert_infer/native_member.py` writes programs; nothing here knows BERT. Results are those of `reference.py`, bit for bit.
+`bebert_infer/native_member.py` writes programs; nothing here knows BERT. Results are those of `reference.py`, bit for
+bit.
 """
 
 import numpy as np
