@@ -25,6 +25,15 @@ def train(
     ] = None,
     regression: Annotated[bool, typer.Option(help="Labels are scores.")] = False,
     combine: Annotated[str | None, typer.Option(help="Rule of the ensemble.", show_default=False)] = None,
+    boosting: Annotated[
+        str, typer.Option(help="weights (in the loss), resample, or bagging (the baseline).")
+    ] = "weights",
+    warm_start: Annotated[
+        str, typer.Option(help="Members start from the first student: first; or previous.")
+    ] = "first",
+    compat: Annotated[
+        str | None, typer.Option(help="published: alphas and hard vote of BEBERT's own code.", show_default=False)
+    ] = None,
     distill: Annotated[str, typer.Option(help="none (BEBERT) or prediction.")] = "none",
     width: Annotated[float, typer.Option(help="Share of heads and neurons to keep; BinaryBERT: 0.5.")] = 1.0,
     vocabulary_size: Annotated[

@@ -115,6 +115,25 @@ def test_regression_is_boosted_by_r2(tmp_path, toy):
     assert 0 < results["members"][0]["error"] < 0.5
 
 
+@pytest.mark.parametrize(
+    ("changes", "alphas"),
+    [
+        ({"boosting": "resample", "warm_start": "previous"}, "samme"),
+        ({"boosting": "bagging"}, "one"),
+        ({"compat": "published"}, "half"),
+    ],
+)
+def test_other_ways_to_make_an_ensemble(toy, tmp_path, changes, alphas):
+    chosen = options(toy, tmp_path / "run", scheme="1-1-1", base="bit", teacher_epochs=3, epochs=2, **changes)
+    results = train(chosen, QUIET)
+    first = results["members"][0]
+    odds = np.log((1 - first["error"]) / first["error"])
+    want = {"samme": odds, "one": 1.0, "half": odds / 2}[alphas]
+    assert first["alpha"] == pytest.approx(want)
+    assert results["combination"] == ("vote" if "compat" in changes else "probabilities")
+    assert Ensemble.from_pretrained(chosen.out / "model", threads=1).alphas[0] == first["alpha"]
+
+
 def test_the_same_seed_gives_the_same_bytes(toy, tmp_path):
     models = []
     for name in ("a", "b"):
@@ -193,6 +212,17 @@ def test_weights_follow_their_examples_through_the_shuffle(toy):
     gradient = model.table.weight.detach().abs().sum(dim=1)
     used = set(np.flatnonzero(gradient.numpy() > 1e-3))
     assert used == set(data.encoded.ids[chosen].tolist())
+
+
+def test_a_sample_is_all_that_a_member_sees(toy):
+    """Only words of the sampled examples are learned, each draw counts, and an example may come many times."""
+    data = training_set(toy)
+    model = Linear(150)
+    sample = np.array([5, 5, 5, 9])
+    done = fit(model, data, Schedule(6, 2, 0.1), seed=1, watcher=Silent(), sample=sample)
+    assert done.steps == 12
+    used = set(np.flatnonzero(model.table.weight.detach().abs().sum(dim=1).numpy() > 1e-3))
+    assert used == set(data.encoded.ids[5].tolist()) | set(data.encoded.ids[9].tolist())
 
 
 class Linear(torch.nn.Module):
@@ -348,6 +378,9 @@ def test_a_wrong_start_is_one_sentence(toy, tmp_path, monkeypatch):
         ({"scheme": "1-1-1", "base": "binarybert"}, "accepted are 1-1-4 binarybert"),
         ({"combine": "mean"}, "vote, logits, probabilities"),
         ({"distill": "all"}, "none, prediction"),
+        ({"boosting": "ada"}, 'boosting is "ada"; accepted: weights, resample, bagging'),
+        ({"warm_start": "cold"}, 'warm_start is "cold"; accepted: first, previous'),
+        ({"compat": "2023"}, 'compat is "2023"; accepted: published'),
         ({"epochs": 0}, "epochs is 0"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"labels": ("one",)}, "labels are one; .* has the values 0, 1"),

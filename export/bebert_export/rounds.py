@@ -9,7 +9,7 @@ the boosting ends with the members so far (BEBERT Algorithm 1 leaves both open).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from bebert_export.boosting import Round, boost, boost_regression, uniform_weights
+from bebert_export.boosting import Round, Rule, boost, boost_regression, uniform_weights
 from bebert_export.data import Encoded
 from bebert_export.modeling import Student
 from bebert_export.progress import stage_bar
@@ -45,9 +45,18 @@ class Member:
 
 @dataclass(frozen=True)
 class Boosting:
-    """What stays the same over the rounds."""
+    """What stays the same over the rounds.
+
+    method        : "weights": sample weights multiply the loss; "resample": examples are drawn with them; "bagging":
+                    no boosting, each member sees a bootstrap sample and has alpha 1 (the baseline)
+    from_previous : members start from the one before, not from the first student
+    rule          : how errors become alphas and weights, see `boosting.boost`; regression has AdaBoost.R2 only
+    """
 
     new_member: Callable[[], Student]
+    method: str
+    from_previous: bool
+    rule: Rule
     train: TrainingSet
     dev: Encoded
     schedule: Schedule
@@ -61,21 +70,25 @@ class Boosting:
         weights = uniform_weights(len(self.train.encoded))
         members: list[Member] = []
         while len(members) < count:
-            member, weights = self._round(len(members), weights)
+            member, weights = self._round(len(members), weights, members[-1].student if members else None)
             if member is None:
                 break
             members.append(member)
-            if member.facts["status"] == "perfect":
+            if member.facts["status"] == "perfect" and self.method != "bagging":
                 break
         return members
 
-    def _round(self, index: int, weights: NDArray[np.float64]) -> tuple[Member | None, NDArray[np.float64]]:
+    def _round(
+        self, index: int, weights: NDArray[np.float64], previous: Student | None
+    ) -> tuple[Member | None, NDArray[np.float64]]:
         """One member (None if no useful one came out) and the weights of the next round."""
         stage = f"member_{index}"
         if self.run.has(stage):
             return self._stored(stage)
         for seed in (self.seed + index, self.seed + index + SECOND_TRY):
             student = self.new_member()
+            if self.from_previous and previous is not None:
+                student.load_state_dict(previous.state_dict())
             with stage_bar(f"member {index}", self.console, self.run) as bar:
                 fitted = fit(
                     student,
@@ -83,7 +96,8 @@ class Boosting:
                     self.schedule,
                     seed=seed,
                     watcher=bar,
-                    weights=weights,
+                    weights=weights if self.method == "weights" else None,
+                    sample=self._sample(weights, seed),
                     teacher=self.teacher,
                 )
             settled = settle_zero_weights(student)
@@ -117,9 +131,22 @@ class Boosting:
 
     def _judge(self, student: Student, weights: NDArray[np.float64]) -> Round:
         outputs = predict(student, self.train.encoded, self.train.classes)
+        if self.method == "bagging":
+            verdict = self._boosted(outputs, weights)
+            return replace(verdict, alpha=1.0, weights=uniform_weights(len(weights)))
+        return self._boosted(outputs, weights)
+
+    def _boosted(self, outputs: NDArray[np.float32], weights: NDArray[np.float64]) -> Round:
         if self.train.classes == 1:
             return boost_regression(outputs[:, 0], self.train.targets, weights)
-        return boost(outputs.argmax(axis=1), self.train.targets, weights, self.train.classes)
+        return boost(outputs.argmax(axis=1), self.train.targets, weights, self.train.classes, self.rule)
+
+    def _sample(self, weights: NDArray[np.float64], seed: int) -> NDArray[np.int64] | None:
+        """As many examples as there are, drawn with replacement: by weight, or evenly for bagging."""
+        if self.method == "weights":
+            return None
+        chances = weights / weights.sum() if self.method == "resample" else None
+        return np.random.default_rng([seed, 1]).choice(len(weights), len(weights), p=chances)
 
     def _stored(self, stage: str) -> tuple[Member | None, NDArray[np.float64]]:
         tensors, facts = self.run.load(stage)

@@ -62,6 +62,9 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
     start, first_facts = first_student(options, plan, full, run, console)
     members = Boosting(
         new_member=lambda: new_member(start, plan),
+        method=options.boosting,
+        from_previous=options.warm_start == "previous",
+        rule="code" if options.compat else "samme",
         train=full.train,
         dev=full.dev.encoded,
         schedule=Schedule(options.epochs, options.batch_size, options.learning_rate),

@@ -21,6 +21,9 @@ class TrainOptions:
     labels            : names for the label values of the training file, in their sorted order
     regression        : labels are scores, boosting is AdaBoost.R2
     combine           : rule of the model; default probabilities, for regression median
+    boosting          : "weights", "resample" or "bagging" (rounds.Boosting)
+    warm_start        : members start from the first student ("first") or from the member before ("previous")
+    compat            : "published": alphas by the rule of BEBERT's code, and a hard vote unless `combine` says else
     distill           : "prediction" trains students on the full-precision model's outputs instead of labels
     width             : share of heads and feed-forward neurons that the students keep (BinaryBERT: 0.5)
     vocabulary_size   : keep only so many word pieces (vocabulary.py), and max_length positions
@@ -40,6 +43,9 @@ class TrainOptions:
     labels: tuple[str, ...] | None = None
     regression: bool = False
     combine: str | None = None
+    boosting: Literal["weights", "resample", "bagging"] = "weights"
+    warm_start: Literal["first", "previous"] = "first"
+    compat: Literal["published"] | None = None
     distill: Literal["none", "prediction"] = "none"
     width: float = 1.0
     vocabulary_size: int | None = None
@@ -63,7 +69,8 @@ class TrainOptions:
     @property
     def rule(self) -> str:
         """Combination rule of the model."""
-        return self.combine or ("median" if self.regression else "probabilities")
+        classes = "vote" if self.compat else "probabilities"
+        return self.combine or ("median" if self.regression else classes)
 
     def check(self) -> None:
         """Raise InputError for the first value that is not accepted."""
@@ -75,6 +82,16 @@ class TrainOptions:
                 raise InputError(f"{name} is {getattr(self, name)}; accepted are numbers above 0")
         if self.rule not in self.rules:
             raise InputError(f'combine is "{self.combine}"; accepted are {", ".join(self.rules)}')
+        for name, accepted in (
+            ("boosting", ("weights", "resample", "bagging")),
+            ("warm_start", ("first", "previous")),
+            ("compat", (None, "published")),
+        ):
+            if getattr(self, name) not in accepted:
+                known = ", ".join(value for value in accepted if value)
+                raise InputError(f'{name} is "{getattr(self, name)}"; accepted: {known}')
+        if self.compat and self.regression:
+            raise InputError("compat published is for classes: the published code boosts regression like classes")
         if self.distill not in ("none", "prediction"):
             raise InputError(f'distill is "{self.distill}"; accepted are none, prediction')
         if not 0 <= self.dropout < 1:

@@ -93,21 +93,23 @@ def fit(
     seed: int,
     watcher: Watcher,
     weights: Floats | None = None,
+    sample: NDArray[np.int64] | None = None,
     teacher: NDArray[np.float32] | None = None,
 ) -> Fit:
     """Train `model` in place on loss = mean over the batch of weights[id] · example loss.
 
     weights : float[M] by example id, scaled to mean 1 here; None means all 1
+    sample  : example ids to train on, any number of times each; None means every one once
     teacher : float32[M, K] logits by example id to distil from; None means the labels
     Raises FloatingPointError if the loss stops being finite.
     """
     seed_everything(seed)
     order = np.random.default_rng(seed)
-    lengths = data.encoded.lengths
+    lengths = data.encoded.lengths if sample is None else data.encoded.lengths[sample]
     targets = torch.from_numpy(data.targets)
     scaled = None if weights is None else torch.from_numpy((weights / weights.mean()).astype(np.float32))
     soft = None if teacher is None else torch.from_numpy(teacher)
-    epoch_steps = -(-len(data.encoded) // schedule.batch_size)
+    epoch_steps = -(-len(lengths) // schedule.batch_size)
     steps = max(1, round(schedule.epochs * epoch_steps))
     optimizer = _optimizer(model, schedule)
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, _linear(steps, schedule.warmup))
@@ -115,7 +117,8 @@ def fit(
     losses: list[float] = []
     start = time.perf_counter()
     while len(losses) < steps:
-        for index in shuffled_batches(lengths, schedule.batch_size, order)[: steps - len(losses)]:
+        for places in shuffled_batches(lengths, schedule.batch_size, order)[: steps - len(losses)]:
+            index = places if sample is None else sample[places]
             ids = torch.from_numpy(index)
             logits = model(**collate(data.encoded, index)).logits
             each = example_losses(logits, targets[ids], None if soft is None else soft[ids])
