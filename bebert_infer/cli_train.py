@@ -34,7 +34,7 @@ def train(
     compat: Annotated[
         str | None, typer.Option(help="published: alphas and hard vote of BEBERT's own code.", show_default=False)
     ] = None,
-    distill: Annotated[str, typer.Option(help="none (BEBERT) or prediction.")] = "none",
+    distill: Annotated[str, typer.Option(help="none (BEBERT), prediction, two-stage or direction.")] = "none",
     width: Annotated[float, typer.Option(help="Share of heads and neurons to keep; BinaryBERT: 0.5.")] = 1.0,
     vocabulary_size: Annotated[
         int | None, typer.Option(help="Keep only so many word pieces, and --max-length positions.", show_default=False)

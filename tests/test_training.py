@@ -121,10 +121,12 @@ def test_regression_is_boosted_by_r2(tmp_path, toy):
         ({"boosting": "resample", "warm_start": "previous"}, "samme"),
         ({"boosting": "bagging"}, "one"),
         ({"compat": "published"}, "half"),
+        ({"distill": "two-stage", "teacher_epochs": 6, "epochs": 4, "learning_rate": 2e-3}, "samme"),
+        ({"distill": "direction"}, "samme"),
     ],
 )
 def test_other_ways_to_make_an_ensemble(toy, tmp_path, changes, alphas):
-    chosen = options(toy, tmp_path / "run", scheme="1-1-1", base="bit", teacher_epochs=3, epochs=2, **changes)
+    chosen = options(toy, tmp_path / "run", scheme="1-1-1", base="bit", **({"teacher_epochs": 3, "epochs": 2} | changes))
     results = train(chosen, QUIET)
     first = results["members"][0]
     odds = np.log((1 - first["error"]) / first["error"])
@@ -144,7 +146,7 @@ def test_the_same_seed_gives_the_same_bytes(toy, tmp_path):
 
 def test_a_killed_run_goes_on_after_its_last_member(toy, tmp_path, monkeypatch):
     chosen = options(toy, tmp_path / "run")
-    real, trained = rounds.fit, []
+    real, trained = rounds.teach, []
 
     def counted(model, data, schedule, *, seed, **rest):
         if len(trained) == 1:
@@ -152,12 +154,12 @@ def test_a_killed_run_goes_on_after_its_last_member(toy, tmp_path, monkeypatch):
         trained.append(seed)
         return real(model, data, schedule, seed=seed, **rest)
 
-    monkeypatch.setattr(rounds, "fit", counted)
+    monkeypatch.setattr(rounds, "teach", counted)
     with pytest.raises(KeyboardInterrupt):
         train(chosen, QUIET)
     first = (chosen.out / "stages" / "member_0.safetensors").read_bytes()
     assert not (chosen.out / "model").exists() and not (chosen.out / "results.json").exists()
-    monkeypatch.setattr(rounds, "fit", lambda *a, seed, **k: trained.append(seed) or real(*a, seed=seed, **k))
+    monkeypatch.setattr(rounds, "teach", lambda *a, seed, **k: trained.append(seed) or real(*a, seed=seed, **k))
     resumed = train(chosen, QUIET)
     assert trained == [142, 143]  # member 0 once, member 1 once
     assert (chosen.out / "stages" / "member_0.safetensors").read_bytes() == first
@@ -377,7 +379,7 @@ def test_a_wrong_start_is_one_sentence(toy, tmp_path, monkeypatch):
         ({"scheme": "1-1-2"}, 'scheme "1-1-2"'),
         ({"scheme": "1-1-1", "base": "binarybert"}, "accepted are 1-1-4 binarybert"),
         ({"combine": "mean"}, "vote, logits, probabilities"),
-        ({"distill": "all"}, "none, prediction"),
+        ({"distill": "all"}, "none, prediction, two-stage, direction"),
         ({"boosting": "ada"}, 'boosting is "ada"; accepted: weights, resample, bagging'),
         ({"warm_start": "cold"}, 'warm_start is "cold"; accepted: first, previous'),
         ({"compat": "2023"}, 'compat is "2023"; accepted: published'),
@@ -417,7 +419,7 @@ def test_a_member_no_better_than_guessing_is_tried_again_and_then_ends_the_boost
     """A first one of that kind is an error, a later one ends the run with those before it."""
     short = {"teacher_epochs": 3, "ternary_epochs": 2, "epochs": 2}
     chosen = options(toy, tmp_path / "run", members=3, **short)
-    real_fit, real_predict, seeds, outputs = rounds.fit, rounds.predict, [], []
+    real_fit, real_predict, seeds, outputs = rounds.teach, rounds.predict, [], []
 
     def noted_fit(model, data, schedule, *, seed, weights, **rest):
         seeds.append((seed, float(np.ptp(weights))))
@@ -430,7 +432,7 @@ def test_a_member_no_better_than_guessing_is_tried_again_and_then_ends_the_boost
         truth = np.array(read_examples(toy / "train.tsv").labels, np.int64)
         return np.eye(2, dtype=np.float32)[1 - truth] if len(encoded) == len(truth) else outputs[-1]
 
-    monkeypatch.setattr(rounds, "fit", noted_fit)
+    monkeypatch.setattr(rounds, "teach", noted_fit)
     monkeypatch.setattr(rounds, "predict", contrary_after_the_first)
     results = train(chosen, QUIET)
     assert len(results["members"]) == 1

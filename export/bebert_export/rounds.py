@@ -19,11 +19,12 @@ from rich.console import Console
 
 from bebert_export.boosting import Round, Rule, boost, boost_regression, uniform_weights
 from bebert_export.data import Encoded
+from bebert_export.lessons import Lessons, teach
 from bebert_export.modeling import Student
 from bebert_export.progress import stage_bar
 from bebert_export.run_folder import RunFolder
 from bebert_export.students import settle_zero_weights
-from bebert_export.training import Schedule, TrainingSet, fit, predict
+from bebert_export.training import Schedule, TrainingSet, predict
 from bebert_infer.errors import BebertError
 
 SECOND_TRY = 1000  # added to the seed of a member that is trained once more
@@ -61,7 +62,7 @@ class Boosting:
     dev: Encoded
     schedule: Schedule
     seed: int
-    teacher: NDArray[np.float32] | None
+    lessons: Lessons
     run: RunFolder
     console: Console
 
@@ -90,7 +91,7 @@ class Boosting:
             if self.from_previous and previous is not None:
                 student.load_state_dict(previous.state_dict())
             with stage_bar(f"member {index}", self.console, self.run) as bar:
-                fitted = fit(
+                fitted = teach(
                     student,
                     self.train,
                     self.schedule,
@@ -98,7 +99,7 @@ class Boosting:
                     watcher=bar,
                     weights=weights if self.method == "weights" else None,
                     sample=self._sample(weights, seed),
-                    teacher=self.teacher,
+                    lessons=self.lessons,
                 )
             settled = settle_zero_weights(student)
             verdict = self._judge(student, weights)

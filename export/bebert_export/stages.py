@@ -23,12 +23,13 @@ from bebert_export.data import (
     scores,
 )
 from bebert_export.evaluation import Split
+from bebert_export.lessons import Lessons, teach
 from bebert_export.modeling import Student
 from bebert_export.narrowing import kept_heads, narrow
 from bebert_export.pretrained import load_pretrained, quiet_transformers
 from bebert_export.progress import stage_bar
 from bebert_export.run_folder import RunFolder, write_atomically
-from bebert_export.students import Recipe, student_from_full_precision
+from bebert_export.students import TEACHER, Recipe, student_from_full_precision
 from bebert_export.train_options import TrainOptions
 from bebert_export.training import Schedule, TrainingSet, fit, predict
 
@@ -106,7 +107,7 @@ def full_precision(options: TrainOptions, data: Data, run: RunFolder, console: C
         train=TrainingSet(encode(tokenizer, data.train, options.max_length), data.train_targets, data.classes),
         dev=Split(encode(tokenizer, data.dev, options.max_length), data.dev_targets),
         dev_logits=tensors["dev_logits"].numpy(),
-        train_logits=tensors["train_logits"].numpy() if options.distill == "prediction" else None,
+        train_logits=tensors["train_logits"].numpy() if options.distill != "none" else None,
         facts=facts,
     )
 
@@ -153,7 +154,7 @@ def _fine_tune(options: TrainOptions, data: Data, run: RunFolder, console: Conso
     }
     dev = encode(tokenizer, data.dev, options.max_length)
     tensors = {"dev_logits": torch.from_numpy(predict(model, dev, data.classes))}
-    if options.distill == "prediction":
+    if options.distill != "none":
         tensors["train_logits"] = torch.from_numpy(predict(model, encoded, data.classes))
     run.save("full_precision", tensors, facts)
     run.log(stage="full_precision", **facts)
@@ -161,8 +162,11 @@ def _fine_tune(options: TrainOptions, data: Data, run: RunFolder, console: Conso
 
 def first_student(
     options: TrainOptions, plan: Recipe, full: FullPrecision, run: RunFolder, console: Console
-) -> tuple[Student, dict[str, Any] | None]:
-    """The student that every member starts from, and the facts of its training where it has one (ternary)."""
+) -> tuple[Student, dict[str, Any] | None, Lessons]:
+    """The student that every member starts from, the facts of its training (ternary only), and what members learn from.
+
+    A half-width student learns from the full-precision model narrowed to the same heads, as BinaryBERT's does.
+    """
     config = BertConfig.from_pretrained(full.folder)
     state, heads = load_file(full.folder / "model.safetensors"), config.num_attention_heads
     if options.width != 1:
@@ -172,18 +176,24 @@ def first_student(
     student = student_from_full_precision(
         state, heads, plan, layer_norm_eps=config.layer_norm_eps, dropout=options.dropout
     )
+    lessons = Lessons(options.distill, full.train_logits)
+    if options.distill in ("two-stage", "direction"):
+        teacher = student_from_full_precision(
+            state, heads, TEACHER, layer_norm_eps=config.layer_norm_eps, dropout=options.dropout
+        )
+        lessons = Lessons(options.distill, full.train_logits, teacher.eval())
     if not plan.splits:
-        return student, None
+        return student, None, lessons
     if not run.has("ternary"):
         seed = options.seed + TERNARY_SEED
         with stage_bar("ternary", console, run) as bar:
-            fitted = fit(
+            fitted = teach(
                 student,
                 full.train,
                 Schedule(options.ternary_epochs, options.batch_size, options.learning_rate),
                 seed=seed,
                 watcher=bar,
-                teacher=full.train_logits,
+                lessons=lessons,
             )
         tensors = {f"model.{name}": tensor for name, tensor in student.state_dict().items()}
         tensors["dev_logits"] = torch.from_numpy(predict(student, full.dev.encoded, full.train.classes))
@@ -193,4 +203,4 @@ def first_student(
     student.load_state_dict(
         {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
     )
-    return student, facts
+    return student, facts, lessons

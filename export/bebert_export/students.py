@@ -39,6 +39,9 @@ RECIPES = {
 }
 
 
+TEACHER = Recipe("float", 32, splits=False)  # the full-precision model in the form that shows what goes on inside
+
+
 def recipe(scheme: str, base: str | None) -> Recipe:
     """Recipe of a scheme; without a base the first of RECIPES. Raises InputError for an unknown pair."""
     for (known_scheme, known_base), found in RECIPES.items():

@@ -59,7 +59,7 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
     started = time.perf_counter()
     torch.set_num_threads(threads)
     full = full_precision(options, data, run, console)
-    start, first_facts = first_student(options, plan, full, run, console)
+    start, first_facts, lessons = first_student(options, plan, full, run, console)
     members = Boosting(
         new_member=lambda: new_member(start, plan),
         method=options.boosting,
@@ -69,7 +69,7 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
         dev=full.dev.encoded,
         schedule=Schedule(options.epochs, options.batch_size, options.learning_rate),
         seed=options.seed + MEMBER_SEED,
-        teacher=full.train_logits,
+        lessons=lessons,
         run=run,
         console=console,
     ).members(options.members)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from bebert_export.lessons import KINDS
 from bebert_export.metrics import CLASS_RULES, VALUE_RULES
 from bebert_export.students import recipe
 from bebert_infer.errors import InputError
@@ -24,7 +25,7 @@ class TrainOptions:
     boosting          : "weights", "resample" or "bagging" (rounds.Boosting)
     warm_start        : members start from the first student ("first") or from the member before ("previous")
     compat            : "published": alphas by the rule of BEBERT's code, and a hard vote unless `combine` says else
-    distill           : "prediction" trains students on the full-precision model's outputs instead of labels
+    distill           : what students learn from (lessons.py): "none", "prediction", "two-stage", "direction"
     width             : share of heads and feed-forward neurons that the students keep (BinaryBERT: 0.5)
     vocabulary_size   : keep only so many word pieces (vocabulary.py), and max_length positions
     epochs            : of each member; teacher_epochs, ternary_epochs: of the stages before; may be fractions
@@ -46,7 +47,7 @@ class TrainOptions:
     boosting: Literal["weights", "resample", "bagging"] = "weights"
     warm_start: Literal["first", "previous"] = "first"
     compat: Literal["published"] | None = None
-    distill: Literal["none", "prediction"] = "none"
+    distill: Literal["none", "prediction", "two-stage", "direction"] = "none"
     width: float = 1.0
     vocabulary_size: int | None = None
     max_length: int = 128
@@ -92,8 +93,8 @@ class TrainOptions:
                 raise InputError(f'{name} is "{getattr(self, name)}"; accepted: {known}')
         if self.compat and self.regression:
             raise InputError("compat published is for classes: the published code boosts regression like classes")
-        if self.distill not in ("none", "prediction"):
-            raise InputError(f'distill is "{self.distill}"; accepted are none, prediction')
+        if self.distill not in KINDS:
+            raise InputError(f'distill is "{self.distill}"; accepted are {", ".join(KINDS)}')
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout is {self.dropout}; accepted are numbers from 0 to below 1")
         recipe(self.scheme, self.base)

@@ -7,8 +7,9 @@ position and re-weights the wrong examples, reference numerics §5.2.1).
 
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -95,12 +96,17 @@ def fit(
     weights: Floats | None = None,
     sample: NDArray[np.int64] | None = None,
     teacher: NDArray[np.float32] | None = None,
+    labels: float = 0.0,
+    guide: Callable[[Any, dict[str, Tensor]], Tensor] | None = None,
+    only_guide: bool = False,
 ) -> Fit:
     """Train `model` in place on loss = mean over the batch of weights[id] · example loss.
 
     weights : float[M] by example id, scaled to mean 1 here; None means all 1
     sample  : example ids to train on, any number of times each; None means every one once
     teacher : float32[M, K] logits by example id to distil from; None means the labels
+    labels  : weight of the labels beside a teacher
+    guide   : (outputs, batch) -> a further loss of the batch; only_guide: nothing else counts
     Raises FloatingPointError if the loss stops being finite.
     """
     seed_everything(seed)
@@ -120,9 +126,14 @@ def fit(
         for places in shuffled_batches(lengths, schedule.batch_size, order)[: steps - len(losses)]:
             index = places if sample is None else sample[places]
             ids = torch.from_numpy(index)
-            logits = model(**collate(data.encoded, index)).logits
-            each = example_losses(logits, targets[ids], None if soft is None else soft[ids])
+            batch = collate(data.encoded, index)
+            outputs = model(**batch)
+            each = example_losses(outputs.logits, targets[ids], None if soft is None else soft[ids])
+            if labels and soft is not None:
+                each = each + labels * example_losses(outputs.logits, targets[ids], None)
             loss = (each if scaled is None else each * scaled[ids]).mean()
+            if guide is not None:
+                loss = guide(outputs, batch) + (0 if only_guide else loss)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), schedule.max_norm)
             optimizer.step()
