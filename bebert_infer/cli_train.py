@@ -1,5 +1,6 @@
 """`bebert train`: the options of a training run; the work is in `bebert_export.train`, loaded when called."""
 
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,7 +8,25 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bebert_infer.errors import InputError
 from bebert_infer.extras import load_export
+
+
+def _read_recipe(context: typer.Context, path: Path | None) -> Path | None:
+    """Options of a TOML file as defaults of this call: what the command line says comes first."""
+    if path is None:
+        return None
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
+    known = {parameter.name for parameter in context.command.params} - {"recipe", "help"}
+    values = {key.replace("-", "_"): value for key, value in values.items()}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise InputError(f"{path} has {', '.join(unknown)}; accepted are {', '.join(sorted(known))}")
+    context.default_map = values
+    return path
 
 
 def train(
@@ -19,6 +38,15 @@ def train(
     members: Annotated[int, typer.Option(help="Boosting rounds.")] = 2,
     base: Annotated[
         str | None, typer.Option(help="binarybert (1-1-4), bibert (1-1-1) or bit (both).", show_default=False)
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file with any of these options; the command line comes first.",
+            show_default=False,
+            is_eager=True,
+            callback=_read_recipe,
+        ),
     ] = None,
     labels: Annotated[
         str | None, typer.Option(help="Names for the label values, in sorted order.", show_default=False)
@@ -58,6 +86,7 @@ def train(
     [dim]bebert train --init prajjwal1/bert-tiny --train train.tsv --dev dev.tsv --members 3 --out runs/sst2[/]
     """
     values = dict(locals())
+    del values["recipe"]
     values["labels"] = None if labels is None else tuple(label.strip() for label in labels.split(","))
     module = load_export("train")
     console = Console()

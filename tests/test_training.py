@@ -126,7 +126,9 @@ def test_regression_is_boosted_by_r2(tmp_path, toy):
     ],
 )
 def test_other_ways_to_make_an_ensemble(toy, tmp_path, changes, alphas):
-    chosen = options(toy, tmp_path / "run", scheme="1-1-1", base="bit", **({"teacher_epochs": 3, "epochs": 2} | changes))
+    chosen = options(
+        toy, tmp_path / "run", scheme="1-1-1", base="bit", **({"teacher_epochs": 3, "epochs": 2} | changes)
+    )
     results = train(chosen, QUIET)
     first = results["members"][0]
     odds = np.log((1 - first["error"]) / first["error"])
