@@ -3,6 +3,7 @@
 # ruff: noqa: E402 - the imports below need the extra
 
 import json
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -222,6 +223,13 @@ def test_odd_texts_have_few_candidates_and_do_no_harm(toy, text):
         assert all(word.split() == [word] for word in candidates)
 
 
+def test_a_tokenizer_of_another_model_is_refused(toy, tmp_path):
+    shutil.copytree(toy / "lm", tmp_path / "lm")
+    (tmp_path / "lm" / "tokenizer.json").write_text(tokenizer_json([*VOCABULARY, "more"]), encoding="utf-8")
+    with pytest.raises(DataError, match=f"has {len(VOCABULARY) + 1} pieces, its model {len(VOCABULARY)}"):
+        MaskedLanguageModel(str(tmp_path / "lm"), None)
+
+
 def test_an_encoder_without_its_head_is_refused(tmp_path):
     with pytest.raises(DataError, match="lacks the weights"):
         MaskedLanguageModel(str(write_encoder(tmp_path / "encoder")), None)
@@ -330,6 +338,7 @@ def test_two_processes_do_not_write_the_same_candidates(toy, tmp_path):
         ({"probability": -0.1}, "probability is -0.1"),
         ({"candidates": 0}, "candidates is 0"),
         ({"max_length": 4}, "max_length is 4"),
+        ({"masked_lm": "nowhere"}, 'masked_lm is ".*nowhere", which is no folder'),
         ({"data": "missing.tsv"}, 'cannot read ".*missing.tsv"'),
         ({"data": "empty.tsv"}, "has no example"),
         ({"word_vectors": "missing.txt"}, 'cannot read ".*missing.txt"'),
@@ -341,6 +350,8 @@ def test_two_processes_do_not_write_the_same_candidates(toy, tmp_path):
 def test_bad_use_is_one_sentence_and_writes_nothing(toy, tmp_path, changes, message):
     (tmp_path / "empty.tsv").write_text("")
     changes = {name: tmp_path / value if isinstance(value, str) else value for name, value in changes.items()}
+    if "masked_lm" in changes:
+        changes["masked_lm"] = str(changes["masked_lm"])
     with pytest.raises(InputError, match=message):
         augment_file(options(toy, **({"out": tmp_path / "out" / "out.tsv"} | changes)), QUIET)
     assert [entry.name for entry in tmp_path.iterdir()] == ["empty.tsv"]

@@ -38,18 +38,25 @@ class MaskedLanguageModel:
     """
 
     def __init__(self, source: str, vectors: WordVectors | None, count: int = 15, max_length: int = 128) -> None:
-        folder = local_folder(source)
+        folder = local_folder(source, "masked_lm")
         self._model = _load(folder)
         self._tokenizer = load_tokenizer(folder)
         self._vectors, self._count = vectors, count
         self._near: dict[str, list[str]] = {}  # the search among the vectors is slow, and words come again
         self._cls, self._sep, self._mask = _special_ids(self._tokenizer, folder)
-        self._usable = _usable(self._tokenizer, self._model.config.vocab_size)
+        pieces, rows = max(self._tokenizer.get_vocab().values()) + 1, self._model.config.vocab_size
+        if pieces > rows:
+            raise DataError(
+                f"the tokenizer of {folder} has {pieces} pieces, its model {rows}; they do not belong together"
+            )
+        self._usable = _usable(self._tokenizer)
         positions = getattr(self._model.config, "max_position_embeddings", max_length)
         self._window = (min(max_length, positions) - 3) // 2
         if self._window < 1:
             raise DataError(f"max_length is {max_length} and {folder} has {positions} positions; at least 5 are needed")
-        self._segments = "token_type_ids" in inspect.signature(self._model.forward).parameters
+        # DistilBERT knows no segments, and others know a single one.
+        types = getattr(self._model.config, "type_vocab_size", 0)
+        self._segments = types > 1 and "token_type_ids" in inspect.signature(self._model.forward).parameters
 
     @property
     def fingerprint(self) -> str:
@@ -142,7 +149,7 @@ def _special_ids(tokenizer: Tokenizer, folder: Path) -> list[int]:
     return [vocabulary[token] for token in SPECIAL]
 
 
-def _usable(tokenizer: Tokenizer, size: int) -> dict[int, str]:
+def _usable(tokenizer: Tokenizer) -> dict[int, str]:
     """Pieces that can stand as a word: none that continues one, is special, unused or holds a blank."""
     description = json.loads(tokenizer.to_str())
     prefix = description["model"]["continuing_subword_prefix"]
@@ -150,8 +157,7 @@ def _usable(tokenizer: Tokenizer, size: int) -> dict[int, str]:
     return {
         i: piece
         for piece, i in tokenizer.get_vocab().items()
-        if i < size
-        and not piece.startswith(prefix)
+        if not piece.startswith(prefix)
         and piece not in special
         and not piece.startswith("[unused")
         and piece.split() == [piece]
