@@ -27,6 +27,7 @@ from bebert_infer.errors import InputError
 from bebert_infer.threads import thread_budget
 
 FORMAT = 1  # of the candidate file; part of its hash
+COLUMNS = ("sentence1", "sentence2", "label")
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def augment_file(options: AugmentOptions, console: Console) -> Augmented:
     """
     options.check()
     torch.set_num_threads(thread_budget(options.threads)[0])
-    examples = read_examples(options.data)
+    sampling, examples = options.sampling, read_examples(options.data)
     vectors = None if options.word_vectors is None else read_word_vectors(options.word_vectors)
     source = MaskedLanguageModel(options.masked_lm, vectors, options.candidates, options.max_length)
     key = hashlib.sha256(json.dumps([FORMAT, examples.sha256, source.fingerprint]).encode()).hexdigest()
@@ -97,56 +98,47 @@ def augment_file(options: AugmentOptions, console: Console) -> Augmented:
     cache.parent.mkdir(parents=True, exist_ok=True)
     with _locked(cache) as stream:
         kept = _whole_lines(stream, len(examples))
+        with count_bar("candidates", len(examples), "examples", console) as advance:
+            advance(kept)
+            _complete(stream, kept, examples, source, advance)
         rows = 0
 
         def write(temporary: Path) -> None:
             nonlocal rows
             with (
-                count_bar("augmenting", len(examples), "examples", console) as advance,
+                count_bar("writing", len(examples), "examples", console) as advance,
                 temporary.open("w", encoding="utf-8", newline="\n") as file,
             ):
-                for line in _lines(examples, _candidates(examples, source, stream, kept), options.sampling, advance):
-                    file.write(line)
-                    rows += 1
+                file.write("\t".join(COLUMNS if examples.pairs is not None else COLUMNS[::2]) + "\n")
+                for i, found in enumerate(_candidates(stream)):
+                    for row in augment_example(_texts(examples, i), found, sampling, sampling.generator(i)):
+                        file.write("\t".join([*row, examples.labels[i]]) + "\n")
+                        rows += 1
+                    advance(1)
 
         write_atomically(options.out, write)
-    return Augmented(len(examples), rows - 1, kept, cache)
-
-
-def _lines(
-    examples: Examples, candidates: Iterator[list[Words]], sampling: Sampling, advance: Advance
-) -> Iterator[str]:
-    """Header and rows of the output."""
-    columns = ["sentence1", "label"] if examples.pairs is None else ["sentence1", "sentence2", "label"]
-    yield "\t".join(columns) + "\n"
-    for i, found in enumerate(candidates):
-        for row in augment_example(_texts(examples, i), found, sampling, sampling.generator(i)):
-            yield "\t".join([*row, examples.labels[i]]) + "\n"
-        advance(1)
+    return Augmented(len(examples), rows, kept, cache)
 
 
 def _texts(examples: Examples, i: int) -> list[str]:
     return [examples.texts[i]] if examples.pairs is None else [examples.texts[i], examples.pairs[i]]
 
 
-def _candidates(examples: Examples, source: CandidateSource, stream: BinaryIO, kept: int) -> Iterator[list[Words]]:
-    """Candidates of each example in order: the kept ones from the file, the others from the source, and kept."""
-    stream.seek(0)
-    for _ in range(kept):
-        yield [Words(tuple(words), {int(i): c for i, c in found.items()}) for words, found in _record(stream)]
+def _complete(stream: BinaryIO, kept: int, examples: Examples, source: CandidateSource, advance: Advance) -> None:
+    """Append the candidates of every example that follows the kept ones."""
     for i in range(kept, len(examples)):
-        result = [source.candidates(text) for text in _texts(examples, i)]
-        stream.write(_line(result))
+        found = [source.candidates(text) for text in _texts(examples, i)]
+        record = [(text.words, dict(text.candidates)) for text in found]
+        stream.write(json.dumps(record).encode() + b"\n")
         stream.flush()  # so that a kill costs one example
-        yield result
+        advance(1)
 
 
-def _line(example: list[Words]) -> bytes:
-    return json.dumps([(text.words, dict(text.candidates)) for text in example]).encode() + b"\n"
-
-
-def _record(stream: BinaryIO) -> list[tuple[list[str], dict[str, list[str]]]]:
-    return json.loads(stream.readline())
+def _candidates(stream: BinaryIO) -> Iterator[list[Words]]:
+    """Candidates of each example in order, one line each."""
+    stream.seek(0)
+    for line in stream:
+        yield [Words(tuple(words), {int(i): c for i, c in found.items()}) for words, found in json.loads(line)]
 
 
 def _whole_lines(stream: BinaryIO, most: int) -> int:
