@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bebert_infer.cli_augment import augment
 from bebert_infer.cli_bench import bench
 from bebert_infer.cli_train import train
 from bebert_infer.doctor import doctor
@@ -245,4 +246,5 @@ def _escape(text: str) -> str:
 
 app.command()(bench)
 app.command()(train)
+app.command()(augment)
 app.command()(doctor)

@@ -141,7 +141,7 @@ def test_inspect_itemises_every_byte(model):
     assert run("inspect", model).returncode == 0
 
 
-@pytest.mark.parametrize("command", ["predict", "inspect", "demo", "convert", "train"])
+@pytest.mark.parametrize("command", ["predict", "inspect", "demo", "convert", "train", "augment"])
 def test_every_command_explains_itself(command):
     done = run(command, "--help")
     assert done.returncode == 0 and "Usage" in done.stdout

@@ -27,10 +27,10 @@ class Pretrained:
     coverage: float
 
 
-def local_folder(init: str) -> Path:
-    """Folder of the pretrained encoder `init`: itself if it exists, else a snapshot of that hub id.
+def local_folder(init: str, option: str = "init") -> Path:
+    """Folder of the pretrained model `init`: itself if it exists, else a snapshot of that hub id.
 
-    Raises DataError if it is neither.
+    Raises DataError, which names the option, if it is neither.
     """
     folder = Path(init)
     if folder.is_dir():
@@ -41,7 +41,7 @@ def local_folder(init: str) -> Path:
         return Path(snapshot_download(init, allow_patterns=HUB_FILES))
     except Exception as error:  # the hub client raises many kinds; all mean that there is no model
         raise DataError(
-            f'init is "{init}", which is no folder here and cannot be fetched from the Hugging Face hub '
+            f'{option} is "{init}", which is no folder here and cannot be fetched from the Hugging Face hub '
             f"({type(error).__name__}); pass a folder with config.json, model.safetensors and tokenizer.json"
         ) from None
 

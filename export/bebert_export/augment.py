@@ -1,0 +1,172 @@
+"""`bebert augment`: a training file in, a longer one out; what the models said is kept, so a killed run goes on.
+
+The costly part, the candidates of every text, goes line by line into a file beside the output, named after a hash
+of everything that candidates depend on: the data, the models, K, the length. Drawing the copies is cheap and starts
+over each time: another seed, number of copies or probability finds the same file and is done in seconds.
+"""
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from rich.console import Console
+
+from bebert_export.augmentation import CandidateSource, Sampling, Words, augment_example
+from bebert_export.data import Examples, read_examples
+from bebert_export.masked_lm import MaskedLanguageModel
+from bebert_export.progress import Advance, count_bar
+from bebert_export.run_folder import write_atomically
+from bebert_export.word_vectors import read_word_vectors
+from bebert_infer.errors import InputError
+from bebert_infer.threads import thread_budget
+
+FORMAT = 1  # of the candidate file; part of its hash
+COLUMNS = ("sentence1", "sentence2", "label")
+
+
+@dataclass(frozen=True)
+class AugmentOptions:
+    """Everything that an augmented file depends on; the same options and files give the same bytes on one machine.
+
+    data         : tab-separated file with a header (data.read_examples)
+    masked_lm    : folder or hub id of a pretrained masked language model with a WordPiece tokenizer
+    out          : tab-separated file to write; the candidates are kept beside it
+    word_vectors : GloVe text file; None leaves words of several pieces as they are
+    candidates   : K, for each word; copies, probability, seed: augmentation.Sampling
+    max_length   : tokens that the masked language model reads, twice the text included
+    threads      : default BEBERT_THREADS, else CPU affinity and cgroup quota
+    """
+
+    data: Path
+    masked_lm: str
+    out: Path
+    word_vectors: Path | None = None
+    copies: int = 20
+    probability: float = 0.4
+    candidates: int = 15
+    seed: int = 42
+    max_length: int = 128
+    threads: int | None = None
+
+    @property
+    def sampling(self) -> Sampling:
+        """The options of the drawing."""
+        return Sampling(self.copies, self.probability, self.seed)
+
+    def check(self) -> None:
+        """Raise InputError for the first value that is not accepted."""
+        self.sampling.check()
+        for name, least in (("candidates", 1), ("max_length", 5)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)}; accepted are whole numbers of at least {least}")
+        if self.out.is_dir():
+            raise InputError(f'out is "{self.out}", which is a folder; pass a file')
+        for file in (self.data, self.word_vectors):
+            if file is not None and self.out.resolve() == file.resolve():
+                raise InputError(f'out is "{self.out}", which is read too; choose another file')
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """What was done: examples read, rows written, examples whose candidates were already there, and their file."""
+
+    examples: int
+    rows: int
+    found: int
+    cache: Path
+
+
+def augment_file(options: AugmentOptions, console: Console) -> Augmented:
+    """Augment a file of examples: each example, then its versions, all with its label as written.
+
+    Columns of the output: sentence1, sentence2 where the data has pairs, label. Raises InputError (DataError for
+    files) before anything is written.
+    """
+    options.check()
+    torch.set_num_threads(thread_budget(options.threads)[0])
+    sampling, examples = options.sampling, read_examples(options.data)
+    vectors = None if options.word_vectors is None else read_word_vectors(options.word_vectors)
+    source = MaskedLanguageModel(options.masked_lm, vectors, options.candidates, options.max_length)
+    key = hashlib.sha256(json.dumps([FORMAT, examples.sha256, source.fingerprint]).encode()).hexdigest()
+    cache = options.out.with_name(f"{options.out.stem}.{key[:16]}.candidates.jsonl")
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(cache) as stream:
+        kept = _whole_lines(stream, len(examples))
+        with count_bar("candidates", len(examples), "examples", console) as advance:
+            advance(kept)
+            _complete(stream, kept, examples, source, advance)
+        rows = 0
+
+        def write(temporary: Path) -> None:
+            nonlocal rows
+            with (
+                count_bar("writing", len(examples), "examples", console) as advance,
+                temporary.open("w", encoding="utf-8", newline="\n") as file,
+            ):
+                file.write("\t".join(COLUMNS if examples.pairs is not None else COLUMNS[::2]) + "\n")
+                for i, found in enumerate(_candidates(stream)):
+                    for row in augment_example(_texts(examples, i), found, sampling, sampling.generator(i)):
+                        file.write("\t".join([*row, examples.labels[i]]) + "\n")
+                        rows += 1
+                    advance(1)
+
+        write_atomically(options.out, write)
+    return Augmented(len(examples), rows, kept, cache)
+
+
+def _texts(examples: Examples, i: int) -> list[str]:
+    return [examples.texts[i]] if examples.pairs is None else [examples.texts[i], examples.pairs[i]]
+
+
+def _complete(stream: BinaryIO, kept: int, examples: Examples, source: CandidateSource, advance: Advance) -> None:
+    """Append the candidates of every example that follows the kept ones."""
+    for i in range(kept, len(examples)):
+        found = [source.candidates(text) for text in _texts(examples, i)]
+        record = [(text.words, dict(text.candidates)) for text in found]
+        stream.write(json.dumps(record).encode() + b"\n")
+        stream.flush()  # so that a kill costs one example
+        advance(1)
+
+
+def _candidates(stream: BinaryIO) -> Iterator[list[Words]]:
+    """Candidates of each example in order, one line each."""
+    stream.seek(0)
+    for line in stream:
+        yield [Words(tuple(words), {int(i): c for i, c in found.items()}) for words, found in json.loads(line)]
+
+
+def _whole_lines(stream: BinaryIO, most: int) -> int:
+    """Count the whole lines at the beginning and cut off what follows: a kill may leave half a line."""
+    stream.seek(0)
+    count = end = 0
+    for line in stream:
+        if count == most or not line.endswith(b"\n") or not _is_json(line):
+            break
+        count, end = count + 1, end + len(line)
+    stream.truncate(end)
+    return count
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[BinaryIO]:
+    """The file, opened to read and append, for this process alone. Raises InputError if another one has it."""
+    with path.open("a+b") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"another process is writing {path}; wait for it, or choose another out") from None
+        yield stream
