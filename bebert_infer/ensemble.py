@@ -189,7 +189,7 @@ class Ensemble:
                 out[index] = member.forward(batch, self.kernels, "batch", noise=own)
             return out
         for sentences, chunk in batch.chunks(MAX_ROWS):
-            parts = noise and [noise.part(sentences, index) for index in range(len(self.members))]
+            parts = None if noise is None else [noise.part(sentences, index) for index in range(len(self.members))]
             self._run_members(chunk, out[:, sentences], parts)
         return out
 

@@ -2,11 +2,11 @@
 
     h0 = LN(word + position + type) + sigma * n,    n ~ N(0, 1), float32, one draw a component
 
-BEBERT reports noise of variance 0.01 (sigma = 0.1); its published code draws with standard deviation 0.01 (sigma = 0.01),
-after the LayerNorm, and anew in every forward pass, so every member has noise of its own.
+BEBERT reports noise of variance 0.01 (sigma = 0.1); its published code draws with standard deviation 0.01, after the
+LayerNorm, and anew in every forward pass, so every member has noise of its own.
 
-The draws of an example come from a generator of (seed, member, number of the example). Batch, order, padding and threads
-therefore do not matter, and a run can be repeated with the same release of NumPy.
+The draws of an example come from a generator of (seed, member, number of the example). Batch, order, padding and
+threads therefore do not matter, and a run can be repeated with the same release of NumPy.
 """
 
 from dataclasses import dataclass, replace
@@ -75,7 +75,9 @@ class Noise:
             # depend on where threads are cut.
             drawn = generator.standard_normal((stop - start, hidden.shape[1]), np.float32)
             first, last = max(start, rows.start), min(stop, rows.stop)
-            noisy[first - rows.start : last - rows.start] += np.float32(self.sigma) * drawn[first - start : last - start]
+            noisy[first - rows.start : last - rows.start] += (
+                np.float32(self.sigma) * drawn[first - start : last - start]
+            )
             sentence += 1
         return noisy
 
