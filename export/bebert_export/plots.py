@@ -18,12 +18,14 @@ def save_plots(figures: dict[str, Any], folder: Path) -> list[Path]:
         drawings |= {"calibration": _calibration, "agreement": _agreement}
     if figures.get("noise"):
         drawings["noise"] = _noise
+    data = figures["data"]
+    caption = f"{data['file']}, {data['rows']:,} rows: {data['split'].split(';')[0]}"
     written = []
     for name, draw in drawings.items():
         figure = Figure(figsize=(7, 5), layout="constrained")
         axes = figure.subplots()
         draw(axes, figures)
-        figure.text(0.01, 0.005, f"{figures['data']['file']}, {figures['data']['rows']:,} rows", fontsize=7)
+        figure.supxlabel(caption, fontsize=7)
         file = folder / f"{name}.png"
         partial = folder / f".{name}.part.png"
         try:
