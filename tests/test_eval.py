@@ -39,7 +39,7 @@ REVIEWS = [
 
 @pytest.fixture(scope="module")
 def demo() -> Ensemble:
-    return Ensemble.from_pretrained(demo_path(), backend="reference")
+    return Ensemble.from_pretrained(demo_path())
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +47,6 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("eval") / "reviews.tsv"
     file.write_text("sentence1\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in REVIEWS))
     return file
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    code = "from bebert_infer.cli import main; main()"
-    environment = os.environ | {"COLUMNS": "220", "BEBERT_BACKEND": "reference"}
-    command = [sys.executable, "-c", code, "eval", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
 
 
 # Statistics
@@ -148,10 +141,10 @@ def test_noise_of_sigma_0_is_no_noise_bit_for_bit(scheme, backend, sentences):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_noise_does_not_depend_on_batch_padding_order_or_threads(sentences, threads, monkeypatch):
     artifact = random_model("tiny", "1-1-4", 2, vocab_size=50)
-    alone = Ensemble(artifact, threads=1, backend="reference")
+    alone = Ensemble(artifact, threads=1)
     rows = [alone.member_logits(row[None], noise=Noise(0.1, 3, np.array([i]))) for i, row in enumerate(sentences)]
     expected = np.concatenate(rows, axis=1)
-    model = Ensemble(artifact, threads=threads, backend="reference")
+    model = Ensemble(artifact, threads=threads)
     np.testing.assert_array_equal(model.member_logits(*_pad(sentences), noise=Noise(0.1, 3)), expected)
     backwards = model.member_logits(*_pad(sentences[::-1]), noise=Noise(0.1, 3, np.arange(5)[::-1]))
     np.testing.assert_array_equal(backwards[:, ::-1], expected)
@@ -160,7 +153,7 @@ def test_noise_does_not_depend_on_batch_padding_order_or_threads(sentences, thre
 
 
 def test_noise_is_new_for_every_seed_member_and_example():
-    model = Ensemble(random_model("tiny", "1-1-4", 1, vocab_size=50), backend="reference")
+    model = Ensemble(random_model("tiny", "1-1-4", 1, vocab_size=50))
     same = np.tile(np.arange(9), (2, 1))
     first, other = (model.member_logits(same, noise=Noise(0.5, seed)) for seed in (0, 1))
     assert (first != other).any() and (first[:, 0] != first[:, 1]).any()
@@ -189,7 +182,7 @@ def test_noise_refuses_what_it_cannot_be(sigma, seed):
 
 
 def test_noise_for_another_number_of_examples_is_refused(sentences):
-    model = Ensemble(random_model("tiny", "1-1-4", 1, vocab_size=50), backend="reference")
+    model = Ensemble(random_model("tiny", "1-1-4", 1, vocab_size=50))
     with pytest.raises(InputError, match="5"):
         model.member_logits(*_pad(sentences), noise=Noise(0.1, 0, np.arange(4)))
 
@@ -238,7 +231,7 @@ def test_the_report_holds_members_prefixes_and_noise(demo, reviews):
 def test_a_rule_without_an_answer_is_undefined_and_not_a_crash(tmp_path):
     """Here the first member has alpha 0; the first two together have an answer."""
     artifact = random_model("tiny", "1-1-1", 2, vocab_size=50)
-    model = Ensemble(artifact, backend="reference")
+    model = Ensemble(artifact)
     model.alphas = np.array([0.0, 1.0])
     file = tmp_path / "two.tsv"
     file.write_text("sentence1\tlabel\na\t0\nb\t1\n")
@@ -251,11 +244,19 @@ def test_a_rule_without_an_answer_is_undefined_and_not_a_crash(tmp_path):
 # The command
 
 
-def test_the_command_prints_tables_and_writes_json_and_plots(reviews, tmp_path):
+def test_the_command_prints_tables_and_writes_json_and_plots_without_torch(reviews, tmp_path):
     pytest.importorskip("matplotlib")
     out, plots = tmp_path / "out.json", tmp_path / "plots"
-    done = run(demo_path(), reviews, "--noise", "0.1,0.01", "--seeds", 2, "--json", out, "--plots", plots)
+    code = (
+        "import atexit, sys; from bebert_infer.cli import main; "
+        "atexit.register(lambda: print('torch' in sys.modules)); main()"
+    )
+    options = ["--noise", "0.1,0.01", "--seeds", "2", "--json", str(out), "--plots", str(plots)]
+    command = [sys.executable, "-c", code, "eval", str(demo_path()), str(reviews), *options]
+    wide = os.environ | {"COLUMNS": "220"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=wide)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("False\n"), "torch was loaded"
     for words in (
         "member 1",
         "first 2 by probabilities (the model)",
@@ -271,16 +272,6 @@ def test_the_command_prints_tables_and_writes_json_and_plots(reviews, tmp_path):
     assert {file.name for file in plots.iterdir()} == {"scores.png", "calibration.png", "agreement.png", "noise.png"}
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in plots.iterdir())
     assert {file.name for file in tmp_path.iterdir()} == {"out.json", "plots"}
-
-
-def test_evaluating_a_packed_model_loads_no_torch(reviews):
-    code = (
-        "import sys; from bebert_infer.cli import app; "
-        f"app(['eval', {str(demo_path())!r}, {str(reviews)!r}], standalone_mode=False); "
-        "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules"
-    )
-    environment = os.environ | {"BEBERT_BACKEND": "reference"}
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, env=environment, capture_output=True)
 
 
 def test_full_precision_is_scored_beside_the_members(tmp_path):
@@ -383,4 +374,4 @@ def _regressor() -> Ensemble:
     one = {"num_labels": 1, "id2label": {"0": "score"}, "label2id": {"score": 0}}
     config = msgspec.structs.replace(artifact.config, problem_type="regression", combination="mean", **one)
     head = {name: array[:1] for name, array in artifact.tensors.items() if "classifier" in name}
-    return Ensemble(replace(artifact, config=config, tensors=artifact.tensors | head), backend="reference")
+    return Ensemble(replace(artifact, config=config, tensors=artifact.tensors | head))
