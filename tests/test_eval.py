@@ -208,6 +208,7 @@ def test_figures_are_called_what_they_are():
     assert "TRAINED" in split_kind(evidence, "a")
     assert "dev split" in split_kind(evidence, "b") and "none: never" in split_kind(evidence, "b")
     assert "not known" in split_kind(evidence, "c") and "not known" in split_kind({}, "b")
+    assert "not known" in split_kind({"data": {"train": ["a"], "dev": 3}}, "a"), "a record is free JSON"
 
 
 def test_the_report_holds_members_prefixes_and_noise(demo, reviews):

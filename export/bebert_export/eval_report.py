@@ -66,10 +66,17 @@ def split_kind(evidence: dict[str, Any], sha256: str) -> str:
         ),
         ("dev", "the dev split of this model's training run, not a test set"),
     ):
-        if evidence.get("data", {}).get(name, {}).get("sha256") == sha256:
-            selection = evidence.get("dev", {}).get("selection") if name == "dev" else None
+        if _recorded(evidence, "data", name, "sha256") == sha256:
+            selection = _recorded(evidence, "dev", "selection") if name == "dev" else None
             return f"{meaning}; used for selection: {selection}" if selection else meaning
     return "a file that the model's record does not name: whether training or selection saw it is not known here"
+
+
+def _recorded(evidence: Any, *names: str) -> Any:
+    """A value of the model's record, which is free JSON that anyone may have written; None where it is not there."""
+    for name in names:
+        evidence = evidence.get(name) if isinstance(evidence, dict) else None
+    return evidence
 
 
 def report(
