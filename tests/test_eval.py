@@ -299,6 +299,9 @@ def test_full_precision_is_scored_beside_the_members(tmp_path):
         full_precision_logits(folder, examples, ["negative", "positive"], 20, 1)
     with pytest.raises(DataError, match="no config.json"):
         full_precision_logits(tmp_path, examples, ["yes", "no"], 20, 1)
+    file.write_text("sentence1\tlabel\ngood\t0\n" + "good " * 60 + "\t0\n")  # the model has 40 positions
+    with pytest.raises(DataError, match="line 3 .* 62 tokens"):
+        full_precision_logits(folder, read_examples(file), ["yes", "no"], 64, 1)
     write_encoder(folder, pooler=True)  # an encoder without a classifier
     with pytest.raises(DataError, match="no weights for classifier"):
         full_precision_logits(folder, examples, ["LABEL_0", "LABEL_1"], 20, 1)

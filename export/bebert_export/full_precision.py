@@ -18,7 +18,8 @@ def full_precision_logits(
     """Logits float32[M, K] with the classes in the order of `labels`; texts are cut to `max_length` tokens.
 
     The folder's own class names decide the order if they are the same names; unnamed classes (LABEL_0, …) count as
-    being in order. Raises DataError for a folder that is missing, is no classifier, or has other classes.
+    being in order. Raises DataError for a folder that is missing, is no classifier or has other classes, and for texts
+    longer than it takes.
     """
     if not (folder / "config.json").is_file():
         raise DataError(
@@ -36,8 +37,20 @@ def full_precision_logits(
         missing = sorted(loading["missing_keys"])[0]
         raise DataError(f"{folder} has no weights for {missing}; pass a classifier that was fine-tuned")
     order = _order(folder, [str(model.config.id2label[i]) for i in range(model.config.num_labels)], labels)
+    encoded = encode(tokenizer, examples, max_length)
+    positions, words = model.config.max_position_embeddings, model.config.vocab_size
+    longest = int(encoded.lengths.argmax())
+    if len(encoded.ids[longest]) > positions:
+        raise DataError(
+            f"line {longest + 2} of {examples.path} has {len(encoded.ids[longest])} tokens, {folder} takes {positions}; "
+            "leave such lines out, or compare with a model of more positions"
+        )
+    if max(int(ids.max()) for ids in encoded.ids) >= words:
+        raise DataError(
+            f"the tokenizer of {folder} has more than the model's {words} words; they do not belong together"
+        )
     torch.set_num_threads(threads)
-    return predict(model, encode(tokenizer, examples, max_length), len(labels))[:, order]
+    return predict(model, encoded, len(labels))[:, order]
 
 
 def _order(folder: Path, found: list[str], labels: list[str]) -> list[int]:
