@@ -46,9 +46,7 @@ def full_precision_logits(
             "leave such lines out, or compare with a model of more positions"
         )
     if max(int(ids.max()) for ids in encoded.ids) >= words:
-        raise DataError(
-            f"the tokenizer of {folder} has more than the model's {words} words; they do not belong together"
-        )
+        raise DataError(f"the tokenizer of {folder} knows more than the model's {words} words; pass those that belong")
     torch.set_num_threads(threads)
     return predict(model, encoded, len(labels))[:, order]
 
