@@ -42,7 +42,7 @@ def full_precision_logits(
     longest = int(encoded.lengths.argmax())
     if len(encoded.ids[longest]) > positions:
         raise DataError(
-            f"line {longest + 2} of {examples.path} has {len(encoded.ids[longest])} tokens, {folder} takes {positions}; "
+            f"line {longest + 2} of {examples.path} has {encoded.lengths[longest]} tokens, {folder} only {positions}; "
             "leave such lines out, or compare with a model of more positions"
         )
     if max(int(ids.max()) for ids in encoded.ids) >= words:
