@@ -17,6 +17,7 @@ from bebert_infer.attention import BooleanAttention, SoftmaxAttention, spans
 from bebert_infer.batch import Batch
 from bebert_infer.linear import BinaryLinear
 from bebert_infer.quantizer import MinimumRule
+from bebert_infer.robustness import Noise
 
 Rows = NDArray[np.float32]
 
@@ -36,7 +37,7 @@ class Norm:
 
 @dataclass(frozen=True)
 class Run:
-    """What one forward pass has in common: the batch, the rule for minima, the kernels, and a trace or None.
+    """What one forward pass has in common: the batch, the rule for minima, the kernels, a trace and noise, or None.
 
     The trace maps a site's name to its codes or floats, under the names that the golden data uses.
     """
@@ -45,6 +46,7 @@ class Run:
     rule: MinimumRule
     kernels: ModuleType
     trace: dict[str, NDArray | list] | None = None
+    noise: Noise | None = None
 
     def groups(self, rows: slice) -> list[slice]:
         """Row ranges, relative to `rows`, over which dynamic statistics are taken: a sentence, or the whole batch."""

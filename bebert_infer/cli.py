@@ -15,6 +15,7 @@ from rich.table import Table
 
 from bebert_infer.cli_augment import augment
 from bebert_infer.cli_bench import bench
+from bebert_infer.cli_eval import evaluate
 from bebert_infer.cli_train import train
 from bebert_infer.doctor import doctor
 from bebert_infer.errors import BebertError, InputError
@@ -247,4 +248,5 @@ def _escape(text: str) -> str:
 app.command()(bench)
 app.command()(train)
 app.command()(augment)
+app.command("eval")(evaluate)
 app.command()(doctor)

@@ -16,8 +16,9 @@ from bebert_infer.combine import class_probabilities, combine
 from bebert_infer.errors import InputError
 from bebert_infer.loading import build_members
 from bebert_infer.quantizer import MinimumRule
+from bebert_infer.robustness import Noise
 from bebert_infer.threads import ThreadTeam, thread_budget
-from bebert_infer.tokenizer import TextEncoder, as_texts
+from bebert_infer.tokenizer import Encoded, TextEncoder, as_texts
 
 # Token rows computed at a time: enough to keep every thread busy, and a bound on the memory of a call (a row needs
 # about 8 KiB per 1,000 of the feed-forward width).
@@ -121,14 +122,18 @@ class Ensemble:
 
     def predict(self, inputs: Any, *, truncate: bool = False) -> list[Prediction]:
         """Classify a list of texts or pairs (or one); returns one Prediction each. Raises InputError."""
+        encoded = self.encode(inputs, truncate=truncate)
+        return self.predict_ids(encoded.input_ids, encoded.attention_mask, encoded.token_type_ids)
+
+    def encode(self, inputs: Any, *, truncate: bool = False) -> Encoded:
+        """Token ids, mask and types int64[B, T] of a list of texts or pairs (or one). Raises InputError."""
         texts, _ = as_texts(inputs)
         if self._encoder is None:
             raise InputError(
                 "this model has no tokenizer and takes token ids only: call logits(input_ids, …), "
                 "or convert the checkpoint again with --tokenizer DIR"
             )
-        encoded = self._encoder.encode(texts, truncate)
-        return self.predict_ids(encoded.input_ids, encoded.attention_mask, encoded.token_type_ids)
+        return self._encoder.encode(texts, truncate)
 
     def predict_ids(
         self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, token_type_ids: ArrayLike | None = None
@@ -160,22 +165,32 @@ class Ensemble:
         return combine(self.config.combination, members, self.alphas).astype(np.float32)
 
     def member_logits(
-        self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, token_type_ids: ArrayLike | None = None
+        self,
+        input_ids: ArrayLike,
+        attention_mask: ArrayLike | None = None,
+        token_type_ids: ArrayLike | None = None,
+        *,
+        noise: Noise | None = None,
     ) -> NDArray[np.float32]:
         """Logits of every member, float32[members, B, labels], for token ids int[B, T] (mask 1 = real token).
 
-        On one instruction set the numbers are the same bits whatever the batch, padding, order or threads.
+        On one instruction set the numbers are the same bits whatever the batch, padding, order or threads; with
+        `noise` (`robustness.py`, on the general path) too, as long as an example keeps its number.
         Raises InputError.
         """
         checked = checked_inputs(input_ids, attention_mask, token_type_ids, self.limits)
         batch = padded_batch(*checked) if self.minimum == "batch" else ragged_batch(*checked)
+        if noise is not None:
+            noise = noise.numbered(batch.sentences)
         out = np.empty((len(self.members), batch.sentences, self.config.num_labels), np.float32)
         if self.minimum == "batch":  # batch statistics need all rows at once, on one thread
             for index, member in enumerate(self.members if batch.sentences else []):
-                out[index] = member.forward(batch, self.kernels, "batch")
+                own = None if noise is None else noise.part(slice(None), index)
+                out[index] = member.forward(batch, self.kernels, "batch", noise=own)
             return out
         for sentences, chunk in batch.chunks(MAX_ROWS):
-            self._run_members(chunk, out[:, sentences])
+            parts = None if noise is None else [noise.part(sentences, index) for index in range(len(self.members))]
+            self._run_members(chunk, out[:, sentences], parts)
         return out
 
     def trace(
@@ -192,16 +207,20 @@ class Ensemble:
             member.forward(batch, self.kernels, self.minimum, trace=trace)
         return traces
 
-    def _run_members(self, batch: Batch, out: NDArray[np.float32]) -> None:
+    def _run_members(self, batch: Batch, out: NDArray[np.float32], noise: list[Noise] | None) -> None:
         """Members first, one thread each; those left over share all threads by rows."""
         whole = len(self.members) // self.threads * self.threads
 
         def run(index: int, threads: int = 1) -> None:
             native = self._native[index]
-            if native is not None:
-                out[index] = native.forward(batch, start=self._team.run, threads=threads)
+            team = self._team.run
+            if noise is not None:  # native programs have no place for it; the general path gives the same bits
+                member, own = self.members[index], noise[index]
+                out[index] = member.forward(batch, self.kernels, start=team, threads=threads, noise=own)
+            elif native is not None:
+                out[index] = native.forward(batch, start=team, threads=threads)
             else:
-                out[index] = self.members[index].forward(batch, self.kernels, start=self._team.run, threads=threads)
+                out[index] = self.members[index].forward(batch, self.kernels, start=team, threads=threads)
 
         def lane(first: int) -> None:
             for index in range(first, whole, self.threads):

@@ -1,4 +1,4 @@
-"""Texts in from JSONL, CSV, TSV or Parquet; predictions out as JSONL, in order, the file whole or not at all."""
+"""Texts in from JSONL, CSV, TSV or Parquet; predictions out as JSONL, in order, every file whole or not at all."""
 
 import json
 import os
@@ -41,6 +41,16 @@ def write_predictions(file: Path, texts: Iterable[Text], predictions: Iterable[P
     finally:
         partial.unlink(missing_ok=True)
     return count
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write readable JSON, whole or not at all."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def as_record(text: Text, prediction: Prediction) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from bebert_infer.batch import Batch
 from bebert_infer.block import Block, Norm, Run, trace_codes
 from bebert_infer.linear import BinaryLinear
 from bebert_infer.quantizer import MinimumRule
+from bebert_infer.robustness import Noise
 
 Rows = NDArray[np.float32]
 
@@ -66,15 +67,17 @@ class Member:
         start: Callable[[list[Callable[[], None]]], None] | None = None,
         threads: int = 1,
         trace: dict | None = None,
+        noise: Noise | None = None,
     ) -> Rows:
         """Return the logits float32[S, labels] of every sentence of the batch.
 
         threads : how many threads share the rows; `start` runs that many functions at the same time.
         trace   : receives codes and hidden states; forces one thread.
+        noise   : added to the output of the embeddings (`robustness.py`), one example a sentence of the batch.
 
         Answers do not depend on `threads`: every row is computed by the same operations in the same order.
         """
-        run = Run(batch, rule, kernels, trace)
+        run = Run(batch, rule, kernels, trace, noise)
         alone = start is None or trace is not None
         shares = [slice(0, batch.rows)] if alone else self.shares(batch, threads)
         # Two stores in turn, so that one barrier a block is enough: a fast thread may already write the codes
@@ -107,6 +110,8 @@ class Member:
 
     def _rows(self, rows: slice, run: Run, stores: list[dict], barrier: threading.Barrier, first: Rows) -> None:
         hidden = self.embeddings(run.batch, rows, run.kernels)
+        if run.noise is not None:
+            hidden = run.noise.add(hidden, run.batch, rows)
         if run.trace is not None:
             run.trace["hidden_0"] = hidden
         for index, block in enumerate(self.blocks):

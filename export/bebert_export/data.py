@@ -1,17 +1,23 @@
-"""Read labelled text, turn it into token ids, and serve it in batches of similar length."""
+"""Read labelled text, turn it into token ids, and serve it in batches of similar length.
+
+Only `collate` needs torch, which it imports itself: packed models are evaluated where there is none.
+"""
 
 import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tokenizers import BertWordPieceTokenizer, Tokenizer
 
 from bebert_infer.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 TEXT_COLUMNS = ("sentence1", "sentence", "text", "text1")
 PAIR_COLUMNS = ("sentence2", "text2", "text_pair")
@@ -168,8 +174,10 @@ def encode(tokenizer: Tokenizer, examples: Examples, max_length: int) -> Encoded
     )
 
 
-def collate(encoded: Encoded, index: NDArray[np.int64]) -> dict[str, torch.Tensor]:
+def collate(encoded: Encoded, index: NDArray[np.int64]) -> dict[str, "torch.Tensor"]:
     """Padded batch of some examples: input_ids, attention_mask, token_type_ids, each int64[B, T]."""
+    import torch
+
     shape = (len(index), max(len(encoded.ids[i]) for i in index))
     ids, mask, types = (np.zeros(shape, np.int64) for _ in range(3))
     for row, i in enumerate(index):

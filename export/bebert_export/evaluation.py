@@ -39,7 +39,7 @@ def packed_logits(
     logits = np.empty((len(students), len(encoded), len(labels)), np.float32)
     for index in sorted_batches(encoded.lengths, BATCH):
         batch = {name: tensor.numpy() for name, tensor in collate(encoded, index).items()}
-        logits[:, index] = ensemble.member_logits(**batch)
+        logits[:, index] = ensemble.member_logits(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
     return logits
 
 

@@ -40,3 +40,29 @@ def evaluate(targets: NDArray[np.int64] | Floats, outputs: Floats) -> dict[str, 
     if outputs.shape[1] == 1:
         return regression_metrics(targets.astype(np.float64), outputs[:, 0].astype(np.float64))
     return classification_metrics(targets.astype(np.int64), outputs.argmax(axis=1), outputs.shape[1])
+
+
+def counted_metrics(counts: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    """The same as `classification_metrics` from confusion counts int64[R, K, K] (label, answer): float64[R] each.
+
+    For thousands of resamples at once. F1 of class k is 2·TP/(2·TP + FP + FN), 0 where nothing is or is said to be k;
+    Matthews is (S·Σ TP − Σ t·p) / sqrt((S² − Σ t²)(S² − Σ p²)) with t, p the rows labelled and answered k, S all rows,
+    and 0 where the root is 0.
+    """
+    hits = np.diagonal(counts, axis1=1, axis2=2).astype(np.float64)
+    labelled, answered = counts.sum(axis=2).astype(np.float64), counts.sum(axis=1).astype(np.float64)
+    rows = labelled.sum(axis=1)
+    f1 = _ratio(2 * hits, labelled + answered)
+    root = np.sqrt((rows**2 - (labelled**2).sum(axis=1)) * (rows**2 - (answered**2).sum(axis=1)))
+    metrics = {
+        "accuracy": _ratio(hits.sum(axis=1), rows),
+        "macro_f1": f1.mean(axis=1),
+        "matthews": _ratio(rows * hits.sum(axis=1) - (labelled * answered).sum(axis=1), root),
+    }
+    if counts.shape[1] == 2:
+        metrics["f1"] = f1[:, 1]
+    return metrics
+
+
+def _ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)

@@ -1,0 +1,164 @@
+"""`bebert eval`: options and tables of an evaluation; the figures are made in `bebert_export.eval_report`."""
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bebert_infer.errors import InputError
+from bebert_infer.extras import load_export
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Folder of a packed model.", show_default=False)],
+    data: Annotated[Path, typer.Argument(help="TSV: sentence1[, sentence2], label.", show_default=False)],
+    noise: Annotated[
+        str | None,
+        typer.Option(
+            help="Sigmas of noise after the embeddings; BEBERT: 0.1 (paper), 0.01 (code).", show_default=False
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=2, help="Runs for each sigma.")] = 10,
+    full_precision: Annotated[
+        Path | None, typer.Option(help="Folder of a full-precision classifier to compare with.", show_default=False)
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the examples.")] = 1000,
+    bootstrap_seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
+    json: Annotated[Path | None, typer.Option(help="Write all figures to this .json.", show_default=False)] = None,
+    plots: Annotated[Path | None, typer.Option(help="Draw them into this folder.", show_default=False)] = None,
+    truncate: Annotated[bool, typer.Option(help="Cut over-long texts instead of refusing them.")] = False,
+    threads: Annotated[int | None, typer.Option(help="Thread budget.", show_default=False)] = None,
+) -> None:
+    """Score members and ensembles on a labelled file: metrics with intervals, calibration, agreement, noise.
+
+    [dim]bebert eval model/ dev.tsv[/]
+    [dim]bebert eval model/ dev.tsv --noise 0.1,0.01 --seeds 10 --json figures.json --plots figures/[/]
+    """
+    sigmas = [] if noise is None else _sigmas(noise)
+    _check_targets(json, plots)
+    reports, files = load_export("eval_report"), load_export("data")
+    pictures = load_export("plots") if plots is not None else None  # now, not after minutes of work
+
+    from bebert_infer.ensemble import Ensemble
+    from bebert_infer.files import write_json
+
+    ensemble = Ensemble.from_pretrained(model, threads=threads)
+    examples = files.read_examples(data)
+    reports.targets_of(examples, ensemble.config)  # wrong labels are told before anything slow
+    encoded = ensemble.encode(reports.texts_of(examples), truncate=truncate)
+    messages = Console(stderr=True)
+    logits = None
+    if full_precision is not None:
+        module = load_export("full_precision")
+        with messages.status("full precision, in PyTorch"):
+            assert ensemble.config.tokenizer is not None  # encode() took texts
+            length, labels = ensemble.config.tokenizer.max_length, list(ensemble.config.labels)
+            logits = module.full_precision_logits(full_precision, examples, labels, length, ensemble.threads)
+    with messages.status(f"{len(examples):,} examples, {len(ensemble.members)} members"):
+        bootstrap = reports.Bootstrap(resamples, bootstrap_seed)
+        figures = reports.report(ensemble, examples, encoded, logits, bootstrap)
+    figures["noise"] = []
+    for sigma in sigmas:
+        with messages.status(f"noise of sigma {sigma:g}, {seeds} seeds"):
+            figures["noise"].append(reports.noise_report(ensemble, examples, encoded, sigma, seeds))
+    console = Console()
+    for part in _tables(figures):
+        console.print(part)
+    if json is not None:
+        write_json(json, figures)
+        console.print(f"all figures in {escape(str(json))}")
+    if pictures is not None and plots is not None:
+        written = pictures.save_plots(figures, plots)
+        console.print(f"{', '.join(file.name for file in written)} in {escape(str(plots))}")
+
+
+def _sigmas(text: str) -> list[float]:
+    try:
+        sigmas = [float(part) for part in text.split(",")]
+    except ValueError:
+        sigmas = []
+    if not sigmas or not all(math.isfinite(sigma) and sigma >= 0 for sigma in sigmas):
+        raise InputError(f'--noise is "{text}"; accepted are sigmas of at least 0 with commas, like 0.1,0.01')
+    return sigmas
+
+
+def _check_targets(json: Path | None, plots: Path | None) -> None:
+    if json is not None and (json.suffix != ".json" or not json.parent.is_dir()):
+        raise InputError(f'--json is "{json}"; accepted is a file ending in .json in a folder that exists')
+    if plots is not None and plots.exists() and not plots.is_dir():
+        raise InputError(f'--plots is "{plots}", which is a file; pass a folder')
+
+
+def _tables(figures: dict[str, Any]) -> list[Table | str]:
+    data = figures["data"]
+    parts: list[Table | str] = [
+        f"{escape(data['file'])}, {data['rows']:,} rows: {escape(data['split'])}",
+        _scores(figures),
+    ]
+    if "agreement" in figures and len(figures["members"]) > 1:
+        parts.append(_agreement(figures["agreement"]))
+    if figures["noise"]:
+        parts.append(_noise(figures))
+    return parts
+
+
+def _scores(figures: dict[str, Any]) -> Table:
+    """One line a model; brackets hold the bootstrap interval."""
+    names = list(figures["members"][0]["metrics"])
+    classes = "calibration" in figures["members"][0]
+    level, resamples = figures["bootstrap"]["level"], figures["bootstrap"]["resamples"]
+    table = Table(
+        "", title=f"packed engine; {level:.0%} intervals from {resamples:,} bootstrap resamples of the examples"
+    )
+    for name in [*(name.replace("_", " ") for name in names), *(["calibration error"] if classes else [])]:
+        table.add_column(name, justify="right")
+    rows = {"full precision (PyTorch)": figures["full_precision"]} if "full_precision" in figures else {}
+    rows |= {
+        f"member {index}, alpha {alpha:.3f}": entry
+        for index, (entry, alpha) in enumerate(zip(figures["members"], figures["alphas"], strict=True))
+    }
+    for rule, entries in figures["ensembles"].items():
+        for count, entry in enumerate(entries, 1):
+            chosen = rule == figures["combination"] and count == len(entries)
+            rows[f"first {count} by {rule}" + (" (the model)" if chosen else "")] = entry
+    for name, entry in rows.items():
+        if "undefined" in entry:
+            table.add_row(name, "undefined")
+            continue
+        cells = [f"{m['value']:.4f} \\[{m['low']:.3f}, {m['high']:.3f}]" for m in entry["metrics"].values()]
+        table.add_row(name, *cells, *([f"{entry['calibration']['ece']:.4f}"] if classes else []))
+    return table
+
+
+def _agreement(shares: list[list[float]]) -> Table:
+    table = Table("member", title="share of examples on which two members say the same")
+    for index in range(len(shares)):
+        table.add_column(str(index), justify="right")
+    for index, row in enumerate(shares):
+        table.add_row(str(index), *(f"{share:.4f}" for share in row))
+    return table
+
+
+def _noise(figures: dict[str, Any]) -> Table:
+    """Mean ± sample standard deviation over the seeds of the first metric, beside the value without noise."""
+    metric = next(iter(figures["members"][0]["metrics"]))
+    seeds = len(figures["noise"][0]["seeds"])
+    table = Table(
+        "", title=f"{metric} with Gaussian noise after the embeddings, mean ± standard deviation of {seeds} seeds"
+    )
+    for heading in ("no noise", *(f"sigma {level['sigma']:g}" for level in figures["noise"])):
+        table.add_column(heading, justify="right")
+
+    def line(name: str, entry: dict[str, Any], runs: list[dict[str, Any]]) -> None:
+        clean = "undefined" if "undefined" in entry else f"{entry['metrics'][metric]['value']:.4f}"
+        table.add_row(name, clean, *(f"{run[metric]['mean']:.4f} ± {run[metric]['std']:.4f}" for run in runs))
+
+    for index, entry in enumerate(figures["members"]):
+        line(f"member {index}", entry, [level["members"][index] for level in figures["noise"]])
+    for rule, entries in figures["ensembles"].items():
+        line(f"ensemble by {rule}", entries[-1], [level["ensembles"][rule] for level in figures["noise"]])
+    return table

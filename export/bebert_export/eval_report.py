@@ -1,0 +1,196 @@
+"""What `bebert eval` reports on one labelled file: full precision, members, ensembles of the first 1..N, noise.
+
+Every figure of members and ensembles comes from the packed engine. Nothing here needs torch.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebert_export.data import DataError, Examples, scores
+from bebert_export.metrics import CLASS_RULES, VALUE_RULES, evaluate
+from bebert_export.statistics import LEVEL, agreement, calibration, intervals
+from bebert_infer.combine import class_probabilities, combine, softmax
+from bebert_infer.config import Config
+from bebert_infer.ensemble import Ensemble
+from bebert_infer.errors import InputError
+from bebert_infer.robustness import split_logits
+from bebert_infer.tokenizer import Encoded, Text
+
+Targets = NDArray[np.int64] | NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How many resamples, and their seed."""
+
+    resamples: int
+    seed: int
+
+
+def texts_of(examples: Examples) -> list[Text]:
+    """Texts or pairs of a labelled file, as an ensemble takes them."""
+    if examples.pairs is None:
+        return list(examples.texts)
+    return list(zip(examples.texts, examples.pairs, strict=True))
+
+
+def targets_of(examples: Examples, config: Config) -> Targets:
+    """Class ids int64[M] or, for regression, values float32[M].
+
+    A file names its classes as the model does, or by their numbers 0 to K - 1. Raises DataError for other labels.
+    """
+    if config.problem_type == "regression":
+        return scores(examples)
+    names = list(config.labels)
+    numbers = [str(number) for number in range(len(names))]
+    for known in (names, numbers):
+        if set(examples.labels) <= set(known):
+            return np.array([known.index(label) for label in examples.labels], np.int64)
+    used = names if any(label in names for label in examples.labels) else numbers
+    line, label = next((i + 2, label) for i, label in enumerate(examples.labels) if label not in used)
+    raise DataError(
+        f'line {line} of {examples.path} has the label "{label}"; accepted are, in the whole file, the names '
+        f"{', '.join(names)} or the numbers 0 to {len(names) - 1}"
+    )
+
+
+def split_kind(evidence: dict[str, Any], sha256: str) -> str:
+    """What the figures are: on the model's own training or dev file, by sha256, or on a file it says nothing about."""
+    for name, meaning in (
+        (
+            "train",
+            "the file this model was TRAINED on: these figures say how well it fits, not how well it generalises",
+        ),
+        ("dev", "the dev split of this model's training run, not a test set"),
+    ):
+        if _recorded(evidence, "data", name, "sha256") == sha256:
+            selection = _recorded(evidence, "dev", "selection") if name == "dev" else None
+            return f"{meaning}; used for selection: {selection}" if selection else meaning
+    return "a file that the model's record does not name: whether training or selection saw it is not known here"
+
+
+def _recorded(evidence: Any, *names: str) -> Any:
+    """A value of the model's record, which is free JSON that anyone may have written; None where it is not there."""
+    for name in names:
+        evidence = evidence.get(name) if isinstance(evidence, dict) else None
+    return evidence
+
+
+def report(
+    ensemble: Ensemble,
+    examples: Examples,
+    encoded: Encoded,
+    full_precision: NDArray[np.float32] | None,
+    bootstrap: Bootstrap,
+) -> dict[str, Any]:
+    """Every figure but noise, as JSON values.
+
+    encoded : token ids of the examples;  full_precision : its logits float32[M, K], or None
+
+    Raises DataError for labels that the model does not have.
+    """
+    config = ensemble.config
+    targets = targets_of(examples, config)
+    members = split_logits(ensemble, encoded)
+    figures: dict[str, Any] = {
+        "model": str(ensemble.artifact.path),
+        "combination": config.combination,
+        "alphas": ensemble.alphas.tolist(),
+        "labels": list(config.labels),
+        "data": {
+            "file": examples.path.name,
+            "rows": len(examples),
+            "sha256": examples.sha256,
+            "split": split_kind(config.evidence, examples.sha256),
+        },
+        "bootstrap": {"resamples": bootstrap.resamples, "seed": bootstrap.seed, "level": LEVEL},
+    }
+    if full_precision is not None:
+        figures["full_precision"] = _single(targets, full_precision, bootstrap)
+    figures["members"] = [_single(targets, logits, bootstrap) for logits in members]
+    figures["ensembles"] = {
+        rule: [
+            _ensemble(targets, rule, members[:count], ensemble.alphas[:count], bootstrap)
+            for count in range(1, len(members) + 1)
+        ]
+        for rule in _rules(config)
+    }
+    if config.problem_type != "regression":
+        figures["agreement"] = agreement(members.argmax(axis=2)).tolist()
+    return figures
+
+
+def noise_report(
+    ensemble: Ensemble, examples: Examples, encoded: Encoded, sigma: float, seeds: int
+) -> dict[str, dict[str, Any] | list | float]:
+    """Metrics under embedding noise of one sigma: mean, sample standard deviation and values over seeds 0..seeds-1."""
+    targets = targets_of(examples, ensemble.config)
+    rules = _rules(ensemble.config)
+    members: list[list[dict[str, float]]] = [[] for _ in ensemble.members]
+    combined: dict[str, list[dict[str, float]]] = {rule: [] for rule in rules}
+    for seed in range(seeds):
+        logits = split_logits(ensemble, encoded, sigma, seed)
+        for index, outputs in enumerate(logits):
+            members[index].append(evaluate(targets, outputs))
+        for rule, runs in combined.items():
+            runs.append(evaluate(targets, combine(rule, logits, ensemble.alphas)))
+    return {
+        "sigma": sigma,
+        "seeds": list(range(seeds)),
+        "members": [_spread(runs) for runs in members],
+        "ensembles": {rule: _spread(runs) for rule, runs in combined.items()},
+    }
+
+
+def _rules(config: Config) -> tuple[str, ...]:
+    return VALUE_RULES if config.problem_type == "regression" else CLASS_RULES
+
+
+def _single(targets: Targets, logits: NDArray[np.float32], bootstrap: Bootstrap) -> dict[str, Any]:
+    """Figures of one model's logits float32[M, K]."""
+    return _figures(targets, logits, softmax(logits), bootstrap)
+
+
+def _ensemble(
+    targets: Targets,
+    rule: str,
+    members: NDArray[np.float32],
+    alphas: NDArray[np.float64],
+    bootstrap: Bootstrap,
+) -> dict[str, Any]:
+    """Figures of some members under one rule, or why these alphas leave it without an answer."""
+    try:
+        outputs = combine(rule, members, alphas)
+    except InputError as error:
+        return {"undefined": str(error)}
+    if not alphas.any():
+        return {"undefined": f"alphas are {alphas.tolist()}; at least one must not be 0"}
+    shares = class_probabilities(rule, outputs, alphas) if members.shape[2] > 1 else outputs
+    return _figures(targets, outputs, shares, bootstrap)
+
+
+def _figures(
+    targets: Targets, outputs: NDArray[np.floating], shares: NDArray[np.float64], bootstrap: Bootstrap
+) -> dict[str, Any]:
+    bounds = intervals(targets, outputs, bootstrap.resamples, bootstrap.seed)
+    metrics = {
+        name: {"value": value, "low": bounds[name][0], "high": bounds[name][1]}
+        for name, value in evaluate(targets, outputs).items()
+    }
+    if outputs.shape[1] == 1:
+        return {"metrics": metrics}
+    answers = outputs.argmax(axis=1)
+    confidences = np.take_along_axis(shares, answers[:, None], axis=1)[:, 0]
+    return {"metrics": metrics, "calibration": calibration(targets.astype(np.int64), answers, confidences)}
+
+
+def _spread(runs: list[dict[str, float]]) -> dict[str, dict[str, Any]]:
+    """Mean and sample standard deviation (division by runs - 1) of every metric."""
+    columns = {name: np.array([run[name] for run in runs]) for name in runs[0]}
+    return {
+        name: {"mean": float(values.mean()), "std": float(values.std(ddof=1)), "values": values.tolist()}
+        for name, values in columns.items()
+    }
