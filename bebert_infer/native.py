@@ -99,7 +99,7 @@ class NativeMember:
         program = self.program
         threads = max(1, min(threads, batch.rows)) if start is not None else 1
         with self._lock:
-            workspace = self._free.pop() if self._free else Workspace(self.program.sizes)
+            workspace = self._free.pop() if self._free else Workspace(program.sizes)
         try:
             logits = workspace.prepare(batch, threads)
             barrier = np.zeros(8, np.int64)  # a cache line of its own

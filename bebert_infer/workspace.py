@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from bebert_infer.batch import Batch
 from bebert_kernels import slots as at
-from bebert_kernels.count_tile import CHUNK, LANES, LEVELS, PLANE, TABLE
-from bebert_kernels.counters import COUNTER, STRIP
+from bebert_kernels.count_tile import LANES
+from bebert_kernels.linear_rows import SCRATCH
 from bebert_kernels.stages import chain_bytes
 from bebert_kernels.triples import aligned
 
@@ -50,7 +50,7 @@ class Workspace:
         self.slots = np.zeros((0, at.COUNT), np.int64)
         self._rows = self._sentences = self._keys = 0
         self._shared: list[NDArray] = []
-        self._own: list[list[NDArray]] = []
+        self._own: list[dict[int, NDArray]] = []
         self._batch: Batch | None = None
 
     def prepare(self, batch: Batch, threads: int) -> NDArray[np.float32]:
@@ -81,7 +81,7 @@ class Workspace:
                 for which in range(at.STORE):
                     place = self._shared[3 + min(which, 6) + 7 * store].ctypes.data
                     slots[at.QUERY + at.STORE * store + which] = place + max(0, which - 6) * batch.rows
-            for slot, array in zip(OWN, self._own[thread], strict=True):
+            for slot, array in self._own[thread].items():
                 slots[slot] = array.ctypes.data
         return self._shared[2][: batch.sentences * self.sizes.labels].reshape(batch.sentences, -1)
 
@@ -102,26 +102,22 @@ class Workspace:
             self._shared += [aligned((rows * 8 * sizes.words,), np.uint8) for _ in range(3)]
             self._shared += [aligned((3 * rows,), np.uint8)]
 
-    def _scratch(self) -> list[NDArray]:
+    def _scratch(self) -> dict[int, NDArray]:
+        """Memory of one thread, by slot."""
         sizes, rows = self.sizes, min(at.BLOCK, self._rows)
         state = at.BLOCK * max(sizes.state, 4 * LANES)
-        shapes = [
-            4 * rows * sizes.floats,  # FLOATS
-            chain_bytes(sizes.depth, 8),  # CHAIN
-            CHUNK * TABLE,
-            max(LEVELS.values()) * PLANE,  # NOTHING: the state before the first chunk
-            COUNTER,
-            4 * 2 * LANES,  # SUMS
-            STRIP * 2 * PLANE,  # BITS
-            4 * STRIP * LANES,  # Y
-            8 * self.scratch_words,  # ATTENTION
-            state,
-            state,
-        ]
-        shapes += [max(at.INDEX_ROWS * sizes.index, sizes.tables), 8 * rows, rows, rows * sizes.depth] * 2
-        found = [aligned((size + 64,), np.uint8) for size in shapes]
-        found[at.NOTHING - at.FLOATS][:] = 0
+        slots = SCRATCH | {
+            at.FLOATS: 4 * rows * sizes.floats,
+            at.CHAIN: chain_bytes(sizes.depth, 8),
+            at.ATTENTION: 8 * self.scratch_words,
+            at.STATE: state,
+            at.STATE + 1: state,
+        }
+        for place in (0, at.INPUT):
+            slots[at.INDEX + place] = max(at.INDEX_ROWS * sizes.index, sizes.tables)
+            slots[at.PARITY + place] = 8 * rows
+            slots[at.PLAIN + place] = rows
+            slots[at.BYTES + place] = rows * sizes.depth
+        found = {slot: aligned((size + 64,), np.uint8) for slot, size in slots.items()}
+        found[at.NOTHING][:] = 0
         return found
-
-
-OWN = (*range(at.FLOATS, at.STATE + 2), *range(at.INDEX, at.INDEX + 2 * at.INPUT))

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from bebert_kernels import slots as at
 from bebert_kernels.addresses import array, as_float32, as_int8, as_int64, as_uint8, as_uint64
-from bebert_kernels.count_tile import LANES
-from bebert_kernels.counters import STRIP
+from bebert_kernels.count_tile import CHUNK, LANES, LEVELS, PLANE, TABLE
+from bebert_kernels.counters import COUNTER, STRIP
 from bebert_kernels.jit import kernel
 from bebert_kernels.operation import call, operation
 from bebert_kernels.packing import WORD_BITS
@@ -29,6 +29,16 @@ from bebert_kernels.sliced_gemm import is_half
 
 Table = NDArray[np.int64]
 HALF = 32  # values that `sign_bits` takes
+
+# Bytes of the scratch of a layer that depend on the machine only; NOTHING must hold zeros.
+SCRATCH = {
+    at.TABLE: CHUNK * TABLE,
+    at.NOTHING: max(LEVELS.values()) * PLANE,  # the state before the first chunk
+    at.COUNTER: COUNTER,
+    at.SUMS: 4 * 2 * LANES,
+    at.BITS: STRIP * 2 * PLANE,
+    at.Y: 4 * STRIP * LANES,
+}
 
 
 @operation

@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_kernels import slots as at
-from bebert_kernels.count_tile import CHUNK, LANES, LEVELS, PLANE, TABLE
-from bebert_kernels.counters import COUNTER, STRIP
-from bebert_kernels.linear_rows import linear
+from bebert_kernels.count_tile import LANES
+from bebert_kernels.linear_rows import SCRATCH, linear
 from bebert_kernels.packing import Words
 from bebert_kernels.sliced_finish import finish
 from bebert_kernels.sliced_gemm import count, state_bytes
@@ -32,13 +31,8 @@ class OneLayer:
         triples = triple_count(depth)
         self._memory: dict[int, NDArray] = {}
         block = min(rows, at.BLOCK)
-        sizes = {
+        sizes = SCRATCH | {
             at.CHAIN: chain_bytes(depth, planes),
-            at.TABLE: CHUNK * TABLE,
-            at.NOTHING: max(LEVELS.values()) * PLANE,
-            at.COUNTER: COUNTER,
-            at.SUMS: 8 * LANES,
-            at.Y: 4 * STRIP * LANES,
             at.STATE: at.BLOCK * state_bytes(triples, planes, not bits),
             at.INDEX: at.INDEX_ROWS * planes * triples,
             at.PARITY: block * planes,

@@ -205,7 +205,6 @@ def attend_on_codes(operation_address: int, slot_address: int, frame: int, domai
     numbers = array(as_float32(o[4]), (at.NUMBER_COUNT,))
     shape = (call[at.ROWS], heads * size)
     q, k, v = array(as_int8(store[0]), shape), array(as_int8(store[1]), shape), array(as_int8(store[2]), shape)
-    scratch = array(as_uint64(slots[at.ATTENTION]), (call[at.SCRATCH],))
     scratch = array(as_int32(slots[at.ATTENTION]), (2 * call[at.SCRATCH],))
     out = array(as_float32(slots[at.FLOATS]), (rows, heads * size))
     query = first
