@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-from record import ROOT, OtherLoad, write_record
+from record import ROOT, write_record
 
 COMMAND = [sys.executable, "-c", "from bebert_infer.cli import main; main()", "predict"]
 
@@ -24,7 +24,6 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="of the warm start")
     parser.add_argument("--no-record", action="store_true", help="append nothing to results/")
     options = parser.parse_args()
-    load = OtherLoad()
     with tempfile.TemporaryDirectory(prefix="bebert-startup-") as folder:  # private, as the cache demands
         seconds = [_seconds(folder) for _ in range(options.runs + 1)]
     cold, warm = seconds[0], seconds[1:]
@@ -34,7 +33,6 @@ def main() -> None:
         "warm_min_s": round(min(warm), 3),
         "runs": options.runs,
         "cores": os.cpu_count(),
-        "cores_of_others": load.cores(),
     }
     print(numbers)
     if not options.no_record:
