@@ -76,6 +76,9 @@ def train(
     teacher_learning_rate: Annotated[float, typer.Option(help="Of the full-precision model.")] = 5e-5,
     dropout: Annotated[float, typer.Option(help="Dropout of every stage.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Same seed, same machine: same model.")] = 42,
+    snapshot_minutes: Annotated[
+        float, typer.Option(help="Between snapshots of the running stage, to resume from after a kill; 0: none.")
+    ] = 5.0,
     threads: Annotated[int | None, typer.Option(help="Thread budget.", show_default=False)] = None,
     licence: Annotated[
         str | None, typer.Option(help="Licence of data and model, for the model card.", show_default=False)

@@ -21,7 +21,7 @@ from bebert_export.pretrained import load_pretrained
 from bebert_export.run_folder import RunFolder
 from bebert_export.students import recipe, settle_zero_weights, student_from_full_precision
 from bebert_export.train import TrainOptions, train
-from bebert_export.training import Schedule, TrainingSet, example_losses, fit, predict
+from bebert_export.training import Schedule, TrainingSet, Watcher, example_losses, fit, predict
 from bebert_infer import Ensemble
 from bebert_infer.errors import InputError
 
@@ -33,13 +33,6 @@ def quick_backend(monkeypatch):
     """With the JIT off the compiled kernels are plain Python loops; the NumPy reference answers the same, sooner."""
     if os.environ.get("NUMBA_DISABLE_JIT") == "1":
         monkeypatch.setenv("BEBERT_BACKEND", "reference")
-
-
-class Silent:
-    """A watcher that watches nothing."""
-
-    def step(self, step, steps, loss, examples):
-        """Do nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +201,7 @@ def test_weights_follow_their_examples_through_the_shuffle(toy):
         TrainingSet(data.encoded, flipped, 2),
         Schedule(20, 8, 0.1),
         seed=3,
-        watcher=Silent(),
+        watcher=Watcher(),
         weights=weights,
     )
     assert predict(model, data.encoded, 2).argmax(axis=1)[chosen] == flipped[chosen]
@@ -223,7 +216,7 @@ def test_a_sample_is_all_that_a_member_sees(toy):
     data = training_set(toy)
     model = Linear(150)
     sample = np.array([5, 5, 5, 9])
-    done = fit(model, data, Schedule(6, 2, 0.1), seed=1, watcher=Silent(), sample=sample)
+    done = fit(model, data, Schedule(6, 2, 0.1), seed=1, watcher=Watcher(), sample=sample)
     assert done.steps == 12
     used = set(np.flatnonzero(model.table.weight.detach().abs().sum(dim=1).numpy() > 1e-3))
     assert used == set(data.encoded.ids[5].tolist()) | set(data.encoded.ids[9].tolist())
@@ -278,7 +271,7 @@ def test_a_loss_that_explodes_stops_the_run(toy):
             return type("Output", (), {"logits": super().forward(**batch).logits[:, :1]})
 
     with pytest.raises(FloatingPointError, match="smaller learning rate"):
-        fit(One(150), data, Schedule(1, 8, 0.1), seed=0, watcher=Silent())
+        fit(One(150), data, Schedule(1, 8, 0.1), seed=0, watcher=Watcher())
 
 
 def test_half_width_keeps_the_heads_and_neurons_that_matter(toy):

@@ -1,6 +1,7 @@
 """Building blocks of a student: quantized linear and word embedding, parallel branches, GELU, trace."""
 
 import math
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -62,13 +63,25 @@ def quantize(quantizer: ActivationQuantizer | None, x: Tensor, trace: Trace | No
     """Quantize one tensor and, if asked, note its codes and run-time statistics under ``site``."""
     if quantizer is None:
         return x
-    value: Tensor = quantizer(x)
+    value = exactly(quantizer, x)
     if trace is not None:
         dtype = torch.int8 if quantizer.signed else torch.uint8
         note(trace, f"codes.{site}", quantizer.codes(x)[0].to(dtype))
         for name, number in quantizer.statistics(x).items():
             trace[f"dyn.{site}.{name}"] = np.float32(number)
     return value
+
+
+def exactly(compute: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """``compute(*tensors)``, in float32 also where autocast asks for bfloat16.
+
+    The sign or code of a rounded value can be another one than the packed model's, and a scale loses its digits.
+    """
+    kind = tensors[0].device.type
+    if not torch.is_autocast_enabled(kind):
+        return compute(*tensors)
+    with torch.autocast(kind, enabled=False):
+        return compute(*(tensor.float() for tensor in tensors))
 
 
 def note(trace: Trace | None, name: str, x: Tensor) -> None:
@@ -113,8 +126,8 @@ class QuantLinear(nn.Module):
         if self.move is not None:
             x = x + self.move.bias
         x = quantize(self.input_quantizer, x, trace, f"{site}.in")
-        weight = self.weight if self.weight_quantizer is None else self.weight_quantizer(self.weight)
-        return F.linear(x, weight, self.bias)
+        weight = self.weight if self.weight_quantizer is None else exactly(self.weight_quantizer, self.weight)
+        return F.linear(x, weight, self.bias).to(self.weight.dtype)  # autocast gives bfloat16
 
 
 class QuantEmbedding(nn.Module):
@@ -129,7 +142,7 @@ class QuantEmbedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """int64[B, T] -> float[B, T, C]."""
         rows = F.embedding(ids, self.weight, padding_idx=0)
-        return rows if self.weight_quantizer is None else self.weight_quantizer.gathered(rows, self.weight)
+        return rows if self.weight_quantizer is None else exactly(self.weight_quantizer.gathered, rows, self.weight)
 
 
 class Branched(nn.Module):

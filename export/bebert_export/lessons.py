@@ -9,7 +9,6 @@ Sample weights act on labels and logits, which belong to an example; what is com
 as published. The teacher runs in every step of the last two, which is what makes them slow.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,8 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bebert_export.devices import autocast, device
 from bebert_export.distill import direction_matching, two_stage
 from bebert_export.modeling import Student
+from bebert_export.objective import Guide
+from bebert_export.snapshots import Snapshots
 from bebert_export.training import Fit, Schedule, TrainingSet, Watcher, fit
 
 KINDS = ("none", "prediction", "two-stage", "direction")
@@ -46,40 +48,44 @@ def teach(
     watcher: Watcher,
     weights: NDArray[np.float64] | None = None,
     sample: NDArray[np.int64] | None = None,
+    held: TrainingSet | None = None,
+    snapshots: Snapshots | None = None,
 ) -> Fit:
-    """Train a student in place; `training.fit` has the arguments. Two stages take `schedule.epochs` each."""
-    common: dict[str, Any] = {"watcher": watcher, "weights": weights, "sample": sample}
+    """Train a student in place; `training.fit` has the arguments. Two stages take `schedule.epochs` each.
+
+    Early stopping is for the second of them: the first one teaches nothing about the labels that it looks at.
+    """
+    common: dict[str, Any] = {"watcher": watcher, "weights": weights, "sample": sample, "snapshots": snapshots}
     if lessons.kind == "two-stage":
         faster = replace(schedule, learning_rate=FASTER * schedule.learning_rate)
-        inside = fit(student, data, faster, seed=seed, guide=_inside(lessons), only_guide=True, **common)
-        last = fit(student, data, schedule, seed=seed, teacher=lessons.logits, **common)
-        return Fit(inside.steps + last.steps, inside.seconds + last.seconds, last.loss)
+        guide = _inside(lessons, schedule.precision)
+        inside = fit(student, data, faster, seed=seed, guide=guide, only_guide=True, **common)
+        last = fit(student, data, schedule, seed=seed, teacher=lessons.logits, held=held, **common)
+        return replace(last, steps=inside.steps + last.steps, seconds=inside.seconds + last.seconds)
+    common["held"] = held
     if lessons.kind == "direction":
-        guide = _directions(lessons)
+        guide = _directions(lessons, schedule.precision)
         return fit(student, data, schedule, seed=seed, teacher=lessons.logits, labels=LABELS, guide=guide, **common)
     return fit(student, data, schedule, seed=seed, teacher=lessons.logits, **common)
 
 
-Guide = Callable[[Any, dict[str, Tensor]], Tensor]
-
-
-def _inside(lessons: Lessons) -> Guide:
+def _inside(lessons: Lessons, precision: str) -> Guide:
     def guide(outputs: Any, batch: dict[str, Tensor]) -> Tensor:
-        return two_stage(outputs, _watched(lessons, batch)).stage1
+        return two_stage(outputs, _watched(lessons, batch, precision)).stage1
 
     return guide
 
 
-def _directions(lessons: Lessons) -> Guide:
+def _directions(lessons: Lessons, precision: str) -> Guide:
     def guide(outputs: Any, batch: dict[str, Tensor]) -> Tensor:
-        nobody = torch.zeros(len(outputs.logits), dtype=torch.int64)
-        found = direction_matching(outputs, _watched(lessons, batch), nobody)
+        nobody = torch.zeros(len(outputs.logits), dtype=torch.int64, device=outputs.logits.device)
+        found = direction_matching(outputs, _watched(lessons, batch, precision), nobody)
         return found.total - found.prediction  # logits and labels count example by example, elsewhere
 
     return guide
 
 
-def _watched(lessons: Lessons, batch: dict[str, Tensor]) -> Any:
+def _watched(lessons: Lessons, batch: dict[str, Tensor], precision: str) -> Any:
     assert lessons.teacher is not None
-    with torch.no_grad():
-        return lessons.teacher(**batch, details=True)
+    with torch.no_grad(), autocast(precision):
+        return lessons.teacher.to(device())(**batch, details=True)

@@ -264,7 +264,7 @@ class Student(nn.Module):
             note(trace, f"hidden_{index + 1}", state)
         pooled = torch.tanh(self.bert.pooler(states[-1][:, 0], trace, "pooler"))
         note(trace, "pooled", pooled)
-        logits = self.classifier(self.dropout(pooled))
+        logits = self.classifier(self.dropout(pooled)).to(pooled.dtype)  # autocast gives bfloat16
         return StudentOutput(logits, tuple(states), *zip(*inner, strict=True)) if keep else StudentOutput(logits)
 
 

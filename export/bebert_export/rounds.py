@@ -100,6 +100,7 @@ class Boosting:
                     weights=weights if self.method == "weights" else None,
                     sample=self._sample(weights, seed),
                     lessons=self.lessons,
+                    snapshots=self.run.snapshots(stage),
                 )
             settled = settle_zero_weights(student)
             verdict = self._judge(student, weights)

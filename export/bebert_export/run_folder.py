@@ -6,9 +6,7 @@ then renamed). So a killed run, started again with the same options, goes on aft
 
 import json
 import shutil
-import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +14,22 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from bebert_export.atomic import write_atomically, write_json
+from bebert_export.devices import is_main, main_writes, processes
+from bebert_export.snapshots import Snapshots
 from bebert_infer.errors import InputError
 
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call write(temporary path beside `path`), then move the result to `path`; an old folder is replaced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        temporary = Path(folder) / path.name
-        write(temporary)
-        if path.is_dir():
-            shutil.rmtree(path)
-        temporary.replace(path)
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write readable JSON atomically."""
-    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(value, indent=2) + "\n", "utf-8"))
+__all__ = ["RunFolder", "write_atomically", "write_json"]
 
 
 class RunFolder:
-    """Files of a run under `path`: options.json, log.jsonl, stages/<name>.safetensors."""
+    """Files of a run under `path`: options.json, log.jsonl, stages/<name>.safetensors.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    snapshot_seconds : between two snapshots of the running stage (snapshots.py); 0 keeps none
+    """
+
+    def __init__(self, path: Path, snapshot_seconds: float = 0.0) -> None:
+        self.path, self._snapshot_seconds = path, snapshot_seconds
 
     def claim(self, options: dict[str, Any]) -> None:
         """Start or resume a run with these options (JSON values; data files with their sha256).
@@ -60,8 +50,10 @@ class RunFolder:
                     )
         elif self.path.is_dir() and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
             raise InputError(f"{self.path} is not empty and holds no training run; choose another folder")
-        else:
-            write_json(stored_at, options)
+        processes().wait_for_everyone()  # all have seen what was there before one of them writes
+        if is_main():
+            self._remove_leftovers()
+        write_json(stored_at, options)
 
     def has(self, stage: str) -> bool:
         """Whether a stage is finished."""
@@ -72,6 +64,7 @@ class RunFolder:
         whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
         text = {"facts": json.dumps(facts)}
         write_atomically(self._file(stage), lambda temporary: save_file(whole, temporary, metadata=text))
+        main_writes(self._remove_leftovers)
 
     def load(self, stage: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and facts of a finished stage."""
@@ -79,10 +72,29 @@ class RunFolder:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             return tensors, json.loads(file.metadata()["facts"])
 
+    def snapshots(self, stage: str) -> Snapshots | None:
+        """Where the running stage keeps its snapshots, None if it keeps none."""
+        return Snapshots(self.path / "stages", stage, self._snapshot_seconds) if self._snapshot_seconds else None
+
     def log(self, **entry: Any) -> None:
         """Append one line to log.jsonl, with the time in seconds since 1970."""
+        if not is_main():
+            return
         with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"time": round(time.time(), 3), **entry}) + "\n")
+
+    def log_scalars(self, stage: str, step: int, steps: int, scalars: dict[str, float]) -> None:
+        """Log figures of optimizer step `step` of `steps` of a stage."""
+        self.log(stage=stage, step=step, steps=steps, **scalars)
+
+    def _remove_leftovers(self) -> None:
+        """Delete snapshots of finished stages, and half-written files of a process that was killed."""
+        for entry in (self.path / "stages").glob(".*"):
+            stage = entry.name.removeprefix(".running-").rsplit("-", 2)[0]
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry.name.startswith(".running-") and self.has(stage):
+                entry.unlink()
 
     def _file(self, stage: str) -> Path:
         return self.path / "stages" / f"{stage}.safetensors"

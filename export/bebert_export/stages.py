@@ -137,6 +137,7 @@ def _fine_tune(options: TrainOptions, data: Data, run: RunFolder, console: Conso
             schedule,
             seed=options.seed,
             watcher=bar,
+            snapshots=run.snapshots("full_precision"),
         )
 
     def save(target: Path) -> None:
@@ -194,6 +195,7 @@ def first_student(
                 seed=seed,
                 watcher=bar,
                 lessons=lessons,
+                snapshots=run.snapshots("ternary"),
             )
         tensors = {f"model.{name}": tensor for name, tensor in student.state_dict().items()}
         tensors["dev_logits"] = torch.from_numpy(predict(student, full.dev.encoded, full.train.classes))

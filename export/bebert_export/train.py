@@ -35,7 +35,7 @@ __all__ = ["TrainOptions", "train"]
 
 MEMBER_SEED = 100  # member i trains with seed + MEMBER_SEED + i
 # Options that change where a run lies, how fast it goes and what its card says, not what it computes.
-FREE_OPTIONS = ("train", "dev", "out", "threads", "licence")
+FREE_OPTIONS = ("train", "dev", "out", "threads", "licence", "snapshot_minutes")
 # What of the results travels with the model, beside the parity measured at writing.
 EVIDENCE = ("options", "data", "dev_rows_also_in_train", "dev", "members", "versions")
 PACKAGES = ("bebert-infer", "torch", "transformers", "tokenizers", "numpy", "scikit-learn")
@@ -52,7 +52,7 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
     plan = recipe(options.scheme, options.base)
     threads, _ = thread_budget(options.threads)
     data = read_data(options)
-    run = RunFolder(options.out)
+    run = RunFolder(options.out, 60 * options.snapshot_minutes)
     if not run.has("full_precision"):  # a resumed run no longer needs the encoder
         check_init(options.init)
     run.claim(_fixed(options) | {"train_sha256": data.train.sha256, "dev_sha256": data.dev.sha256})
@@ -73,6 +73,19 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
         run=run,
         console=console,
     ).members(options.members)
+    return _finish(options, data, full, first_facts, members, threads, started)
+
+
+def _finish(
+    options: TrainOptions,
+    data: Data,
+    full: FullPrecision,
+    first_facts: dict[str, Any] | None,
+    members: list[Member],
+    threads: int,
+    started: float,
+) -> dict[str, Any]:
+    """Pack, check and write the model; score everything and write the results."""
     results = _results(options, data, full, members, threads)
     results["ternary"] = first_facts
     written = write_ensemble(

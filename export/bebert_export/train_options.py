@@ -31,6 +31,7 @@ class TrainOptions:
     epochs            : of each member; teacher_epochs, ternary_epochs: of the stages before; may be fractions
     learning_rate     : of ternary student and members; teacher_learning_rate: of the full-precision model
     licence           : what the model card says of it
+    snapshot_minutes  : between snapshots of the running stage, from which a killed run resumes; 0 keeps none
     threads           : default BEBERT_THREADS, else CPU affinity and cgroup quota
     """
 
@@ -59,6 +60,7 @@ class TrainOptions:
     teacher_learning_rate: float = 5e-5
     dropout: float = 0.1
     seed: int = 42
+    snapshot_minutes: float = 5.0
     threads: int | None = None
     licence: str | None = None
 
@@ -95,6 +97,8 @@ class TrainOptions:
             raise InputError("compat published is for classes: the published code boosts regression like classes")
         if self.distill not in KINDS:
             raise InputError(f'distill is "{self.distill}"; accepted are {", ".join(KINDS)}')
+        if not 0 <= self.snapshot_minutes < float("inf"):
+            raise InputError(f"snapshot_minutes is {self.snapshot_minutes}; accepted are numbers of at least 0")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout is {self.dropout}; accepted are numbers from 0 to below 1")
         recipe(self.scheme, self.base)

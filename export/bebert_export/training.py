@@ -3,40 +3,35 @@
 Sample weights belong to example ids. A batch carries its ids, so the order in which examples are visited
 never matters; predictions are put back by id too (the published boosting code indexes a shuffled loader by
 position and re-weights the wrong examples, reference numerics §5.2.1).
+
+On one CPU process, the same seed and options give the same bits. See devices.py for several processes, snapshots.py
+for resuming, stopping.py for early stopping.
 """
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from itertools import islice
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from bebert_export.data import Encoded, collate, shuffled_batches, sorted_batches
+from bebert_export.devices import add_arrays, add_up, device, is_main, processes
+from bebert_export.objective import Guide, Objective, example_losses
+from bebert_export.optimizer import adamw, linear_decay
+from bebert_export.schedule import Schedule
+from bebert_export.snapshots import Running, Snapshots
+from bebert_export.stopping import Stopping, held_out_scores
+
+__all__ = ["Fit", "Schedule", "TrainingSet", "Watcher", "example_losses", "fit", "predict", "seed_everything"]
 
 Floats = NDArray[np.floating]
 PREDICTION_BATCH = 256
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast to train: AdamW, linear warm-up, then linear decay to 0.
-
-    `epochs` may be a fraction. Learned quantizer steps have their own rate and no weight decay.
-    """
-
-    epochs: float
-    batch_size: int
-    learning_rate: float
-    step_learning_rate: float = 1e-4
-    weight_decay: float = 0.01
-    warmup: float = 0.1
-    max_norm: float = 1.0
+RANK_SEED = 1_000_003  # times the number of a process, added to its seed: dropout must differ among them
 
 
 @dataclass(frozen=True)
@@ -50,18 +45,25 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Fit:
-    """What a training run was: optimizer steps, seconds, mean loss over its last tenth."""
+    """What a training run was: optimizer steps, seconds, mean loss over its last tenth.
+
+    best_step : step whose weights were kept, with early stopping; else None, and the last weights were kept
+    """
 
     steps: int
     seconds: float
     loss: float
+    best_step: int | None = None
 
 
-class Watcher(Protocol):
-    """Told about every optimizer step; progress bars and logs."""
+class Watcher:
+    """Told about every optimizer step; this one does nothing, those of progress.py show and log."""
 
-    def step(self, step: int, steps: int, loss: float, examples: int) -> None:
-        """Optimizer step `step` of `steps` is done on `examples` examples."""
+    def step(self, step: int, steps: int, loss: float, examples: int, learning_rate: float) -> None:
+        """Optimizer step `step` of `steps` is done on `examples` examples; `learning_rate` was that of the matrices."""
+
+    def evaluated(self, step: int, steps: int, scores: dict[str, float]) -> None:
+        """The held-out part was scored after optimizer step `step`."""
 
 
 def seed_everything(seed: int) -> None:
@@ -69,21 +71,6 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - for libraries that use the global generator
     torch.manual_seed(seed)
-
-
-def example_losses(logits: Tensor, targets: Tensor, teacher: Tensor | None) -> Tensor:
-    """Loss of each example, float32[B], so that sample weights can act on it.
-
-    Classes: cross-entropy -log softmax(logits)[target], or with a teacher the soft form
-    -Σ_k softmax(teacher)_k · log softmax(logits)_k (temperature 1).
-    Regression (one logit): squared error to the target, or to the teacher: soft cross-entropy of a single
-    logit is identically 0 (reference numerics §9.23).
-    """
-    if logits.shape[1] == 1:
-        return (logits[:, 0] - (targets if teacher is None else teacher[:, 0])).square()
-    if teacher is None:
-        return functional.cross_entropy(logits, targets, reduction="none")
-    return functional.cross_entropy(logits, teacher.softmax(dim=1), reduction="none")
 
 
 def fit(
@@ -97,95 +84,117 @@ def fit(
     sample: NDArray[np.int64] | None = None,
     teacher: NDArray[np.float32] | None = None,
     labels: float = 0.0,
-    guide: Callable[[Any, dict[str, Tensor]], Tensor] | None = None,
+    guide: Guide | None = None,
     only_guide: bool = False,
+    held: TrainingSet | None = None,
+    snapshots: Snapshots | None = None,
 ) -> Fit:
-    """Train `model` in place on loss = mean over the batch of weights[id] · example loss.
+    """Train `model` in place on loss = mean over the batch of weights[id] · example loss; it comes back on the CPU.
 
-    weights : float[M] by example id, scaled to mean 1 here; None means all 1
-    sample  : example ids to train on, any number of times each; None means every one once
-    teacher : float32[M, K] logits by example id to distil from; None means the labels
-    labels  : weight of the labels beside a teacher
-    guide   : (outputs, batch) -> a further loss of the batch; only_guide: nothing else counts
+    weights   : float[M] by example id, scaled to mean 1 here; None means all 1
+    sample    : example ids to train on, any number of times each; None means every one once
+    teacher   : float32[M, K] logits by example id to distil from; None means the labels
+    labels    : weight of the labels beside a teacher
+    guide     : (outputs, batch) -> a further loss of the batch; only_guide: nothing else counts
+    held      : examples that are not trained on, for early stopping where `schedule.patience` is above 0
+    snapshots : where to go on from, and to keep snapshots in; None keeps none
     Raises FloatingPointError if the loss stops being finite.
     """
     seed_everything(seed)
-    order = np.random.default_rng(seed)
     lengths = data.encoded.lengths if sample is None else data.encoded.lengths[sample]
-    targets = torch.from_numpy(data.targets)
-    scaled = None if weights is None else torch.from_numpy((weights / weights.mean()).astype(np.float32))
-    soft = None if teacher is None else torch.from_numpy(teacher)
-    epoch_steps = -(-len(lengths) // schedule.batch_size)
-    steps = max(1, round(schedule.epochs * epoch_steps))
-    optimizer = _optimizer(model, schedule)
-    decay = torch.optim.lr_scheduler.LambdaLR(optimizer, _linear(steps, schedule.warmup))
-    model.train()
-    losses: list[float] = []
-    start = time.perf_counter()
-    while len(losses) < steps:
-        for places in shuffled_batches(lengths, schedule.batch_size, order)[: steps - len(losses)]:
-            index = places if sample is None else sample[places]
-            ids = torch.from_numpy(index)
-            batch = collate(data.encoded, index)
-            outputs = model(**batch)
-            each = example_losses(outputs.logits, targets[ids], None if soft is None else soft[ids])
-            if labels and soft is not None:
-                each = each + labels * example_losses(outputs.logits, targets[ids], None)
-            loss = (each if scaled is None else each * scaled[ids]).mean()
-            if guide is not None:
-                loss = guide(outputs, batch) + (0 if only_guide else loss)
+    steps = schedule.steps(len(lengths))
+    objective = Objective(
+        encoded=data.encoded,
+        targets=torch.from_numpy(data.targets),
+        weights=None if weights is None else torch.from_numpy((weights / weights.mean()).astype(np.float32)),
+        teacher=None if teacher is None else torch.from_numpy(teacher),
+        labels=labels,
+        guide=guide,
+        only_guide=only_guide,
+        precision=schedule.precision,
+    )
+    model.to(device()).train()
+    running = _start(model, schedule, len(lengths), held)
+    snapshot = None if snapshots is None else snapshots.next(seed)
+    if processes().num_processes > 1:
+        first = next(_batches(lengths, sample, schedule.batch_size, seed))
+        _set_quantizer_steps(model, objective, first, seed)
+    if snapshot is not None:
+        snapshot.restore(running)
+    start = time.perf_counter() - running.seconds
+    places = islice(_batches(lengths, sample, schedule.batch_size, seed), len(running.losses), steps)
+    for index in () if running.finished else places:
+        loss = objective.loss(model, index)
+        if loss is not None:
             loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), schedule.max_norm)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            decay.step()
-            losses.append(loss.item())
-            if not np.isfinite(losses[-1]):
-                raise FloatingPointError(
-                    f"the loss is {losses[-1]} at step {len(losses)} of {steps}; use a smaller learning rate"
-                )
-            watcher.step(len(losses), steps, losses[-1], len(index))
-    model.eval()
-    return Fit(steps, time.perf_counter() - start, float(np.mean(losses[-max(1, steps // 10) :])))
+        total, save = add_up(model.parameters(), loss, snapshot is not None and is_main() and snapshot.due())
+        nn.utils.clip_grad_norm_(model.parameters(), schedule.max_norm)
+        running.optimizer.step()
+        running.optimizer.zero_grad(set_to_none=True)
+        rate = float(running.decay.get_last_lr()[0])
+        running.decay.step()
+        running.losses.append(total)
+        step = len(running.losses)
+        if not np.isfinite(total):
+            raise FloatingPointError(f"the loss is {total} at step {step} of {steps}; use a smaller learning rate")
+        watcher.step(step, steps, total, len(index), rate)
+        if held is not None and running.stopping.due(step, steps):
+            scores = held_out_scores(predict(model, held.encoded, held.classes), held.targets)
+            model.train()
+            watcher.evaluated(step, steps, scores)
+            if running.stopping.judge(step, scores["held_loss"], model):
+                break
+        if save and snapshot is not None:
+            running.seconds = time.perf_counter() - start
+            snapshot.save(running)
+    if not running.finished:
+        running.stopping.restore(model)
+        running.finished, running.seconds = True, time.perf_counter() - start
+        if snapshot is not None:
+            snapshot.save(running)
+    model.cpu().eval()
+    done = len(running.losses)
+    last = float(np.mean(running.losses[-max(1, done // 10) :]))
+    return Fit(done, running.seconds, last, running.stopping.best_step)
 
 
 @torch.no_grad()
 def predict(model: nn.Module, encoded: Encoded, classes: int) -> NDArray[np.float32]:
-    """Logits of every example in the order of the file, float32[M, K]; dropout off."""
-    model.eval()
-    logits = np.empty((len(encoded), classes), np.float32)
-    for index in sorted_batches(encoded.lengths, PREDICTION_BATCH):
-        logits[index] = model(**collate(encoded, index)).logits.numpy()
-    return logits
+    """Logits of every example in the order of the file, float32[M, K]; dropout off, the model stays where it was.
+
+    Several processes share the batches, and every one gets all logits. Always computed in float32.
+    """
+    home = next(model.parameters()).device
+    model.to(device()).eval()
+    logits = np.zeros((len(encoded), classes), np.float32)
+    batches = sorted_batches(encoded.lengths, PREDICTION_BATCH)
+    for index in islice(batches, processes().process_index, None, processes().num_processes):
+        batch = {name: tensor.to(device()) for name, tensor in collate(encoded, index).items()}
+        logits[index] = model(**batch).logits.cpu().numpy()
+    model.to(home)
+    return add_arrays(torch.from_numpy(logits)).numpy()
 
 
-def _optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
-    """AdamW in three groups: matrices decay, biases and norms do not, quantizer steps have their own rate."""
-    decayed, plain, steps = [], [], []
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        if "clip_" in name:  # published name of every learned quantizer step
-            steps.append(parameter)
-        elif name.endswith("bias") or "LayerNorm" in name:
-            plain.append(parameter)
-        else:
-            decayed.append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": schedule.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-        {"params": steps, "weight_decay": 0.0, "lr": schedule.step_learning_rate},
-    ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=schedule.learning_rate, fused=True)
+def _start(model: nn.Module, schedule: Schedule, examples: int, held: TrainingSet | None) -> Running:
+    optimizer = adamw(model, schedule)
+    factor = linear_decay(schedule.steps(examples), schedule.warmup)
+    every = max(1, round(schedule.epoch_steps(examples) / schedule.evaluations))
+    stopping = Stopping(every if schedule.patience and held is not None else 0, schedule.patience)
+    return Running(model, optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor), stopping)
 
 
-def _linear(steps: int, warmup: float):
-    """Factor of the learning rate after `step` updates: up to 1 over the warm-up, then down to 0."""
-    rising = max(1, round(steps * warmup))
+def _batches(
+    lengths: NDArray[np.int64], sample: NDArray[np.int64] | None, batch_size: int, seed: int
+) -> Iterator[NDArray[np.int64]]:
+    """Example ids of one batch after the other, epoch after epoch, always the same for a seed."""
+    order = np.random.default_rng(seed)
+    while True:
+        for places in shuffled_batches(lengths, batch_size, order):
+            yield places if sample is None else sample[places]
 
-    def factor(step: int) -> float:
-        if step < rising:
-            return (step + 1) / rising
-        return max(0.0, (steps - step) / max(1, steps - rising))
 
-    return factor
+def _set_quantizer_steps(model: nn.Module, objective: Objective, index: NDArray[np.int64], seed: int) -> None:
+    """Let every process see the whole first batch once, which sets fresh quantizer steps to equal values in all."""
+    with torch.no_grad():
+        model(**objective.batch(index, slice(None)))
+    torch.manual_seed(seed + RANK_SEED * processes().process_index)
