@@ -53,9 +53,15 @@ def train(
     ] = None,
     regression: Annotated[bool, typer.Option(help="Labels are scores.")] = False,
     combine: Annotated[str | None, typer.Option(help="Rule of the ensemble.", show_default=False)] = None,
+    hold_out: Annotated[
+        float, typer.Option(help="Share of the training file kept for alphas and other choices, not trained on.")
+    ] = 0.1,
     boosting: Annotated[
         str, typer.Option(help="weights (in the loss), resample, or bagging (the baseline).")
     ] = "weights",
+    shrinkage: Annotated[
+        float, typer.Option(help="Factor of alphas, up to 1; the smaller, the more evenly members count.")
+    ] = 1.0,
     warm_start: Annotated[
         str, typer.Option(help="Members start from the first student: first; or previous.")
     ] = "first",
@@ -70,12 +76,20 @@ def train(
     max_length: Annotated[int, typer.Option(help="Tokens a text may have.")] = 128,
     epochs: Annotated[float, typer.Option(help="Epochs of each member.")] = 3.0,
     ternary_epochs: Annotated[float, typer.Option(help="Epochs of the ternary student (1-1-4).")] = 3.0,
-    teacher_epochs: Annotated[float, typer.Option(help="Epochs of the full-precision model.")] = 3.0,
+    teacher_epochs: Annotated[
+        float, typer.Option(help="Of the full-precision model; 0: --init is fine-tuned already.")
+    ] = 3.0,
     batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="Of ternary student and members.")] = 2e-4,
     teacher_learning_rate: Annotated[float, typer.Option(help="Of the full-precision model.")] = 5e-5,
     dropout: Annotated[float, typer.Option(help="Dropout of every stage.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Same seed, same machine: same model.")] = 42,
+    patience: Annotated[
+        int, typer.Option(help="Early stopping: evaluations of the held-out part without progress; 0: off.")
+    ] = 0,
+    precision: Annotated[
+        str, typer.Option(help="Of training: float32, bfloat16, or auto (bfloat16 where it is faster).")
+    ] = "auto",
     snapshot_minutes: Annotated[
         float, typer.Option(help="Between snapshots of the running stage, to resume from after a kill; 0: none.")
     ] = 5.0,
@@ -87,12 +101,18 @@ def train(
     """Train an ensemble: fine-tune full precision, make binary members, boost, pack, evaluate on packed bits.
 
     [dim]bebert train --init prajjwal1/bert-tiny --train train.tsv --dev dev.tsv --members 3 --out runs/sst2[/]
+
+    A GPU is used if there is one. Several GPUs, or processes on CPUs, each take a part of every batch:
+
+    [dim]accelerate launch --multi_gpu --num_processes 2 -m bebert_infer train --init …[/]
+
+    [dim]torchrun --standalone --nproc-per-node 2 -m bebert_infer train --init …[/]
     """
     values = dict(locals())
     del values["recipe"]
     values["labels"] = None if labels is None else tuple(label.strip() for label in labels.split(","))
     module = load_export("train")
-    console = Console()
+    console = Console(quiet=not module.is_main())
     results = module.train(module.TrainOptions(**values), console)
     console.print(_table(results))
     console.print(f"model in {out / 'model'}, all figures in {out / 'results.json'}")

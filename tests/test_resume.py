@@ -115,8 +115,8 @@ TWO = {"scheme": "1-1-1", "base": "bit", "distill": "two-stage", "learning_rate"
         ("ternary", 3, 3, {}),
         ("member 0", 9, 9, {}),
         ("member 0", 4, 4, TWO),  # in the first of the two fits of a stage
-        ("member 0", 13, 3, TWO),  # in the second, of 10 steps each
-        ("member 0", 9, 9, {"boosting": "bagging"}),
+        ("member 0", 12, 3, TWO),  # in the second, of 9 steps each
+        ("member 0", 8, 8, {"boosting": "bagging", "patience": 1}),
     ],
 )
 def test_a_killed_stage_goes_on_in_its_middle(toy, tmp_path, whole_runs, stage, number, first_again, changes):

@@ -1,10 +1,12 @@
-"""Where training runs: one CPU, one GPU, or several processes started by `accelerate launch`.
+"""Where training runs: one CPU, one GPU, or several processes started by `accelerate launch` or `torchrun`.
 
 Every process holds the whole data set and the whole model. The rows of each batch are cut among the processes, and
-the sum of their gradients is the gradient of the batch, so all processes keep equal weights. Only the main process
-writes files; the others wait for them. Models rest on the CPU between training and prediction.
+the sum of their gradients is the gradient of the batch, so all processes keep equal weights. Two exceptions: a learned
+quantizer step scales its gradient by the rows of its process, and direction matching takes norms over them. Only the
+main process writes files; the others wait for them. Models rest on the CPU between training and prediction.
 """
 
+import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
@@ -29,6 +31,11 @@ Result = TypeVar("Result")
 def processes() -> PartialState:
     """The place of this process among all, and its device: a CUDA GPU if there is one, else the CPU."""
     return PartialState(cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT)
+
+
+def processes_here() -> int:
+    """Processes of this run on this machine, which share its processor."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def device() -> torch.device:

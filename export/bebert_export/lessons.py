@@ -23,6 +23,7 @@ from bebert_export.modeling import Student
 from bebert_export.objective import Guide
 from bebert_export.snapshots import Snapshots
 from bebert_export.training import Fit, Schedule, TrainingSet, Watcher, fit
+from bebert_export.used_rows import used_rows
 
 KINDS = ("none", "prediction", "two-stage", "direction")
 FASTER = 2.5  # learning rate of the first of two stages against that of the second, as published
@@ -55,7 +56,23 @@ def teach(
 
     Early stopping is for the second of them: the first one teaches nothing about the labels that it looks at.
     """
-    common: dict[str, Any] = {"watcher": watcher, "weights": weights, "sample": sample, "snapshots": snapshots}
+    judged = held if schedule.patience else None
+    seen = [part.encoded for part in (data, judged) if part is not None]
+    common = {"watcher": watcher, "weights": weights, "sample": sample, "snapshots": snapshots}
+    with used_rows(student, *seen):
+        return _teach(student, data, schedule, lessons, judged, seed=seed, **common)
+
+
+def _teach(
+    student: Student,
+    data: TrainingSet,
+    schedule: Schedule,
+    lessons: Lessons,
+    held: TrainingSet | None,
+    *,
+    seed: int,
+    **common: Any,
+) -> Fit:
     if lessons.kind == "two-stage":
         faster = replace(schedule, learning_rate=FASTER * schedule.learning_rate)
         guide = _inside(lessons, schedule.precision)

@@ -8,6 +8,7 @@ results          score all of it on the dev split                         <out>/
 """
 
 import dataclasses
+import json
 import os
 import platform
 import time
@@ -20,6 +21,7 @@ import torch
 from rich.console import Console
 
 from bebert_export.data import Examples
+from bebert_export.devices import is_main, processes_here
 from bebert_export.evaluation import packed_logits, score_all
 from bebert_export.pretrained import check_init
 from bebert_export.rounds import Boosting, Member
@@ -27,17 +29,16 @@ from bebert_export.run_folder import RunFolder, write_json
 from bebert_export.stages import Data, FullPrecision, first_student, full_precision, read_data
 from bebert_export.students import new_member, recipe
 from bebert_export.train_options import TrainOptions
-from bebert_export.training import Schedule
 from bebert_export.write import write_ensemble
 from bebert_infer.threads import thread_budget
 
-__all__ = ["TrainOptions", "train"]
+__all__ = ["TrainOptions", "is_main", "train"]
 
 MEMBER_SEED = 100  # member i trains with seed + MEMBER_SEED + i
 # Options that change where a run lies, how fast it goes and what its card says, not what it computes.
 FREE_OPTIONS = ("train", "dev", "out", "threads", "licence", "snapshot_minutes")
 # What of the results travels with the model, beside the parity measured at writing.
-EVIDENCE = ("options", "data", "dev_rows_also_in_train", "dev", "members", "versions")
+EVIDENCE = ("options", "data", "held_out_rows", "dev_rows_also_in_train", "dev", "members", "versions")
 PACKAGES = ("bebert-infer", "torch", "transformers", "tokenizers", "numpy", "scikit-learn")
 
 
@@ -47,7 +48,7 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
     Raises InputError (also as DataError) for options or files that do not fit, TrainingError if the first
     member learns nothing, ParityError if the packed model does not compute what PyTorch computes.
     """
-    console = console or Console()
+    console = console or Console(quiet=not is_main())
     options.check()
     plan = recipe(options.scheme, options.base)
     threads, _ = thread_budget(options.threads)
@@ -57,7 +58,7 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
         check_init(options.init)
     run.claim(_fixed(options) | {"train_sha256": data.train.sha256, "dev_sha256": data.dev.sha256})
     started = time.perf_counter()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(max(1, threads // processes_here()))
     full = full_precision(options, data, run, console)
     start, first_facts, lessons = first_student(options, plan, full, run, console)
     members = Boosting(
@@ -65,15 +66,19 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
         method=options.boosting,
         from_previous=options.warm_start == "previous",
         rule="code" if options.compat else "samme",
+        shrinkage=options.shrinkage,
         train=full.train,
+        held=full.held,
         dev=full.dev.encoded,
-        schedule=Schedule(options.epochs, options.batch_size, options.learning_rate),
+        schedule=options.schedule(options.epochs, options.learning_rate),
         seed=options.seed + MEMBER_SEED,
         lessons=lessons,
         run=run,
         console=console,
     ).members(options.members)
-    return _finish(options, data, full, first_facts, members, threads, started)
+    results = _finish(options, data, full, first_facts, members, threads, started) if is_main() else {}
+    write_json(options.out / "results.json", results)
+    return results or json.loads((options.out / "results.json").read_text("utf-8"))
 
 
 def _finish(
@@ -85,7 +90,7 @@ def _finish(
     threads: int,
     started: float,
 ) -> dict[str, Any]:
-    """Pack, check and write the model; score everything and write the results."""
+    """Pack, check and write the model; score everything. The main process alone does this."""
     results = _results(options, data, full, members, threads)
     results["ternary"] = first_facts
     written = write_ensemble(
@@ -106,7 +111,6 @@ def _finish(
         "training": round(sum(facts["seconds"] for facts in stages), 1),  # of all processes, if the run was resumed
         "this_process": round(time.perf_counter() - started, 1),
     }
-    write_json(options.out / "results.json", results)
     return results
 
 
@@ -121,6 +125,7 @@ def _results(
     return {
         "options": _fixed(options) | {"init": Path(options.init).name, "combine": options.rule},
         "data": {name: _file_facts(file) for name, file in (("train", data.train), ("dev", data.dev))},
+        "held_out_rows": len(data.held),
         "dev_rows_also_in_train": _repeated(data),
         "labels": dict(zip(data.names, data.values, strict=True)),
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from bebert_export.devices import PRECISIONS, chosen_precision
 from bebert_export.lessons import KINDS
 from bebert_export.metrics import CLASS_RULES, VALUE_RULES
+from bebert_export.schedule import Schedule
 from bebert_export.students import recipe
 from bebert_infer.errors import InputError
 
@@ -22,15 +24,22 @@ class TrainOptions:
     labels            : names for the label values of the training file, in their sorted order
     regression        : labels are scores, boosting is AdaBoost.R2
     combine           : rule of the model; default probabilities, for regression median
+    hold_out          : share of the training file that is not trained on but used for choosing: errors and alphas of
+                        members come from it. 0: they come from the training examples themselves
     boosting          : "weights", "resample" or "bagging" (rounds.Boosting)
+    shrinkage         : factor of alphas, 0 to 1; the smaller, the more evenly members count (boosting.py)
     warm_start        : members start from the first student ("first") or from the member before ("previous")
     compat            : "published": alphas by the rule of BEBERT's code, and a hard vote unless `combine` says else
     distill           : what students learn from (lessons.py): "none", "prediction", "two-stage", "direction"
     width             : share of heads and feed-forward neurons that the students keep (BinaryBERT: 0.5)
     vocabulary_size   : keep only so many word pieces (vocabulary.py), and max_length positions
-    epochs            : of each member; teacher_epochs, ternary_epochs: of the stages before; may be fractions
+    epochs            : of each member; teacher_epochs, ternary_epochs: of the stages before; may be fractions.
+                        teacher_epochs 0: `init` is a classifier for this task already and is taken as it is
     learning_rate     : of ternary student and members; teacher_learning_rate: of the full-precision model
     licence           : what the model card says of it
+    patience          : evaluations of the held-out part, one an epoch, without a lower loss after which a stage ends
+                        and goes back to its best weights; 0 trains every stage to its end
+    precision         : of matrix products in training: "float32", "bfloat16", or "auto": bfloat16 where it is faster
     snapshot_minutes  : between snapshots of the running stage, from which a killed run resumes; 0 keeps none
     threads           : default BEBERT_THREADS, else CPU affinity and cgroup quota
     """
@@ -45,7 +54,9 @@ class TrainOptions:
     labels: tuple[str, ...] | None = None
     regression: bool = False
     combine: str | None = None
+    hold_out: float = 0.1
     boosting: Literal["weights", "resample", "bagging"] = "weights"
+    shrinkage: float = 1.0
     warm_start: Literal["first", "previous"] = "first"
     compat: Literal["published"] | None = None
     distill: Literal["none", "prediction", "two-stage", "direction"] = "none"
@@ -60,6 +71,8 @@ class TrainOptions:
     teacher_learning_rate: float = 5e-5
     dropout: float = 0.1
     seed: int = 42
+    patience: int = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     snapshot_minutes: float = 5.0
     threads: int | None = None
     licence: str | None = None
@@ -75,20 +88,27 @@ class TrainOptions:
         classes = "vote" if self.compat else "probabilities"
         return self.combine or ("median" if self.regression else classes)
 
+    def schedule(self, epochs: float, learning_rate: float) -> Schedule:
+        """Schedule of one stage."""
+        precision = chosen_precision(self.precision)
+        return Schedule(epochs, self.batch_size, learning_rate, precision=precision, patience=self.patience)
+
     def check(self) -> None:
         """Raise InputError for the first value that is not accepted."""
         for name, least in (("members", 1), ("batch_size", 1), ("max_length", 3), ("seed", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}; accepted are whole numbers of at least {least}")
         for name in ("epochs", "ternary_epochs", "teacher_epochs", "learning_rate", "teacher_learning_rate"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise InputError(f"{name} is {getattr(self, name)}; accepted are numbers above 0")
+            value = getattr(self, name)
+            if not 0 < value < float("inf") and (name, value) != ("teacher_epochs", 0):
+                raise InputError(f"{name} is {value}; accepted are numbers above 0")
         if self.rule not in self.rules:
             raise InputError(f'combine is "{self.combine}"; accepted are {", ".join(self.rules)}')
         for name, accepted in (
             ("boosting", ("weights", "resample", "bagging")),
             ("warm_start", ("first", "previous")),
             ("compat", (None, "published")),
+            ("precision", PRECISIONS),
         ):
             if getattr(self, name) not in accepted:
                 known = ", ".join(value for value in accepted if value)
@@ -97,8 +117,20 @@ class TrainOptions:
             raise InputError("compat published is for classes: the published code boosts regression like classes")
         if self.distill not in KINDS:
             raise InputError(f'distill is "{self.distill}"; accepted are {", ".join(KINDS)}')
-        if not 0 <= self.snapshot_minutes < float("inf"):
-            raise InputError(f"snapshot_minutes is {self.snapshot_minutes}; accepted are numbers of at least 0")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout is {self.dropout}; accepted are numbers from 0 to below 1")
+        self._check_numbers()
         recipe(self.scheme, self.base)
+
+    def _check_numbers(self) -> None:
+        for name, fits, accepted in (
+            ("hold_out", 0 <= self.hold_out < 1, "shares from 0 to below 1"),
+            ("shrinkage", 0 < self.shrinkage <= 1, "numbers above 0 and up to 1"),
+            ("snapshot_minutes", 0 <= self.snapshot_minutes < float("inf"), "numbers of at least 0"),
+            ("dropout", 0 <= self.dropout < 1, "numbers from 0 to below 1"),
+        ):
+            if not fits:
+                raise InputError(f"{name} is {getattr(self, name)}; accepted are {accepted}")
+        if self.patience < 0 or (self.patience and not self.hold_out):
+            raise InputError(
+                f"patience is {self.patience} with hold_out {self.hold_out}; accepted are 0, or more with a hold_out "
+                "above 0, for early stopping looks at held-out examples"
+            )
