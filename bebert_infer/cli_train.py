@@ -90,6 +90,12 @@ def train(
     precision: Annotated[
         str, typer.Option(help="Of training: float32, bfloat16, or auto (bfloat16 where it is faster).")
     ] = "auto",
+    budget_minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="Fewer epochs in all stages, by one factor, so that the run ends in time.", show_default=False
+        ),
+    ] = None,
     snapshot_minutes: Annotated[
         float, typer.Option(help="Between snapshots of the running stage, to resume from after a kill; 0: none.")
     ] = 5.0,

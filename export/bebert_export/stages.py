@@ -26,7 +26,7 @@ from bebert_export.evaluation import Split
 from bebert_export.lessons import Lessons, teach
 from bebert_export.modeling import Student
 from bebert_export.narrowing import kept_heads, narrow
-from bebert_export.pretrained import load_pretrained, quiet_transformers
+from bebert_export.pretrained import Pretrained, load_pretrained, quiet_transformers
 from bebert_export.progress import stage_bar
 from bebert_export.run_folder import RunFolder, write_atomically
 from bebert_export.students import TEACHER, Recipe, student_from_full_precision
@@ -114,7 +114,7 @@ def full_precision(options: TrainOptions, data: Data, run: RunFolder, console: C
         _fine_tune(options, data, run, console, folder)
     tensors, facts = run.load("full_precision")
     tokenizer = load_tokenizer(folder)
-    train, held = _encoded(tokenizer, options, data)
+    train, held = encoded_parts(tokenizer, options, data)
     return FullPrecision(
         folder=folder,
         tokenizer=tokenizer,
@@ -127,7 +127,7 @@ def full_precision(options: TrainOptions, data: Data, run: RunFolder, console: C
     )
 
 
-def _encoded(tokenizer: Tokenizer, options: TrainOptions, data: Data) -> tuple[TrainingSet, TrainingSet | None]:
+def encoded_parts(tokenizer: Tokenizer, options: TrainOptions, data: Data) -> tuple[TrainingSet, TrainingSet | None]:
     """The examples to train on, and those that are held out."""
     whole = TrainingSet(encode(tokenizer, data.train, options.max_length), data.train_targets, data.classes)
     if not len(data.held):
@@ -135,9 +135,10 @@ def _encoded(tokenizer: Tokenizer, options: TrainOptions, data: Data) -> tuple[T
     return whole.part(np.setdiff1d(np.arange(len(data.train)), data.held)), whole.part(data.held)
 
 
-def _fine_tune(options: TrainOptions, data: Data, run: RunFolder, console: Console, folder: Path) -> None:
+def load_encoder(options: TrainOptions, data: Data) -> Pretrained:
+    """The pretrained encoder with a new head, as the run wants it."""
     trimmed = options.vocabulary_size is not None
-    pretrained = load_pretrained(
+    return load_pretrained(
         options.init,
         data.train,
         data.names,
@@ -147,12 +148,16 @@ def _fine_tune(options: TrainOptions, data: Data, run: RunFolder, console: Conso
         seed=options.seed,
         with_head=options.teacher_epochs == 0,
     )
+
+
+def _fine_tune(options: TrainOptions, data: Data, run: RunFolder, console: Console, folder: Path) -> None:
+    pretrained = load_encoder(options, data)
     model, tokenizer = pretrained.model, pretrained.tokenizer
     positions = model.config.max_position_embeddings
     if options.max_length > positions:
         raise DataError(f"max_length is {options.max_length}; {options.init} has {positions} positions")
     kept_heads(model.config.num_attention_heads, options.width)  # refuse a bad width now, not after hours
-    train, held = _encoded(tokenizer, options, data)
+    train, held = encoded_parts(tokenizer, options, data)
     fitted: dict[str, Any] = {"steps": 0, "seconds": 0.0, "loss": None}
     if options.teacher_epochs:
         schedule = options.schedule(options.teacher_epochs, options.teacher_learning_rate)

@@ -1,5 +1,6 @@
 """`bebert train`: from a pretrained BERT and labelled files to a packed ensemble, in one resumable run.
 
+calibration      --budget-minutes: measure speeds, scale epochs           <out>/stages
 full_precision   fine-tune the encoder, trimmed if asked                  <out>/full_precision (HF layout)
 ternary          1-1-4 binarybert: train the student that will be split   <out>/stages
 member_<i>       train, predict the training file in order, re-weigh      <out>/stages
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from bebert_export.calibration import calibrate
 from bebert_export.data import Examples
 from bebert_export.devices import is_main, processes_here
 from bebert_export.evaluation import packed_logits, score_all
@@ -59,6 +61,8 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
     run.claim(_fixed(options) | {"train_sha256": data.train.sha256, "dev_sha256": data.dev.sha256})
     started = time.perf_counter()
     torch.set_num_threads(max(1, threads // processes_here()))
+    asked = options
+    options, calibration = calibrate(asked, plan, data, run, console, started)
     full = full_precision(options, data, run, console)
     start, first_facts, lessons = first_student(options, plan, full, run, console)
     members = Boosting(
@@ -76,7 +80,7 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
         run=run,
         console=console,
     ).members(options.members)
-    results = _finish(options, data, full, first_facts, members, threads, started) if is_main() else {}
+    results = _finish(asked, data, full, first_facts, calibration, members, threads, started) if is_main() else {}
     write_json(options.out / "results.json", results)
     return results or json.loads((options.out / "results.json").read_text("utf-8"))
 
@@ -86,6 +90,7 @@ def _finish(
     data: Data,
     full: FullPrecision,
     first_facts: dict[str, Any] | None,
+    calibration: dict[str, Any] | None,
     members: list[Member],
     threads: int,
     started: float,
@@ -93,6 +98,7 @@ def _finish(
     """Pack, check and write the model; score everything. The main process alone does this."""
     results = _results(options, data, full, members, threads)
     results["ternary"] = first_facts
+    results["calibration"] = calibration
     written = write_ensemble(
         [member.student for member in members],
         options.out / "model",

@@ -40,6 +40,8 @@ class TrainOptions:
     patience          : evaluations of the held-out part, one an epoch, without a lower loss after which a stage ends
                         and goes back to its best weights; 0 trains every stage to its end
     precision         : of matrix products in training: "float32", "bfloat16", or "auto": bfloat16 where it is faster
+    budget_minutes    : epochs of all stages are scaled down by one factor, at speeds measured at the start, so that the
+                        run ends within this time. The result then depends on the machine; None for no limit
     snapshot_minutes  : between snapshots of the running stage, from which a killed run resumes; 0 keeps none
     threads           : default BEBERT_THREADS, else CPU affinity and cgroup quota
     """
@@ -73,6 +75,7 @@ class TrainOptions:
     seed: int = 42
     patience: int = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    budget_minutes: float | None = None
     snapshot_minutes: float = 5.0
     threads: int | None = None
     licence: str | None = None
@@ -124,6 +127,7 @@ class TrainOptions:
         for name, fits, accepted in (
             ("hold_out", 0 <= self.hold_out < 1, "shares from 0 to below 1"),
             ("shrinkage", 0 < self.shrinkage <= 1, "numbers above 0 and up to 1"),
+            ("budget_minutes", self.budget_minutes is None or 0 < self.budget_minutes, "numbers above 0"),
             ("snapshot_minutes", 0 <= self.snapshot_minutes < float("inf"), "numbers of at least 0"),
             ("dropout", 0 <= self.dropout < 1, "numbers from 0 to below 1"),
         ):

@@ -1,0 +1,132 @@
+"""The stage `calibration`: train every kind of model for a few steps, on real batches, to see how fast it goes.
+
+What is trained here is thrown away. The stage is stored like any other, so a resumed run keeps its epochs.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from bebert_export.budget import StageCost, scale_epochs
+from bebert_export.lessons import Lessons, teach
+from bebert_export.narrowing import narrow
+from bebert_export.run_folder import RunFolder
+from bebert_export.stages import Data, encoded_parts, load_encoder
+from bebert_export.students import TEACHER, Recipe, new_member, student_from_full_precision
+from bebert_export.train_options import TrainOptions
+from bebert_export.training import Fit, Schedule, TrainingSet, Watcher, fit, predict
+from bebert_export.used_rows import used_rows
+
+STEPS, WARM = 20, 3  # optimizer steps of each kind, and how many of them are not timed
+PREDICTED = 512  # examples that prediction is timed on
+
+
+class Stopwatch(Watcher):
+    """Seconds an example takes in training; the fits of a two-stage distillation add up."""
+
+    def __init__(self) -> None:
+        self._marks: list[list[tuple[float, int]]] = []
+
+    def step(self, step: int, steps: int, loss: float, examples: int, learning_rate: float) -> None:
+        """Note the time."""
+        if step == 1:
+            self._marks.append([])
+        self._marks[-1].append((time.perf_counter(), examples))
+
+    def seconds_per_example(self) -> float:
+        """Of all fits together, without their first steps."""
+        total = 0.0
+        for marks in self._marks:
+            timed = marks[min(WARM, len(marks) - 2) :]
+            total += (timed[-1][0] - timed[0][0]) / sum(examples for _, examples in timed[1:])
+        return total
+
+
+def calibrate(
+    options: TrainOptions, plan: Recipe, data: Data, run: RunFolder, console: Console, started: float
+) -> tuple[TrainOptions, dict[str, Any] | None]:
+    """Options with the epochs that fit into `budget_minutes` from `started` on, and what was measured.
+
+    Without a budget the options are as they were. Raises InputError if the budget is too short.
+    """
+    if options.budget_minutes is None:
+        return options, None
+    if not run.has("calibration"):
+        costs = measure(options, plan, data, console)
+        facts = scale_epochs(costs, 60 * options.budget_minutes, time.perf_counter() - started)
+        run.save("calibration", {}, facts)
+        run.log(stage="calibration", **facts)
+    _, facts = run.load("calibration")
+    console.print(_table(options.budget_minutes, facts))
+    return replace(options, **facts["epochs"]), facts
+
+
+def measure(options: TrainOptions, plan: Recipe, data: Data, console: Console) -> list[StageCost]:
+    """Train and predict a little with every kind of model of the run."""
+    model, tokenizer = (loaded := load_encoder(options, data)).model, loaded.tokenizer
+    train, held = encoded_parts(tokenizer, options, data)
+    size, dev = len(train.encoded), len(data.dev)
+    sample = train.part(np.random.default_rng(options.seed).permutation(size)[:PREDICTED])
+    epochs = max(2, STEPS) / Schedule(1, options.batch_size, 1.0).epoch_steps(size)
+
+    def cost(
+        stage: str, option: str, times: int, student: nn.Module, predicted: int, run: Callable[..., Fit], rate: float
+    ) -> StageCost:
+        watch = Stopwatch()
+        with console.status(f"calibration: {stage}"):
+            run(student, train, options.schedule(epochs, rate), seed=options.seed, watcher=watch)
+            seconds = watch.seconds_per_example()
+            begin = time.perf_counter()
+            predict(student, sample.encoded, train.classes)
+            prediction = (time.perf_counter() - begin) / len(sample.encoded)
+        judged = len(held.encoded) if held is not None and options.patience else 0
+        asked = getattr(options, option)
+        return StageCost(
+            stage, option, asked, times, 1 / seconds, size * seconds + judged * prediction, predicted * prediction
+        )
+
+    state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    heads = model.config.num_attention_heads
+    if options.width != 1:
+        state, heads = narrow(model, train, heads, options.width, options.seed)
+    sizes: dict[str, Any] = {"layer_norm_eps": model.config.layer_norm_eps, "dropout": options.dropout}
+    distils = options.distill != "none"
+    costs = []
+    if options.teacher_epochs:
+        predicted = dev + (size if distils else 0)
+        rate = options.teacher_learning_rate
+        costs.append(cost("full precision", "teacher_epochs", 1, model, predicted, _fit, rate))
+    teacher = student_from_full_precision(state, heads, TEACHER, **sizes).eval()
+    lessons = Lessons(options.distill, np.zeros((size, train.classes), np.float32) if distils else None, teacher)
+
+    def taught(student: Any, part: TrainingSet, schedule: Schedule, **rest: Any) -> Fit:
+        return teach(student, part, schedule, lessons=lessons, **rest)
+
+    start = student_from_full_precision(state, heads, plan, **sizes)
+    if plan.splits:
+        costs.append(cost("ternary", "ternary_epochs", 1, start, dev, taught, options.learning_rate))
+    whole = len(data.train) + dev
+    member = new_member(start, plan)
+    costs.append(cost("members", "epochs", options.members, member, whole, taught, options.learning_rate))
+    return costs
+
+
+def _fit(model: nn.Module, train: TrainingSet, schedule: Schedule, **rest: Any) -> Fit:
+    with used_rows(model, train.encoded):
+        return fit(model, train, schedule, **rest)
+
+
+def _table(minutes: float, facts: dict[str, Any]) -> Table:
+    total = sum(row["minutes"] for row in facts["stages"])
+    title = f"epochs for {minutes:g} minutes: {facts['factor']:.0%} of those asked for, about {total:.1f} minutes"
+    table = Table("stage", "times", "examples/s", "epochs asked", "epochs given", "minutes", title=title)
+    for row in facts["stages"]:
+        figures = (row["examples_per_second"], row["epochs"], row["epochs_given"], row["minutes"])
+        table.add_row(row["stage"], str(row["times"]), *(f"{figure:.2f}" for figure in figures))
+    return table
