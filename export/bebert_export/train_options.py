@@ -1,6 +1,7 @@
 """Every choice of a training run, with its default and what is accepted."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -25,11 +26,15 @@ class TrainOptions:
     boosting          : "weights", "resample" or "bagging" (rounds.Boosting)
     warm_start        : members start from the first student ("first") or from the member before ("previous")
     compat            : "published": alphas by the rule of BEBERT's code, and a hard vote unless `combine` says else
-    distill           : what students learn from (lessons.py): "none", "prediction", "two-stage", "direction"
+    steps             : base bit: activation bits of students in between, widest first (BiT: 2); empty: none
+    distill           : what members learn from (lessons.py): "none", "prediction", "hidden", "two-stage", "direction"
+    start_distill     : what students before the members learn from; default "hidden" in steps, else as `distill`
     width             : share of heads and feed-forward neurons that the students keep (BinaryBERT: 0.5)
     vocabulary_size   : keep only so many word pieces (vocabulary.py), and max_length positions
-    epochs            : of each member; teacher_epochs, ternary_epochs: of the stages before; may be fractions
-    learning_rate     : of ternary student and members; teacher_learning_rate: of the full-precision model
+    epochs            : of each member; may be a fraction, like all epochs
+    start_epochs      : of each student before the members: the ternary one, or those in between
+    teacher_epochs    : of the full-precision model
+    learning_rate     : of all students; teacher_learning_rate: of the full-precision model
     licence           : what the model card says of it
     threads           : default BEBERT_THREADS, else CPU affinity and cgroup quota
     """
@@ -47,12 +52,14 @@ class TrainOptions:
     boosting: Literal["weights", "resample", "bagging"] = "weights"
     warm_start: Literal["first", "previous"] = "first"
     compat: Literal["published"] | None = None
-    distill: Literal["none", "prediction", "two-stage", "direction"] = "none"
+    steps: tuple[int, ...] = ()
+    distill: Literal["none", "prediction", "hidden", "two-stage", "direction"] = "none"
+    start_distill: Literal["none", "prediction", "hidden", "two-stage", "direction"] | None = None
     width: float = 1.0
     vocabulary_size: int | None = None
     max_length: int = 128
     epochs: float = 3.0
-    ternary_epochs: float = 3.0
+    start_epochs: float = 3.0
     teacher_epochs: float = 3.0
     batch_size: int = 32
     learning_rate: float = 2e-4
@@ -61,6 +68,16 @@ class TrainOptions:
     seed: int = 42
     threads: int | None = None
     licence: str | None = None
+
+    @property
+    def start_kind(self) -> str:
+        """What students before the members learn from."""
+        return self.start_distill or ("hidden" if self.steps else self.distill)
+
+    @property
+    def distills(self) -> bool:
+        """Whether any student learns from another model."""
+        return {self.distill, self.start_kind} != {"none"}
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -78,7 +95,7 @@ class TrainOptions:
         for name, least in (("members", 1), ("batch_size", 1), ("max_length", 3), ("seed", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}; accepted are whole numbers of at least {least}")
-        for name in ("epochs", "ternary_epochs", "teacher_epochs", "learning_rate", "teacher_learning_rate"):
+        for name in ("epochs", "start_epochs", "teacher_epochs", "learning_rate", "teacher_learning_rate"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(f"{name} is {getattr(self, name)}; accepted are numbers above 0")
         if self.rule not in self.rules:
@@ -93,8 +110,20 @@ class TrainOptions:
                 raise InputError(f'{name} is "{getattr(self, name)}"; accepted: {known}')
         if self.compat and self.regression:
             raise InputError("compat published is for classes: the published code boosts regression like classes")
-        if self.distill not in KINDS:
-            raise InputError(f'distill is "{self.distill}"; accepted are {", ".join(KINDS)}')
+        for name in ("distill", "start_distill"):
+            value = getattr(self, name)
+            if value not in KINDS and (value, name) != (None, "start_distill"):
+                raise InputError(f'{name} is "{value}"; accepted are {", ".join(KINDS)}')
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout is {self.dropout}; accepted are numbers from 0 to below 1")
-        recipe(self.scheme, self.base)
+        self._check_steps()
+
+    def _check_steps(self) -> None:
+        plan = recipe(self.scheme, self.base)
+        if self.steps and plan.family != "bit":
+            raise InputError(f"steps are for the base bit, this one is {plan.family}; leave steps out or pass base bit")
+        if any(wide <= narrow for wide, narrow in pairwise((9, *self.steps, plan.activation_bits))):
+            raise InputError(
+                f"steps are {','.join(map(str, self.steps))}; accepted are activation bits from at most 8 down, each "
+                f"fewer than the one before and more than the members' {plan.activation_bits}"
+            )
