@@ -65,8 +65,8 @@ def train(
     steps: Annotated[
         str | None,
         typer.Option(
-            help="Base bit: activation bits of students to train in between, widest first, as in 2 (BiT) or 4,2; each "
-            "starts and learns from the one before.",
+            help="Activation bits of students to train in between, widest first, as in 2 (BiT) or 4,2,1; each starts "
+            "and learns from the one before. Not for binarybert.",
             show_default=False,
         ),
     ] = None,

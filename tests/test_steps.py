@@ -26,7 +26,7 @@ from bebert_export.training import Schedule, predict
 from bebert_infer.errors import InputError
 
 QUIET = Console(quiet=True)
-SIZES = {"hidden_size": 16, "attention_size": 16, "num_heads": 2, "intermediate_size": 32, "num_layers": 2}
+SIZES = {"hidden_size": 16, "attention_size": 16, "num_heads": 2, "intermediate_size": 32, "num_layers": 1}
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +117,23 @@ def test_the_ternary_student_may_be_distilled_although_members_are_not(folder, t
     assert results["options"]["distill"] == "none"
 
 
+@pytest.mark.parametrize(("base", "kind"), [("bit", "hidden"), ("bibert", "direction")])
+def test_members_may_start_from_a_distilled_student_of_their_own_bits(folder, tmp_path, monkeypatch, base, kind):
+    """Nothing changes between the two, so the member keeps the learned quantizer steps as well."""
+    begun = []
+
+    def noted(pupil, *arguments, **named):
+        begun.append({name: x.clone() for name, x in pupil.state_dict().items()})
+        return teach(pupil, *arguments, **named)
+
+    monkeypatch.setattr(rounds, "teach", noted)
+    short = {"steps": (1,), "distill": "none", "start_distill": kind, "start_epochs": 3, "epochs": 1}
+    train(chain(folder, tmp_path / "run", base=base, **short), QUIET)
+    stored, facts = RunFolder(tmp_path / "run").load("student_1bit")
+    assert facts["distill"] == kind and begun
+    assert all(torch.equal(x, stored[f"model.{name}"]) for name, x in begun[0].items())
+
+
 def test_bits_of_a_copy():
     parent = student("bit", 2)
     with torch.no_grad():
@@ -161,7 +178,7 @@ def test_hidden_lessons_pull_logits_and_hidden_states_to_the_teacher(folder, fam
 
     pupil.train()(**batch)
     begun = distance()
-    teach(pupil, noise, Schedule(20, 16, 1e-2), lessons=Lessons("hidden", logits, teacher), seed=0, watcher=Silent())
+    teach(pupil, noise, Schedule(10, 16, 1e-2), lessons=Lessons("hidden", logits, teacher), seed=0, watcher=Silent())
     ended = distance()
     assert ended[0] < begun[0] / 2 and ended[1] < begun[1] / 2, (begun, ended)
     assert all(torch.equal(x, kept[name]) for name, x in teacher.state_dict().items())
@@ -179,7 +196,7 @@ def test_a_score_is_distilled_too(folder):
     teach(
         pupil,
         scores,
-        Schedule(20, 16, 2e-2),
+        Schedule(10, 16, 3e-2),
         lessons=Lessons("hidden", logits, teacher),
         seed=0,
         watcher=Silent(),
@@ -190,12 +207,12 @@ def test_a_score_is_distilled_too(folder):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"base": "bibert"}, "steps are for the base bit, this one is bibert"),
-        ({"scheme": "1-1-4", "base": None}, "steps are for the base bit, this one is ternary"),
-        ({"steps": (2, 4)}, "steps are 2,4; .* fewer than the one before and more than the members' 1"),
-        ({"steps": (2, 1)}, "steps are 2,1"),
-        ({"steps": (32, 2)}, "steps are 32,2; .* at most 8"),
-        ({"scheme": "1-1-4", "steps": (4,)}, "more than the members' 4"),
+        ({"base": "bibert"}, "steps are 4,2; accepted for bibert 1-1-1 are activation bits from 1 down to 1"),
+        ({"scheme": "1-1-4", "base": None}, "steps are not for base binarybert"),
+        ({"steps": (2, 4)}, "steps are 2,4; .* each fewer than the one before"),
+        ({"steps": (2, 0)}, "steps are 2,0"),
+        ({"steps": (32, 2)}, "steps are 32,2; .* from 8 down to 1"),
+        ({"scheme": "1-1-4", "steps": (4, 2)}, "for bit 1-1-4 .* from 8 down to 4"),
         ({"start_distill": "all"}, 'start_distill is "all"; accepted are none, prediction, hidden'),
     ],
 )

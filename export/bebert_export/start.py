@@ -1,10 +1,10 @@
 """From full precision to the student that all members start from: every student trained on the way.
 
     binarybert     one ternary student, which the members split                   stage "ternary"
-    bit, in steps  binary students with fewer and fewer activation bits (BiT)     stages "student_4bit", ...
+    in steps       binary students with fewer and fewer activation bits (BiT)     stages "student_4bit", ...
     otherwise      nothing is trained; members start from full-precision weights
 
-Each student starts from the weights of the one before. In BiT's chain it also learns from the one before (multi-step
+Each student starts from the weights of the one before. In steps it also learns from the one before (multi-step
 distillation: Liu et al., "BiT", 2022), and so do the members, if they are distilled at all; the ternary student and the
 members split from it learn from the full-precision model. Sample weights are for members: here all examples count as 1.
 """

@@ -3,7 +3,7 @@
     1-1-4 binarybert   full precision -> ternary student -> ternary weight splitting -> two-branch members
     1-1-4 bit          full precision -> binary members with 4-bit activations
     1-1-1 bibert, bit  full precision -> binary members
-    bit, in steps      full precision -> binary students with fewer and fewer activation bits -> members (BiT: 1-1-2)
+    in steps           full precision -> binary students with fewer and fewer activation bits -> members (BiT: 1-1-2)
 
 The first number is the bits of weights, the second of the word embedding, the third of activations.
 """

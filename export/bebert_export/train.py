@@ -2,7 +2,7 @@
 
 full_precision   fine-tune the encoder, trimmed if asked                  <out>/full_precision (HF layout)
 ternary          1-1-4 binarybert: train the student that will be split   <out>/stages
-student_<b>bit   bit, --steps: train the students in between              <out>/stages
+student_<b>bit   --steps: train the students in between                   <out>/stages
 member_<i>       train, predict the training file in order, re-weigh      <out>/stages
 model            pack, check against PyTorch, write                       <out>/model
 results          score all of it on the dev split                         <out>/results.json

@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
+from bebert_export.families import FAMILIES
 from bebert_export.lessons import KINDS
 from bebert_export.metrics import CLASS_RULES, VALUE_RULES
 from bebert_export.students import recipe
@@ -26,7 +27,8 @@ class TrainOptions:
     boosting          : "weights", "resample" or "bagging" (rounds.Boosting)
     warm_start        : members start from the first student ("first") or from the member before ("previous")
     compat            : "published": alphas by the rule of BEBERT's code, and a hard vote unless `combine` says else
-    steps             : base bit: activation bits of students in between, widest first (BiT: 2); empty: none
+    steps             : activation bits of students in between, widest first (BiT: 2); not for base binarybert.
+                        Down to the members' own bits: (2, 1) gives them a distilled 1-1-1 student to start from
     distill           : what members learn from (lessons.py): "none", "prediction", "hidden", "two-stage", "direction"
     start_distill     : what students before the members learn from; default "hidden" in steps, else as `distill`
     width             : share of heads and feed-forward neurons that the students keep (BinaryBERT: 0.5)
@@ -120,10 +122,14 @@ class TrainOptions:
 
     def _check_steps(self) -> None:
         plan = recipe(self.scheme, self.base)
-        if self.steps and plan.family != "bit":
-            raise InputError(f"steps are for the base bit, this one is {plan.family}; leave steps out or pass base bit")
-        if any(wide <= narrow for wide, narrow in pairwise((9, *self.steps, plan.activation_bits))):
+        if self.steps and plan.splits:
             raise InputError(
-                f"steps are {','.join(map(str, self.steps))}; accepted are activation bits from at most 8 down, each "
-                f"fewer than the one before and more than the members' {plan.activation_bits}"
+                "steps are not for base binarybert, whose one student in between is ternary; leave steps out"
+            )
+        known = FAMILIES[plan.family].bits
+        order = (known[-1] + 1, *self.steps)
+        if any(before <= after for before, after in pairwise(order)) or order[-1] < plan.activation_bits:
+            raise InputError(
+                f"steps are {','.join(map(str, self.steps))}; accepted for {plan.family} {self.scheme} are activation "
+                f"bits from {known[-1]} down to {plan.activation_bits}, each fewer than the one before"
             )
