@@ -24,6 +24,8 @@ class TrainOptions:
     labels            : names for the label values of the training file, in their sorted order
     regression        : labels are scores, boosting is AdaBoost.R2
     combine           : rule of the model; default probabilities, for regression median
+    hold_out          : share of the training file that is not trained on but used for choosing: errors and alphas of
+                        members come from it. 0: they come from the training examples themselves
     boosting          : "weights", "resample" or "bagging" (rounds.Boosting)
     warm_start        : members start from the first student ("first") or from the member before ("previous")
     compat            : "published": alphas by the rule of BEBERT's code, and a hard vote unless `combine` says else
@@ -35,7 +37,7 @@ class TrainOptions:
     vocabulary_size   : keep only so many word pieces (vocabulary.py), and max_length positions
     epochs            : of each member; may be a fraction, like all epochs
     start_epochs      : of each student before the members: the ternary one, or those in between
-    teacher_epochs    : of the full-precision model
+    teacher_epochs    : of the full-precision model; 0: `init` is a classifier for this task already, taken as it is
     learning_rate     : of all students; teacher_learning_rate: of the full-precision model
     licence           : what the model card says of it
     threads           : default BEBERT_THREADS, else CPU affinity and cgroup quota
@@ -51,6 +53,7 @@ class TrainOptions:
     labels: tuple[str, ...] | None = None
     regression: bool = False
     combine: str | None = None
+    hold_out: float = 0.1
     boosting: Literal["weights", "resample", "bagging"] = "weights"
     warm_start: Literal["first", "previous"] = "first"
     compat: Literal["published"] | None = None
@@ -98,8 +101,9 @@ class TrainOptions:
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}; accepted are whole numbers of at least {least}")
         for name in ("epochs", "start_epochs", "teacher_epochs", "learning_rate", "teacher_learning_rate"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise InputError(f"{name} is {getattr(self, name)}; accepted are numbers above 0")
+            value = getattr(self, name)
+            if not 0 < value < float("inf") and (name, value) != ("teacher_epochs", 0):
+                raise InputError(f"{name} is {value}; accepted are numbers above 0")
         if self.rule not in self.rules:
             raise InputError(f'combine is "{self.combine}"; accepted are {", ".join(self.rules)}')
         for name, accepted in (
@@ -112,15 +116,17 @@ class TrainOptions:
                 raise InputError(f'{name} is "{getattr(self, name)}"; accepted: {known}')
         if self.compat and self.regression:
             raise InputError("compat published is for classes: the published code boosts regression like classes")
+        if not 0 <= self.hold_out < 1:
+            raise InputError(f"hold_out is {self.hold_out}; accepted are shares from 0 to below 1")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout is {self.dropout}; accepted are numbers from 0 to below 1")
+        self._check_students()
+
+    def _check_students(self) -> None:
         for name in ("distill", "start_distill"):
             value = getattr(self, name)
             if value not in KINDS and (value, name) != (None, "start_distill"):
                 raise InputError(f'{name} is "{value}"; accepted are {", ".join(KINDS)}')
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout is {self.dropout}; accepted are numbers from 0 to below 1")
-        self._check_steps()
-
-    def _check_steps(self) -> None:
         plan = recipe(self.scheme, self.base)
         if self.steps and plan.splits:
             raise InputError(
