@@ -118,13 +118,13 @@ class TrainOptions:
                 raise InputError(f'{name} is "{getattr(self, name)}"; accepted: {known}')
         if self.compat and self.regression:
             raise InputError("compat published is for classes: the published code boosts regression like classes")
-        for name, fits, accepted in (
+        for name, fits, range_of in (
             ("hold_out", 0 <= self.hold_out < 1, "shares from 0 to below 1"),
             ("shrinkage", 0 < self.shrinkage <= 1, "numbers above 0 and up to 1"),
             ("dropout", 0 <= self.dropout < 1, "numbers from 0 to below 1"),
         ):
             if not fits:
-                raise InputError(f"{name} is {getattr(self, name)}; accepted are {accepted}")
+                raise InputError(f"{name} is {getattr(self, name)}; accepted are {range_of}")
         self._check_students()
 
     def _check_students(self) -> None:
