@@ -67,7 +67,7 @@ def toy(tmp_path_factory):
 def run(toy, out, **changes):
     """Train; returns the steps of full precision and of the member, and the weights of the member."""
     files = {"init": str(toy / "encoder"), "train": toy / "train.tsv", "dev": toy / "dev.tsv", "out": out}
-    common = {"members": 1, "max_length": 16, "teacher_epochs": 2.0, "ternary_epochs": 1.0, "epochs": 2.0}
+    common = {"members": 1, "max_length": 16, "teacher_epochs": 2.0, "start_epochs": 1.0, "epochs": 2.0}
     common |= {"learning_rate": 5e-3, "teacher_learning_rate": 5e-3, "threads": 1}
     seen = {}
 
@@ -84,7 +84,7 @@ def run(toy, out, **changes):
 def test_calibration_measures_every_kind_of_stage_and_changes_no_result(toy, tmp_path):
     free, weights = run(toy, tmp_path / "free", width=0.5, distill="two-stage")
     seen, same = run(toy, tmp_path / "run", width=0.5, distill="two-stage", budget_minutes=1000.0)
-    assert [row["stage"] for row in seen["calibration"]["stages"]] == ["full precision", "ternary", "members"]
+    assert [row["stage"] for row in seen["calibration"]["stages"]] == ["full precision", "before members", "members"]
     for row in seen["calibration"]["stages"]:
         assert row["examples_per_second"] > 0 and row["epoch_seconds"] > 0 and row["other_seconds"] > 0
     assert (seen["full"], seen["member"]) == (free["full"], free["member"]) == (12, 24)
@@ -97,7 +97,7 @@ def test_a_resumed_run_keeps_its_epochs(toy, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(train, "full_precision", lambda *arguments: 1 / 0)  # dies right after the calibration
         with pytest.raises(ZeroDivisionError):
-            run(toy, tmp_path / "run", budget_minutes=1000 / 60, scheme="1-1-1", base="bit")
+            run(toy, tmp_path / "run", **short)
     monkeypatch.setattr(calibration, "measure", None)
     seen, _ = run(toy, tmp_path / "run", **short)
     assert seen["calibration"]["factor"] == pytest.approx((950 - 90) / 1900, abs=0.01)

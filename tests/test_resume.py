@@ -28,7 +28,7 @@ COMMON = {
     "max_length": 16,
     "vocabulary_size": 76,
     "teacher_epochs": 3.0,
-    "ternary_epochs": 1.5,
+    "start_epochs": 1.5,
     "epochs": 1.5,
     "learning_rate": 5e-3,
     "teacher_learning_rate": 5e-3,

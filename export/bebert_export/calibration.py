@@ -6,6 +6,7 @@ What is trained here is thrown away. The stage is stored like any other, so a re
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -91,29 +92,31 @@ def measure(options: TrainOptions, plan: Recipe, data: Data, console: Console) -
             stage, option, asked, times, 1 / seconds, size * seconds + judged * prediction, predicted * prediction
         )
 
+    costs = []
+    if options.teacher_epochs:
+        predicted = dev + (size if options.distills else 0)
+        rate = options.teacher_learning_rate
+        costs.append(cost("full precision", "teacher_epochs", 1, model, predicted, _fit, rate))
     state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     heads = model.config.num_attention_heads
     if options.width != 1:
         state, heads = narrow(model, train, heads, options.width, options.seed)
     sizes: dict[str, Any] = {"layer_norm_eps": model.config.layer_norm_eps, "dropout": options.dropout}
-    distils = options.distill != "none"
-    costs = []
-    if options.teacher_epochs:
-        predicted = dev + (size if distils else 0)
-        rate = options.teacher_learning_rate
-        costs.append(cost("full precision", "teacher_epochs", 1, model, predicted, _fit, rate))
     teacher = student_from_full_precision(state, heads, TEACHER, **sizes).eval()
-    lessons = Lessons(options.distill, np.zeros((size, train.classes), np.float32) if distils else None, teacher)
+    logits = np.zeros((size, train.classes), np.float32)
 
-    def taught(student: Any, part: TrainingSet, schedule: Schedule, **rest: Any) -> Fit:
-        return teach(student, part, schedule, lessons=lessons, **rest)
+    def taught(kind: str) -> Callable[..., Fit]:
+        return partial(teach, lessons=Lessons(kind, None if kind == "none" else logits, teacher))
 
     start = student_from_full_precision(state, heads, plan, **sizes)
-    if plan.splits:
-        costs.append(cost("ternary", "ternary_epochs", 1, start, dev, taught, options.learning_rate))
-    whole = len(data.train) + dev
-    member = new_member(start, plan)
-    costs.append(cost("members", "epochs", options.members, member, whole, taught, options.learning_rate))
+    before = 1 if plan.splits else len(options.steps)
+    if before:
+        predicted = dev + (size if options.steps else 0)
+        kind, rate = options.start_kind, options.learning_rate
+        costs.append(cost("before members", "start_epochs", before, start, predicted, taught(kind), rate))
+    member, whole = new_member(start, plan), len(data.train) + dev
+    kind, rate = options.distill, options.learning_rate
+    costs.append(cost("members", "epochs", options.members, member, whole, taught(kind), rate))
     return costs
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from bebert_export.atomic import write_atomically, write_json
 from bebert_export.devices import is_main, main_writes, processes
 from bebert_export.snapshots import Snapshots
+from bebert_export.tensorboard import Board
 from bebert_infer.errors import InputError
 
 __all__ = ["RunFolder", "write_atomically", "write_json"]
@@ -26,10 +27,12 @@ class RunFolder:
     """Files of a run under `path`: options.json, log.jsonl, stages/<name>.safetensors.
 
     snapshot_seconds : between two snapshots of the running stage (snapshots.py); 0 keeps none
+    tensorboard      : whether figures also go to <path>/tensorboard; raises MissingExtraError if it is not installed
     """
 
-    def __init__(self, path: Path, snapshot_seconds: float = 0.0) -> None:
+    def __init__(self, path: Path, snapshot_seconds: float = 0.0, tensorboard: bool = False) -> None:
         self.path, self._snapshot_seconds = path, snapshot_seconds
+        self._board = Board(path / "tensorboard") if tensorboard else None
 
     def claim(self, options: dict[str, Any]) -> None:
         """Start or resume a run with these options (JSON values; data files with their sha256).
@@ -86,6 +89,8 @@ class RunFolder:
     def log_scalars(self, stage: str, step: int, steps: int, scalars: dict[str, float]) -> None:
         """Log figures of optimizer step `step` of `steps` of a stage."""
         self.log(stage=stage, step=step, steps=steps, **scalars)
+        if self._board is not None and is_main():
+            self._board.add(stage, step, scalars)
 
     def _remove_leftovers(self) -> None:
         """Delete snapshots of finished stages, and half-written files of a process that was killed."""

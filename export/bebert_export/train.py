@@ -3,6 +3,7 @@
 calibration      --budget-minutes: measure speeds, scale epochs           <out>/stages
 full_precision   fine-tune the encoder, trimmed if asked                  <out>/full_precision (HF layout)
 ternary          1-1-4 binarybert: train the student that will be split   <out>/stages
+student_<b>bit   --steps: train the students in between                   <out>/stages
 member_<i>       train, predict the training file in order, re-weigh      <out>/stages
 model            pack, check against PyTorch, write                       <out>/model
 results          score all of it on the dev split                         <out>/results.json
@@ -28,7 +29,9 @@ from bebert_export.evaluation import packed_logits, score_all
 from bebert_export.pretrained import check_init
 from bebert_export.rounds import Boosting, Member
 from bebert_export.run_folder import RunFolder, write_json
-from bebert_export.stages import Data, FullPrecision, first_student, full_precision, read_data
+from bebert_export.run_readme import write_readme
+from bebert_export.stages import Data, FullPrecision, full_precision, read_data
+from bebert_export.start import first_student
 from bebert_export.students import new_member, recipe
 from bebert_export.train_options import TrainOptions
 from bebert_export.write import write_ensemble
@@ -38,9 +41,18 @@ __all__ = ["TrainOptions", "is_main", "train"]
 
 MEMBER_SEED = 100  # member i trains with seed + MEMBER_SEED + i
 # Options that change where a run lies, how fast it goes and what its card says, not what it computes.
-FREE_OPTIONS = ("train", "dev", "out", "threads", "licence", "snapshot_minutes")
+FREE_OPTIONS = ("train", "dev", "out", "threads", "licence", "snapshot_minutes", "tensorboard")
 # What of the results travels with the model, beside the parity measured at writing.
-EVIDENCE = ("options", "data", "held_out_rows", "dev_rows_also_in_train", "dev", "members", "versions")
+EVIDENCE = (
+    "options",
+    "data",
+    "held_out_rows",
+    "dev_rows_also_in_train",
+    "dev",
+    "students",
+    "members",
+    "versions",
+)
 PACKAGES = ("bebert-infer", "torch", "transformers", "tokenizers", "numpy", "scikit-learn")
 
 
@@ -55,18 +67,19 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
     plan = recipe(options.scheme, options.base)
     threads, _ = thread_budget(options.threads)
     data = read_data(options)
-    run = RunFolder(options.out, 60 * options.snapshot_minutes)
+    run = RunFolder(options.out, 60 * options.snapshot_minutes, options.tensorboard)
     if not run.has("full_precision"):  # a resumed run no longer needs the encoder
         check_init(options.init)
     run.claim(_fixed(options) | {"train_sha256": data.train.sha256, "dev_sha256": data.dev.sha256})
+    write_readme(options.out, command_line(options), None)
     started = time.perf_counter()
     torch.set_num_threads(max(1, threads // processes_here()))
     asked = options
     options, calibration = calibrate(asked, plan, data, run, console, started)
     full = full_precision(options, data, run, console)
-    start, first_facts, lessons = first_student(options, plan, full, run, console)
+    start = first_student(options, plan, full, run, console)
     members = Boosting(
-        new_member=lambda: new_member(start, plan),
+        new_member=lambda: new_member(start.student, plan),
         method=options.boosting,
         from_previous=options.warm_start == "previous",
         rule="code" if options.compat else "samme",
@@ -76,12 +89,13 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
         dev=full.dev.encoded,
         schedule=options.schedule(options.epochs, options.learning_rate),
         seed=options.seed + MEMBER_SEED,
-        lessons=lessons,
+        lessons=start.lessons,
         run=run,
         console=console,
     ).members(options.members)
-    results = _finish(asked, data, full, first_facts, calibration, members, threads, started) if is_main() else {}
+    results = _finish(asked, data, full, start.facts, calibration, members, threads, started) if is_main() else {}
     write_json(options.out / "results.json", results)
+    write_readme(options.out, command_line(asked), results)
     return results or json.loads((options.out / "results.json").read_text("utf-8"))
 
 
@@ -89,15 +103,14 @@ def _finish(
     options: TrainOptions,
     data: Data,
     full: FullPrecision,
-    first_facts: dict[str, Any] | None,
+    students_before: dict[str, dict[str, Any]],
     calibration: dict[str, Any] | None,
     members: list[Member],
     threads: int,
     started: float,
 ) -> dict[str, Any]:
     """Pack, check and write the model; score everything. The main process alone does this."""
-    results = _results(options, data, full, members, threads)
-    results["ternary"] = first_facts
+    results = _results(options, data, full, students_before, members, threads)
     results["calibration"] = calibration
     written = write_ensemble(
         [member.student for member in members],
@@ -112,7 +125,7 @@ def _finish(
     )
     results["parity"] = written.parity.summary()
     results["bytes"] = _bytes(options.out)
-    stages = [full.facts, *([first_facts] if first_facts else []), *results["members"]]
+    stages = [full.facts, *students_before.values(), *results["members"]]
     results["seconds"] = {
         "training": round(sum(facts["seconds"] for facts in stages), 1),  # of all processes, if the run was resumed
         "this_process": round(time.perf_counter() - started, 1),
@@ -121,7 +134,12 @@ def _finish(
 
 
 def _results(
-    options: TrainOptions, data: Data, full: FullPrecision, members: list[Member], threads: int
+    options: TrainOptions,
+    data: Data,
+    full: FullPrecision,
+    students_before: dict[str, dict[str, Any]],
+    members: list[Member],
+    threads: int,
 ) -> dict[str, Any]:
     """Everything about the run that is known before the model is written."""
     students = [member.student for member in members]
@@ -137,6 +155,7 @@ def _results(
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "machine": {"processor": platform.machine(), "cpus": os.cpu_count(), "threads": threads},
         "full_precision": full.facts,
+        "students": students_before,
         "members": [member.facts for member in members],
         "combination": options.rule,
         "dev": score_all(full.dev, full.dev_logits, torch_logits, packed, alphas),
@@ -145,8 +164,8 @@ def _results(
 
 def _fixed(options: TrainOptions) -> dict[str, Any]:
     """Options that decide the result, as JSON values; data files count by their content, not their place."""
-    values = dataclasses.asdict(options) | {"labels": options.labels and list(options.labels)}
-    return {name: value for name, value in values.items() if name not in FREE_OPTIONS}
+    values = {name: value for name, value in dataclasses.asdict(options).items() if name not in FREE_OPTIONS}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def _file_facts(file: Examples) -> dict[str, Any]:
@@ -170,6 +189,7 @@ def _card(options: TrainOptions, data: Data, results: dict[str, Any]) -> str:
     """What the model card says first: data, licence, command, seed, and accuracy of everything on the dev split."""
     scores = results["dev"]
     rows = {"full precision": scores["full_precision"]}
+    rows |= {stage.replace("_", " "): facts["dev"] for stage, facts in results["students"].items()}
     rows |= {f"member {index}": metrics for index, metrics in enumerate(scores["members"])}
     rows |= {f"ensemble by {rule}": metrics for rule, metrics in scores["ensemble"].items()}
     names = list(scores["full_precision"])
@@ -199,14 +219,14 @@ def command_line(options: TrainOptions) -> str:
     words = ["bebert train"]
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
-        if field.name in ("out", "threads", "licence") or value == field.default:
+        if field.name in ("out", "threads", "licence", "snapshot_minutes", "tensorboard") or value == field.default:
             continue
         if field.name == "init":
             value = Path(value).name
         elif isinstance(value, Path):
             value = Path(*value.parts[-2:])
         elif isinstance(value, tuple):
-            value = ",".join(value)
+            value = ",".join(map(str, value))
         flag = "--" + field.name.replace("_", "-")
         words.append(flag if value is True else f"{flag} {value}")
     return " ".join([*words, "--out RUN"])
