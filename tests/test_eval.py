@@ -20,10 +20,11 @@ from bebert_infer.tokenizer import Encoded
 
 pytest.importorskip("sklearn")
 
-from bebert_export.data import DataError, read_examples
 from bebert_export.eval_report import Bootstrap, noise_report, report, split_kind, targets_of, texts_of
+from bebert_export.examples import read_examples
 from bebert_export.metrics import classification_metrics, counted_metrics
 from bebert_export.statistics import agreement, calibration, intervals, resamples
+from bebert_infer.errors import DataError
 
 REVIEWS = [
     ("a wonderful , moving and funny film", "positive"),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_export.data import DataError, Examples, scores
+from bebert_export.examples import Examples, named_class_ids, scores
 from bebert_export.metrics import CLASS_RULES, VALUE_RULES, evaluate
 from bebert_export.statistics import LEVEL, agreement, calibration, intervals
 from bebert_infer.combine import class_probabilities, combine, softmax
@@ -44,17 +44,7 @@ def targets_of(examples: Examples, config: Config) -> Targets:
     """
     if config.problem_type == "regression":
         return scores(examples)
-    names = list(config.labels)
-    numbers = [str(number) for number in range(len(names))]
-    for known in (names, numbers):
-        if set(examples.labels) <= set(known):
-            return np.array([known.index(label) for label in examples.labels], np.int64)
-    used = names if any(label in names for label in examples.labels) else numbers
-    line, label = next((i + 2, label) for i, label in enumerate(examples.labels) if label not in used)
-    raise DataError(
-        f'line {line} of {examples.path} has the label "{label}"; accepted are, in the whole file, the names '
-        f"{', '.join(names)} or the numbers 0 to {len(names) - 1}"
-    )
+    return named_class_ids(examples, list(config.labels))
 
 
 def split_kind(evidence: dict[str, Any], sha256: str) -> str:

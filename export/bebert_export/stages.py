@@ -12,17 +12,9 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import BertConfig, BertForSequenceClassification
 
-from bebert_export.data import (
-    DataError,
-    Examples,
-    class_ids,
-    encode,
-    label_names,
-    load_tokenizer,
-    read_examples,
-    scores,
-)
+from bebert_export.data import encode, load_tokenizer
 from bebert_export.evaluation import Split
+from bebert_export.examples import Examples, class_ids, label_names, read_examples, scores
 from bebert_export.lessons import Lessons, teach
 from bebert_export.modeling import Student
 from bebert_export.narrowing import kept_heads, narrow
@@ -32,6 +24,7 @@ from bebert_export.run_folder import RunFolder, write_atomically
 from bebert_export.students import TEACHER, Recipe, student_from_full_precision
 from bebert_export.train_options import TrainOptions
 from bebert_export.training import Schedule, TrainingSet, fit, predict
+from bebert_infer.errors import DataError
 
 TERNARY_SEED = 1  # added to the seed of the run
 

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from bebert_export.data import Examples
 from bebert_export.evaluation import packed_logits, score_all
+from bebert_export.examples import Examples
 from bebert_export.pretrained import check_init
 from bebert_export.rounds import Boosting, Member
 from bebert_export.run_folder import RunFolder, write_json
