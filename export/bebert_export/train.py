@@ -115,7 +115,7 @@ def _results(
         "full_precision": full.facts,
         "members": [member.facts for member in members],
         "combination": options.rule,
-        "dev": score_all(full.dev, full.dev_logits, torch_logits, packed, alphas),
+        "dev": score_all(full.dev, full.dev_logits, torch_logits, packed, alphas, options.known_task),
     }
 
 
