@@ -11,7 +11,7 @@ from bebert_infer.extras import load_export
 
 def augment(
     data: Annotated[
-        Path, typer.Option(help=".tsv, .csv, .jsonl or .parquet: sentence1[, sentence2], label.", show_default=False)
+        Path, typer.Option(help="Labelled .tsv, .csv, .jsonl or .parquet, as for train.", show_default=False)
     ],
     masked_lm: Annotated[
         str,

@@ -9,9 +9,12 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 pytest.importorskip("torch", reason="training needs the extra [export]")
+
+from toy import write_data, write_encoder
 
 import bebert_infer
 from bebert_export import metrics
@@ -21,9 +24,10 @@ from bebert_export.glue import data_file, task_file
 from bebert_export.recipes import find_recipe, shipped_recipes
 from bebert_export.stages import read_data
 from bebert_export.tasks import TASKS, find_task
-from bebert_export.train import command_line
+from bebert_export.train import command_line, train
 from bebert_export.train_options import TrainOptions
 from bebert_infer.cli import app
+from bebert_infer.ensemble import Ensemble
 from bebert_infer.errors import DataError, InputError, MissingExtraError
 from bebert_kernels.kernel_cache import cache_directory
 
@@ -198,3 +202,16 @@ def test_a_recipe_by_name_is_read_before_the_options(hub, tmp_path):
     with pytest.raises(InputError, match="nowhere"):
         CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert hub.asked[0][1] == "rte"
+
+
+def test_a_run_of_a_task_names_its_classes_and_its_main_metric(hub, tmp_path):
+    write_encoder(tmp_path / "encoder")
+    files = {name: write_data(tmp_path / f"{name}.tsv", 320, seed) for seed, name in enumerate(("train", "dev"))}
+    quick = {"members": 1, "max_length": 16, "epochs": 1, "learning_rate": 5e-3, "teacher_learning_rate": 5e-3}
+    run = options(tmp_path / "run", init=str(tmp_path / "encoder"), task="cola", threads=1, **files, **quick)
+    results = train(run, Console(quiet=True))
+    scores = results["dev"]
+    assert scores["main_metric"] == "matthews" and not hub.asked
+    assert {next(iter(row)) for row in (scores["full_precision"], *scores["members"])} == {"matthews"}
+    config = Ensemble.from_pretrained(tmp_path / "run" / "model").config
+    assert config.labels == ("unacceptable", "acceptable") and task_of(None, config) is TASKS["cola"]
