@@ -214,4 +214,4 @@ def test_a_run_of_a_task_names_its_classes_and_its_main_metric(hub, tmp_path):
     assert scores["main_metric"] == "matthews" and not hub.asked
     assert {next(iter(row)) for row in (scores["full_precision"], *scores["members"])} == {"matthews"}
     config = Ensemble.from_pretrained(tmp_path / "run" / "model").config
-    assert config.labels == ("unacceptable", "acceptable") and task_of(None, config) is TASKS["cola"]
+    assert list(config.labels) == ["unacceptable", "acceptable"] and task_of(None, config) is TASKS["cola"]
