@@ -1,4 +1,4 @@
-"""The stages before boosting: data, full precision, and the student that all members start from."""
+"""The first stages of a run: data and full precision."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,32 +8,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from safetensors.torch import load_file
 from tokenizers import Tokenizer
-from transformers import BertConfig, BertForSequenceClassification
 
 from bebert_export.data import encode, load_tokenizer
 from bebert_export.evaluation import Split
 from bebert_export.examples import Examples, class_ids, label_names, named_class_ids, read_examples, scores
 from bebert_export.glue import data_file
-from bebert_export.lessons import Lessons, teach
-from bebert_export.modeling import Student
-from bebert_export.narrowing import kept_heads, narrow
+from bebert_export.narrowing import kept_heads
 from bebert_export.pretrained import load_pretrained, quiet_transformers
 from bebert_export.progress import stage_bar
 from bebert_export.run_folder import RunFolder, write_atomically
-from bebert_export.students import TEACHER, Recipe, student_from_full_precision
 from bebert_export.train_options import TrainOptions
 from bebert_export.training import Schedule, TrainingSet, fit, predict
+from bebert_export.used_rows import used_rows
 from bebert_infer.errors import DataError
 
-TERNARY_SEED = 1  # added to the seed of the run
+HOLD_OUT = 2  # beside the seed of the run, for drawing what is held out
 
 
 @dataclass(frozen=True)
 class Data:
     """Both files and their targets: class ids int64[M] by `values`, or scores float32[M].
 
+    held   : places in the training file that are kept for choosing and never trained on, int64, ascending; may be none
     values : the label values in the files, in the order of the logits; names : what to call them
     """
 
@@ -43,6 +40,7 @@ class Data:
     names: list[str]
     train_targets: NDArray[np.int64] | NDArray[np.float32]
     dev_targets: NDArray[np.int64] | NDArray[np.float32]
+    held: NDArray[np.int64]
 
     @property
     def classes(self) -> int:
@@ -61,9 +59,10 @@ def read_data(options: TrainOptions) -> Data:
         raise DataError(
             f"{dev.path} is the training file once more; the report needs examples that training has not seen"
         )
+    held = hold_out(len(train), options.hold_out, options.seed)
     if options.regression:
         names = list(options.labels or ("score",))
-        return Data(train, dev, names, names, scores(train), scores(dev))
+        return Data(train, dev, names, names, scores(train), scores(dev), held)
     values, to_ids = (list(task.labels), named_class_ids) if task else (label_names(train), class_ids)
     names = list(options.labels or values)
     if len(names) != len(values) or len(set(names)) != len(names):
@@ -71,19 +70,27 @@ def read_data(options: TrainOptions) -> Data:
             f"labels are {', '.join(names)}; {train.path} has the values {', '.join(values[:10])}: "
             "name each of them once, in this order"
         )
-    return Data(train, dev, values, names, to_ids(train, values), to_ids(dev, values))
+    return Data(train, dev, values, names, to_ids(train, values), to_ids(dev, values), held)
+
+
+def hold_out(count: int, share: float, seed: int) -> NDArray[np.int64]:
+    """Places of a random share of `count` examples, ascending; at least one if the share is above 0."""
+    chosen = max(1, round(share * count)) if share else 0
+    return np.sort(np.random.default_rng([seed, HOLD_OUT]).permutation(count)[:chosen])
 
 
 @dataclass(frozen=True)
 class FullPrecision:
     """The finished first stage: model folder, token ids, the model's logits, and facts for the report.
 
-    train_logits : float32[M, K] if students are to be distilled from them, else None
+    train, held  : the training file without what is held out, and that (None if nothing is)
+    train_logits : float32[M, K] for `train` if students are to be distilled from them, else None
     """
 
     folder: Path
     tokenizer: Tokenizer
     train: TrainingSet
+    held: TrainingSet | None
     dev: Split
     dev_logits: NDArray[np.float32]
     train_logits: NDArray[np.float32] | None
@@ -97,15 +104,25 @@ def full_precision(options: TrainOptions, data: Data, run: RunFolder, console: C
         _fine_tune(options, data, run, console, folder)
     tensors, facts = run.load("full_precision")
     tokenizer = load_tokenizer(folder)
+    train, held = _encoded(tokenizer, options, data)
     return FullPrecision(
         folder=folder,
         tokenizer=tokenizer,
-        train=TrainingSet(encode(tokenizer, data.train, options.max_length), data.train_targets, data.classes),
+        train=train,
+        held=held,
         dev=Split(encode(tokenizer, data.dev, options.max_length), data.dev_targets),
         dev_logits=tensors["dev_logits"].numpy(),
-        train_logits=tensors["train_logits"].numpy() if options.distill != "none" else None,
+        train_logits=tensors["train_logits"].numpy() if options.distills else None,
         facts=facts,
     )
+
+
+def _encoded(tokenizer: Tokenizer, options: TrainOptions, data: Data) -> tuple[TrainingSet, TrainingSet | None]:
+    """The examples to train on, and those that are held out."""
+    whole = TrainingSet(encode(tokenizer, data.train, options.max_length), data.train_targets, data.classes)
+    if not len(data.held):
+        return whole, None
+    return whole.part(np.setdiff1d(np.arange(len(data.train)), data.held)), whole.part(data.held)
 
 
 def _fine_tune(options: TrainOptions, data: Data, run: RunFolder, console: Console, folder: Path) -> None:
@@ -118,22 +135,19 @@ def _fine_tune(options: TrainOptions, data: Data, run: RunFolder, console: Conso
         positions=options.max_length if trimmed else None,
         dropout=options.dropout,
         seed=options.seed,
+        with_head=options.teacher_epochs == 0,
     )
     model, tokenizer = pretrained.model, pretrained.tokenizer
     positions = model.config.max_position_embeddings
     if options.max_length > positions:
         raise DataError(f"max_length is {options.max_length}; {options.init} has {positions} positions")
     kept_heads(model.config.num_attention_heads, options.width)  # refuse a bad width now, not after hours
-    encoded = encode(tokenizer, data.train, options.max_length)
-    schedule = Schedule(options.teacher_epochs, options.batch_size, options.teacher_learning_rate)
-    with stage_bar("full precision", console, run) as bar:
-        fitted = fit(
-            model,
-            TrainingSet(encoded, data.train_targets, data.classes),
-            schedule,
-            seed=options.seed,
-            watcher=bar,
-        )
+    train, _ = _encoded(tokenizer, options, data)
+    fitted: dict[str, Any] = {"steps": 0, "seconds": 0.0, "loss": None}
+    if options.teacher_epochs:
+        schedule = Schedule(options.teacher_epochs, options.batch_size, options.teacher_learning_rate)
+        with used_rows(model, train.encoded), stage_bar("full precision", console, run) as bar:
+            fitted = asdict(fit(model, train, schedule, seed=options.seed, watcher=bar))
 
     def save(target: Path) -> None:
         with quiet_transformers():
@@ -142,7 +156,7 @@ def _fine_tune(options: TrainOptions, data: Data, run: RunFolder, console: Conso
 
     write_atomically(folder, save)
     facts = {
-        **asdict(fitted),
+        **fitted,
         "seed": options.seed,
         "vocabulary": len(model.bert.embeddings.word_embeddings.weight),
         "vocabulary_coverage": round(pretrained.coverage, 5),
@@ -150,53 +164,7 @@ def _fine_tune(options: TrainOptions, data: Data, run: RunFolder, console: Conso
     }
     dev = encode(tokenizer, data.dev, options.max_length)
     tensors = {"dev_logits": torch.from_numpy(predict(model, dev, data.classes))}
-    if options.distill != "none":
-        tensors["train_logits"] = torch.from_numpy(predict(model, encoded, data.classes))
+    if options.distills:
+        tensors["train_logits"] = torch.from_numpy(predict(model, train.encoded, data.classes))
     run.save("full_precision", tensors, facts)
     run.log(stage="full_precision", **facts)
-
-
-def first_student(
-    options: TrainOptions, plan: Recipe, full: FullPrecision, run: RunFolder, console: Console
-) -> tuple[Student, dict[str, Any] | None, Lessons]:
-    """The student that every member starts from, the facts of its training (ternary only), and what members learn from.
-
-    A half-width student learns from the full-precision model narrowed to the same heads, as BinaryBERT's does.
-    """
-    config = BertConfig.from_pretrained(full.folder)
-    state, heads = load_file(full.folder / "model.safetensors"), config.num_attention_heads
-    if options.width != 1:
-        with quiet_transformers():
-            model = BertForSequenceClassification.from_pretrained(full.folder)
-        state, heads = narrow(model, full.train, heads, options.width, options.seed)
-    student = student_from_full_precision(
-        state, heads, plan, layer_norm_eps=config.layer_norm_eps, dropout=options.dropout
-    )
-    lessons = Lessons(options.distill, full.train_logits)
-    if options.distill in ("two-stage", "direction"):
-        teacher = student_from_full_precision(
-            state, heads, TEACHER, layer_norm_eps=config.layer_norm_eps, dropout=options.dropout
-        )
-        lessons = Lessons(options.distill, full.train_logits, teacher.eval())
-    if not plan.splits:
-        return student, None, lessons
-    if not run.has("ternary"):
-        seed = options.seed + TERNARY_SEED
-        with stage_bar("ternary", console, run) as bar:
-            fitted = teach(
-                student,
-                full.train,
-                Schedule(options.ternary_epochs, options.batch_size, options.learning_rate),
-                seed=seed,
-                watcher=bar,
-                lessons=lessons,
-            )
-        tensors = {f"model.{name}": tensor for name, tensor in student.state_dict().items()}
-        tensors["dev_logits"] = torch.from_numpy(predict(student, full.dev.encoded, full.train.classes))
-        run.save("ternary", tensors, {**asdict(fitted), "seed": seed})
-        run.log(stage="ternary", **asdict(fitted), seed=seed)
-    tensors, facts = run.load("ternary")
-    student.load_state_dict(
-        {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
-    )
-    return student, facts, lessons
