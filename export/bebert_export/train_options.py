@@ -20,7 +20,8 @@ class TrainOptions:
     init              : folder or hub id of a BERT encoder, Hugging Face layout; head and pooler may lack
     out               : folder of the run; started again, it resumes
     train, dev        : labelled files (examples.read_examples); dev is for the report only. None: those of the task
-    task              : name of a GLUE task (tasks.py), which gives metrics, label names, regression, and data
+    task              : name of a GLUE task (tasks.py), which gives metrics, label names, regression, and data; files of
+                        your own then hold those names, or the numbers that the hub gives them
     scheme, base      : "1-1-4" (binarybert, bit) or "1-1-1" (bibert, bit); the first base is the default
     members           : boosting rounds
     labels            : names for the label values of the training file, in their sorted order; with a task, in its own
