@@ -23,9 +23,9 @@ import torch
 from rich.console import Console
 
 from bebert_export.calibration import calibrate
-from bebert_export.data import Examples
-from bebert_export.devices import is_main, processes_here
+from bebert_export.devices import chosen_precision, device, is_main, processes, processes_here
 from bebert_export.evaluation import packed_logits, score_all
+from bebert_export.examples import Examples
 from bebert_export.pretrained import check_init
 from bebert_export.rounds import Boosting, Member
 from bebert_export.run_folder import RunFolder, write_json
@@ -153,12 +153,19 @@ def _results(
         "dev_rows_also_in_train": _repeated(data),
         "labels": dict(zip(data.names, data.values, strict=True)),
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
-        "machine": {"processor": platform.machine(), "cpus": os.cpu_count(), "threads": threads},
+        "machine": {
+            "processor": platform.machine(),
+            "cpus": os.cpu_count(),
+            "threads": threads,
+            "device": device().type,
+            "processes": processes().num_processes,
+            "precision": chosen_precision(options.precision),
+        },
         "full_precision": full.facts,
         "students": students_before,
         "members": [member.facts for member in members],
         "combination": options.rule,
-        "dev": score_all(full.dev, full.dev_logits, torch_logits, packed, alphas),
+        "dev": score_all(full.dev, full.dev_logits, torch_logits, packed, alphas, options.known_task),
     }
 
 
