@@ -35,12 +35,11 @@ def chosen(tmp_path, monkeypatch):
         "train": tmp_path / "train.tsv",
         "dev": tmp_path / "dev.tsv",
         "out": tmp_path / "run",
-        "scheme": "1-1-1",
-        "base": "bit",
         "members": 1,
         "max_length": 16,
         "teacher_epochs": 2.0,
-        "epochs": 2.0,
+        "start_epochs": 2.0,
+        "epochs": 1.0,
         "learning_rate": 5e-3,
         "teacher_learning_rate": 5e-3,
         "threads": 1,
@@ -52,8 +51,8 @@ def test_every_line_of_the_log_says_what_it_should(chosen):
     train.train(train.TrainOptions(**chosen), QUIET)
     lines = [json.loads(line) for line in (chosen["out"] / "log.jsonl").read_text().splitlines()]
     assert all(line["time"] > 1.7e9 and line["stage"] for line in lines)
-    for stage in ("full precision", "member 0"):
-        steps = [line for line in lines if line["stage"] == stage and "loss" in line]
+    for stage in ("full precision", "ternary"):
+        steps = [line for line in lines if line["stage"] == stage and {"step", "loss"} <= line.keys()]
         assert [line["step"] for line in steps] == list(range(1, 9)) and {line["steps"] for line in steps} == {8}
         assert all(line["examples_per_second"] > 0 and line["loss"] > 0 for line in steps)
         rates = [line["learning_rate"] for line in steps]
@@ -69,9 +68,9 @@ def test_the_same_figures_go_to_tensorboard(chosen):
     train.train(train.TrainOptions(**chosen, tensorboard=True), QUIET)
     events = EventAccumulator(str(chosen["out"] / "tensorboard")).Reload()
     lines = [json.loads(line) for line in (chosen["out"] / "log.jsonl").read_text().splitlines()]
-    for tag, name in (("member 0/loss", "loss"), ("full precision/held_loss", "held_loss")):
+    for tag, name in (("ternary/loss", "loss"), ("full precision/held_loss", "held_loss")):
         stage = tag.split("/")[0]
-        logged = [(line["step"], line[name]) for line in lines if line["stage"] == stage and name in line]
+        logged = [(line["step"], line[name]) for line in lines if line["stage"] == stage and {"step", name} <= line.keys()]
         assert [(event.step, pytest.approx(event.value)) for event in events.Scalars(tag)] == logged
 
 
@@ -87,7 +86,7 @@ def test_tensorboard_that_is_not_installed_is_one_sentence(tmp_path, monkeypatch
 def test_the_readme_names_every_file_of_the_run(chosen):
     train.train(train.TrainOptions(**chosen), QUIET)
     text = (chosen["out"] / "README.md").read_text()
-    assert "--scheme 1-1-1" in text and "Not finished" in text
+    assert "--members 1" in text and "Not finished" in text
     assert str(chosen["out"].parent) not in text  # no private paths
     for entry in chosen["out"].iterdir():
         if entry.name not in ("README.md",):
