@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bebert_export.data import DataError, Examples, scores
 from bebert_export.metrics import CLASS_RULES, VALUE_RULES, evaluate
 from bebert_export.statistics import LEVEL, agreement, calibration, intervals
-from bebert_infer.combine import class_probabilities, combine, softmax
+from bebert_infer.combine import check_alphas, class_probabilities, combine, softmax
 from bebert_infer.config import Config
 from bebert_infer.ensemble import Ensemble
 from bebert_infer.errors import InputError
@@ -126,23 +126,46 @@ def report(
 def noise_report(
     ensemble: Ensemble, examples: Examples, encoded: Encoded, sigma: float, seeds: int
 ) -> dict[str, dict[str, Any] | list | float]:
-    """Metrics under embedding noise of one sigma: mean, sample standard deviation and values over seeds 0..seeds-1."""
+    """Metrics under embedding noise of one sigma: mean, sample standard deviation and values over seeds 0..seeds-1.
+
+    "members" holds one entry a member; "ensembles" one list a rule, of the first 1..N members, or why a prefix has no
+    answer.
+    """
     targets = targets_of(examples, ensemble.config)
-    rules = _rules(ensemble.config)
+    counts = range(1, len(ensemble.members) + 1)
     members: list[list[dict[str, float]]] = [[] for _ in ensemble.members]
-    combined: dict[str, list[dict[str, float]]] = {rule: [] for rule in rules}
+    combined = {rule: [_Prefix(rule, ensemble.alphas[:count]) for count in counts] for rule in _rules(ensemble.config)}
     for seed in range(seeds):
         logits = split_logits(ensemble, encoded, sigma, seed)
         for index, outputs in enumerate(logits):
             members[index].append(evaluate(targets, outputs))
-        for rule, runs in combined.items():
-            runs.append(evaluate(targets, combine(rule, logits, ensemble.alphas)))
+        for prefixes in combined.values():
+            for prefix in prefixes:
+                prefix.add(targets, logits)
     return {
         "sigma": sigma,
         "seeds": list(range(seeds)),
         "members": [_spread(runs) for runs in members],
-        "ensembles": {rule: _spread(runs) for rule, runs in combined.items()},
+        "ensembles": {rule: [prefix.summary() for prefix in prefixes] for rule, prefixes in combined.items()},
     }
+
+
+class _Prefix:
+    """Metrics of the first members under one rule, run after run."""
+
+    def __init__(self, rule: str, alphas: NDArray[np.float64]) -> None:
+        self.rule, self.alphas = rule, alphas
+        self.undefined = _undefined(rule, alphas)
+        self.runs: list[dict[str, float]] = []
+
+    def add(self, targets: Targets, logits: NDArray[np.float32]) -> None:
+        """One more run, logits float32[members, M, K] of all members."""
+        if not self.undefined:
+            self.runs.append(evaluate(targets, combine(self.rule, logits[: len(self.alphas)], self.alphas)))
+
+    def summary(self) -> dict[str, Any]:
+        """Mean and deviation of every metric, or why these alphas leave no answer."""
+        return {"undefined": self.undefined} if self.undefined else _spread(self.runs)
 
 
 def _rules(config: Config) -> tuple[str, ...]:
@@ -162,14 +185,21 @@ def _ensemble(
     bootstrap: Bootstrap,
 ) -> dict[str, Any]:
     """Figures of some members under one rule, or why these alphas leave it without an answer."""
-    try:
-        outputs = combine(rule, members, alphas)
-    except InputError as error:
-        return {"undefined": str(error)}
-    if not alphas.any():
-        return {"undefined": f"alphas are {alphas.tolist()}; at least one must not be 0"}
+    undefined = _undefined(rule, alphas)
+    if undefined:
+        return {"undefined": undefined}
+    outputs = combine(rule, members, alphas)
     shares = class_probabilities(rule, outputs, alphas) if members.shape[2] > 1 else outputs
     return _figures(targets, outputs, shares, bootstrap)
+
+
+def _undefined(rule: str, alphas: NDArray[np.float64]) -> str:
+    """Why these alphas leave a rule without an answer; empty if they do not."""
+    try:
+        check_alphas(rule, alphas)
+    except InputError as error:
+        return str(error)
+    return "" if alphas.any() else f"alphas are {alphas.tolist()}; at least one must not be 0"
 
 
 def _figures(

@@ -48,17 +48,10 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
     member learns nothing, ParityError if the packed model does not compute what PyTorch computes.
     """
     console = console or Console()
-    options.check()
     plan = recipe(options.scheme, options.base)
     threads, _ = thread_budget(options.threads)
-    data = read_data(options)
-    run = RunFolder(options.out)
-    if not run.has("full_precision"):  # a resumed run no longer needs the encoder
-        check_init(options.init)
-    run.claim(_fixed(options) | {"train_sha256": data.train.sha256, "dev_sha256": data.dev.sha256})
     started = time.perf_counter()
-    torch.set_num_threads(threads)
-    full = full_precision(options, data, run, console)
+    data, run, full = _first_stage(options, console)
     start, first_facts, lessons = first_student(options, plan, full, run, console)
     members = Boosting(
         new_member=lambda: new_member(start, plan),
@@ -95,6 +88,27 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
     }
     write_json(options.out / "results.json", results)
     return results
+
+
+def train_full_precision(options: TrainOptions, console: Console | None = None) -> dict[str, Any]:
+    """Run only the first stage, or read what an earlier call left in the folder; returns its facts.
+
+    `<out>/full_precision` can be the `init` of several runs with `teacher_epochs` 0. Raises like `train`.
+    """
+    _, _, full = _first_stage(options, console or Console())
+    return full.facts
+
+
+def _first_stage(options: TrainOptions, console: Console) -> tuple[Data, RunFolder, FullPrecision]:
+    """Check options and files, claim the folder, and train in full precision unless that is done."""
+    options.check()
+    data = read_data(options)
+    run = RunFolder(options.out)
+    if not run.has("full_precision"):  # a resumed run no longer needs the encoder
+        check_init(options.init)
+    run.claim(_fixed(options) | {"train_sha256": data.train.sha256, "dev_sha256": data.dev.sha256})
+    torch.set_num_threads(thread_budget(options.threads)[0])
+    return data, run, full_precision(options, data, run, console)
 
 
 def _results(
