@@ -53,6 +53,9 @@ def train(
     ] = None,
     regression: Annotated[bool, typer.Option(help="Labels are scores.")] = False,
     combine: Annotated[str | None, typer.Option(help="Rule of the ensemble.", show_default=False)] = None,
+    hold_out: Annotated[
+        float, typer.Option(help="Share of the training file kept for alphas and other choices, not trained on.")
+    ] = 0.1,
     boosting: Annotated[
         str, typer.Option(help="weights (in the loss), resample, or bagging (the baseline).")
     ] = "weights",
@@ -70,7 +73,9 @@ def train(
     max_length: Annotated[int, typer.Option(help="Tokens a text may have.")] = 128,
     epochs: Annotated[float, typer.Option(help="Epochs of each member.")] = 3.0,
     ternary_epochs: Annotated[float, typer.Option(help="Epochs of the ternary student (1-1-4).")] = 3.0,
-    teacher_epochs: Annotated[float, typer.Option(help="Epochs of the full-precision model.")] = 3.0,
+    teacher_epochs: Annotated[
+        float, typer.Option(help="Of the full-precision model; 0: --init is fine-tuned already.")
+    ] = 3.0,
     batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="Of ternary student and members.")] = 2e-4,
     teacher_learning_rate: Annotated[float, typer.Option(help="Of the full-precision model.")] = 5e-5,

@@ -4,6 +4,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,6 +65,7 @@ def options(toy, out, **changes):
         "teacher_learning_rate": 5e-3,
         "labels": ("negative", "positive"),
         "threads": 1,
+        "hold_out": 0.0,
     }
     files = {"init": str(toy / "encoder"), "train": toy / "train.tsv", "dev": toy / "dev.tsv", "out": out}
     return TrainOptions(**(files | common | changes))
@@ -136,6 +138,53 @@ def test_other_ways_to_make_an_ensemble(toy, tmp_path, changes, alphas):
     assert first["alpha"] == pytest.approx(want)
     assert results["combination"] == ("vote" if "compat" in changes else "probabilities")
     assert Ensemble.from_pretrained(chosen.out / "model", threads=1).alphas[0] == first["alpha"]
+
+
+@pytest.mark.parametrize("regression", [False, True])
+def test_held_out_examples_are_never_trained_on_and_decide_the_alphas(toy, tmp_path, monkeypatch, regression):
+    changes = {}
+    if regression:
+        write_data(tmp_path / "train.tsv", 320, 1, regression=True)
+        write_data(tmp_path / "dev.tsv", 80, 2, regression=True)
+        changes = {"train": tmp_path / "train.tsv", "dev": tmp_path / "dev.tsv", "labels": None, "regression": True}
+    chosen = options(toy, tmp_path / "run", hold_out=0.25, scheme="1-1-1", base="bit", **changes)
+    seen, real = [], rounds.teach
+    monkeypatch.setattr(
+        rounds, "teach", lambda student, data, *a, **k: seen.append(data) or real(student, data, *a, **k)
+    )
+    results = train(chosen, QUIET)
+    assert results["held_out_rows"] == 80
+    assert {len(data.encoded) for data in seen} == {240}
+    # The first alpha, by hand: all held-out examples weigh the same.
+    examples = read_examples(chosen.train)
+    held = np.sort(np.random.default_rng([chosen.seed, 2]).permutation(320)[:80])
+    whole = encode(load_tokenizer(chosen.out / "full_precision"), examples, chosen.max_length)
+    assert [row.tolist() for row in seen[0].encoded.ids] == [whole.ids[i].tolist() for i in range(320) if i not in held]
+    # The first alpha, by hand: the packed member's error on the held-out examples, which all weigh the same.
+    model = Ensemble.from_pretrained(chosen.out / "model", threads=1)
+    logits = np.stack([model.member_logits(whole.ids[i][None])[0, 0] for i in held])
+    truth = np.array([float(examples.labels[i]) for i in held])
+    if regression:
+        deviation = np.abs(logits[:, 0] - truth)
+        error = np.mean((deviation / deviation.max()) ** 2)
+    else:
+        error = np.mean(logits.argmax(axis=1) != truth)
+    assert results["members"][0]["error"] == pytest.approx(error, rel=1e-3)
+    assert results["members"][0]["alpha"] == pytest.approx(np.log((1 - error) / error), rel=1e-3)
+
+
+def test_a_fine_tuned_model_is_taken_as_it_is(toy, tmp_path):
+    first = options(toy, tmp_path / "first", scheme="1-1-1", base="bit", members=1, epochs=1)
+    scores = train(first, QUIET)["dev"]["full_precision"]
+    tuned = str(first.out / "full_precision")
+    again = replace(first, init=tuned, teacher_epochs=0, vocabulary_size=None, out=tmp_path / "again")
+    results = train(again, QUIET)
+    assert results["full_precision"]["steps"] == 0
+    assert results["dev"]["full_precision"] == scores
+    with pytest.raises(DataError, match="fine-tuned for the labels negative, positive, this run has 0, 1"):
+        train(replace(again, labels=None, out=tmp_path / "other"), QUIET)
+    with pytest.raises(DataError, match="lacks .*classifier.weight.*teacher_epochs above 0"):
+        train(replace(first, teacher_epochs=0, labels=("LABEL_0", "LABEL_1"), out=tmp_path / "bare"), QUIET)
 
 
 def test_the_same_seed_gives_the_same_bytes(toy, tmp_path):

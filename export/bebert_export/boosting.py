@@ -83,20 +83,23 @@ def boost(
         raise ValueError(f"classes is {classes}; accepted is 2 or more")
     answers, truth = np.asarray(predictions), np.asarray(labels)
     w = _checked_weights(weights, answers, truth)
-    wrong = answers != truth
-    error = weighted_error(wrong, w)
+    error = weighted_error(answers != truth, w)
     alpha = _log_odds(error, len(w))
-    if rule == "samme":
-        alpha, limit = alpha + math.log(classes - 1), 1 - 1 / classes
-        factors = np.where(wrong, math.exp(alpha), 1.0)
-    else:
-        alpha, limit = alpha / 2, 0.5
-        factors = np.where(wrong, math.exp(alpha), math.exp(-alpha))
+    alpha, limit = (alpha + math.log(classes - 1), 1 - 1 / classes) if rule == "samme" else (alpha / 2, 0.5)
     status, advice = _judge(error, limit)
-    new = w if status == "perfect" else w * factors
+    new = w if status == "perfect" else reweigh(answers, truth, w, alpha, rule)
     if normalise or (normalise is None and rule == "samme"):
         new = new / new.sum()
     return Round(error, alpha, new, status, advice)
+
+
+def reweigh(
+    predictions: ArrayLike, labels: ArrayLike, weights: ArrayLike, alpha: float, rule: Rule = "samme"
+) -> Floats:
+    """Weights of the next round for examples that need not be those of which alpha was found; not normalised."""
+    wrong = np.asarray(predictions) != np.asarray(labels)
+    right = 1.0 if rule == "samme" else math.exp(-alpha)
+    return np.asarray(weights, np.float64) * np.where(wrong, math.exp(alpha), right)
 
 
 def boost_regression(predictions: ArrayLike, targets: ArrayLike, weights: ArrayLike) -> Round:
@@ -110,14 +113,23 @@ def boost_regression(predictions: ArrayLike, targets: ArrayLike, weights: ArrayL
     """
     answers, truth = np.asarray(predictions, np.float64), np.asarray(targets, np.float64)
     w = _checked_weights(weights, answers, truth)
-    deviation = np.abs(answers - truth)
-    largest = float(deviation.max())
-    loss = (deviation / largest) ** 2 if largest > 0 else np.zeros_like(deviation)
-    error = float((w * loss).sum() / w.sum())
+    error = float((w * _square_loss(answers, truth)).sum() / w.sum())
     alpha = _log_odds(error, len(w))
     status, advice = _judge(error, 0.5)
-    new = w if status == "perfect" else w * np.exp(-alpha * (1 - loss))
+    new = w if status == "perfect" else reweigh_regression(answers, truth, w, alpha)
     return Round(error, alpha, new / new.sum(), status, advice)
+
+
+def reweigh_regression(predictions: ArrayLike, targets: ArrayLike, weights: ArrayLike, alpha: float) -> Floats:
+    """Weights of the next round, as `reweigh`; the loss is relative to the largest deviation among these examples."""
+    loss = _square_loss(np.asarray(predictions, np.float64), np.asarray(targets, np.float64))
+    return np.asarray(weights, np.float64) * np.exp(-alpha * (1 - loss))
+
+
+def _square_loss(answers: Floats, truth: Floats) -> Floats:
+    deviation = np.abs(answers - truth)
+    largest = float(deviation.max())
+    return (deviation / largest) ** 2 if largest > 0 else np.zeros_like(deviation)
 
 
 def _log_odds(error: float, count: int) -> float:

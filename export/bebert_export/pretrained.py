@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -62,24 +63,28 @@ def load_pretrained(
     positions: int | None,
     dropout: float,
     seed: int,
+    with_head: bool = False,
 ) -> Pretrained:
     """Load the encoder with a new classification head (one output for regression: `labels` has one name).
 
     vocabulary_size : keep this many word pieces (see vocabulary.py); None keeps all
     positions       : cut the position table to this length; None keeps it
     dropout         : of all layers, while training
+    with_head       : the head must be there, for these labels, and is kept
     A missing pooler or head is initialised from `seed`. Raises DataError for anything that is not BERT.
     """
     folder = local_folder(init)
     config = _checked_config(folder)
     tokenizer = load_tokenizer(folder)
+    if with_head:
+        _check_head(folder, config, labels)
     config.num_labels = len(labels)
     config.id2label = dict(enumerate(labels))
     config.label2id = {name: i for i, name in enumerate(labels)}
     config.problem_type = "regression" if len(labels) == 1 else "single_label_classification"
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
     seed_everything(seed)
-    model = _load(folder, config)
+    model = _load(folder, config, whole=with_head)
     coverage = 1.0
     if vocabulary_size is not None:
         trimmed = trim_vocabulary(tokenizer, train, vocabulary_size)
@@ -115,12 +120,31 @@ def quiet_transformers() -> Iterator[None]:
         transformers_logging.enable_progress_bar()
 
 
-def _load(folder: Path, config: BertConfig) -> BertForSequenceClassification:
+def _check_head(folder: Path, config: BertConfig, labels: list[str]) -> None:
+    """Names such as LABEL_0 are what the library writes where nobody gave any; they say nothing."""
+    names = [config.id2label[i] for i in range(config.num_labels)]
+    if len(names) != len(labels) or (names != labels and not all(name.startswith("LABEL_") for name in names)):
+        raise DataError(
+            f"{folder} was fine-tuned for the labels {', '.join(names)}, this run has {', '.join(labels)}; "
+            "name them so with labels, or fine-tune with teacher_epochs above 0"
+        )
+
+
+def _load(folder: Path, config: BertConfig, whole: bool) -> BertForSequenceClassification:
     try:
         with quiet_transformers():
-            return BertForSequenceClassification.from_pretrained(folder, config=config, dtype=torch.float32)
+            loaded: Any = BertForSequenceClassification.from_pretrained(
+                folder, config=config, dtype=torch.float32, output_loading_info=True
+            )
     except OSError as error:
         raise DataError(f"{folder} has no readable weights ({error}); put model.safetensors there") from None
+    model, report = loaded
+    if whole and report["missing_keys"]:
+        raise DataError(
+            f"{folder} lacks {', '.join(sorted(report['missing_keys']))}; with teacher_epochs 0 it must hold a "
+            "fine-tuned classifier, else choose teacher_epochs above 0"
+        )
+    return model
 
 
 def _rows(table: nn.Embedding, index: torch.Tensor) -> nn.Embedding:

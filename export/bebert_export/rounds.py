@@ -1,7 +1,11 @@
 """Boosting rounds: train a member on weighted examples, see where it errs, weigh the examples anew.
 
-Predictions for the update run over the whole training file in its own order, so that weight i always belongs
-to example i. A member is what its training ended with; no round looks at the dev split to choose anything.
+Predictions for the update run over all training examples in their own order, so that weight i always belongs
+to example i. No round looks at the dev split to choose anything.
+
+A member that knows its training examples by heart errs on few of them, and its alpha would outvote all others. With
+a held-out part of the training file (`hold_out`) error and alpha are those of examples that it has not seen, which
+have boosting weights of their own; its mistakes on the training examples still decide what the next one learns.
 
 Guards: a member without error gets a large finite alpha and ends the boosting; a member that is no better
 than guessing is trained once more, from uniform weights and with another seed; if that is no better either,
@@ -17,7 +21,16 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from bebert_export.boosting import Round, Rule, boost, boost_regression, uniform_weights
+from bebert_export.boosting import (
+    Floats,
+    Round,
+    Rule,
+    boost,
+    boost_regression,
+    reweigh,
+    reweigh_regression,
+    uniform_weights,
+)
 from bebert_export.data import Encoded
 from bebert_export.lessons import Lessons, teach
 from bebert_export.modeling import Student
@@ -45,6 +58,21 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """Boosting weights of the training examples float64[M] and of the held-out ones float64[m], None without those."""
+
+    train: Floats
+    held: Floats | None
+
+    @staticmethod
+    def uniform(train: TrainingSet, held: TrainingSet | None) -> "Weights":
+        """Those of the first round."""
+        return Weights(
+            uniform_weights(len(train.encoded)), None if held is None else uniform_weights(len(held.encoded))
+        )
+
+
+@dataclass(frozen=True)
 class Boosting:
     """What stays the same over the rounds.
 
@@ -59,6 +87,7 @@ class Boosting:
     from_previous: bool
     rule: Rule
     train: TrainingSet
+    held: TrainingSet | None
     dev: Encoded
     schedule: Schedule
     seed: int
@@ -68,7 +97,7 @@ class Boosting:
 
     def members(self, count: int) -> list[Member]:
         """Train up to `count` members, or read those that an earlier, interrupted run has finished."""
-        weights = uniform_weights(len(self.train.encoded))
+        weights = Weights.uniform(self.train, self.held)
         members: list[Member] = []
         while len(members) < count:
             member, weights = self._round(len(members), weights, members[-1].student if members else None)
@@ -79,9 +108,7 @@ class Boosting:
                 break
         return members
 
-    def _round(
-        self, index: int, weights: NDArray[np.float64], previous: Student | None
-    ) -> tuple[Member | None, NDArray[np.float64]]:
+    def _round(self, index: int, weights: Weights, previous: Student | None) -> tuple[Member | None, Weights]:
         """One member (None if no useful one came out) and the weights of the next round."""
         stage = f"member_{index}"
         if self.run.has(stage):
@@ -97,20 +124,21 @@ class Boosting:
                     self.schedule,
                     seed=seed,
                     watcher=bar,
-                    weights=weights if self.method == "weights" else None,
-                    sample=self._sample(weights, seed),
+                    weights=weights.train if self.method == "weights" else None,
+                    sample=self._sample(weights.train, seed),
                     lessons=self.lessons,
                 )
             settled = settle_zero_weights(student)
-            verdict = self._judge(student, weights)
+            verdict, train_error, new_weights = self._judge(student, weights)
             if verdict.status != "weak":
                 break
             self.console.print(f"[yellow]member {index}: {verdict.advice}[/yellow]")
             self.run.log(stage=stage, seed=seed, error=verdict.error, advice=verdict.advice)
-            weights = uniform_weights(len(weights))
+            weights = Weights.uniform(self.train, self.held)
         facts = {
             "alpha": verdict.alpha,
             "error": verdict.error,
+            "train_error": train_error,
             "status": verdict.status,
             "seed": seed,
             "steps": fitted.steps,
@@ -119,39 +147,56 @@ class Boosting:
             "weights_settled": settled,
         }
         if verdict.status == "weak" and index == 0:
+            where = "its own training examples" if self.held is None else "held-out examples"
             raise TrainingError(
-                f"the first member has error {verdict.error:.3f} on its own training examples, with two "
-                "seeds, no better than guessing; train longer or with another learning rate"
+                f"the first member has error {verdict.error:.3f} on {where}, with two seeds, no better than guessing; "
+                "train longer or with another learning rate"
             )
         tensors = {f"model.{name}": tensor for name, tensor in student.state_dict().items()}
-        tensors["weights"] = torch.from_numpy(verdict.weights)
+        tensors["weights"] = torch.from_numpy(new_weights.train)
+        if new_weights.held is not None:
+            tensors["held_weights"] = torch.from_numpy(new_weights.held)
         tensors["dev_logits"] = torch.from_numpy(predict(student, self.dev, self.train.classes))
         self.run.save(stage, tensors, facts)
         self.run.log(stage=stage, **facts)
         return self._stored(stage)
 
-    def _judge(self, student: Student, weights: NDArray[np.float64]) -> Round:
+    def _judge(self, student: Student, weights: Weights) -> tuple[Round, float, Weights]:
+        """What a member is worth, its weighted error on the training examples, and the weights of the next round."""
         outputs = predict(student, self.train.encoded, self.train.classes)
+        own = self._boosted(outputs, self.train.targets, weights.train)
+        verdict, new = own, Weights(own.weights, None)
+        if self.held is not None and weights.held is not None:
+            unseen = predict(student, self.held.encoded, self.held.classes)
+            verdict = self._boosted(unseen, self.held.targets, weights.held)
+            # A member without an error on either part has nothing to teach the next one.
+            mistakes = weights.train if verdict.status == "perfect" else self._mistakes(outputs, weights, verdict.alpha)
+            new = Weights(mistakes / mistakes.sum(), verdict.weights)
         if self.method == "bagging":
-            verdict = self._boosted(outputs, weights)
-            return replace(verdict, alpha=1.0, weights=uniform_weights(len(weights)))
-        return self._boosted(outputs, weights)
+            return replace(verdict, alpha=1.0), own.error, Weights.uniform(self.train, self.held)
+        return verdict, own.error, new
 
-    def _boosted(self, outputs: NDArray[np.float32], weights: NDArray[np.float64]) -> Round:
+    def _boosted(self, outputs: NDArray[np.float32], targets: NDArray, weights: Floats) -> Round:
         if self.train.classes == 1:
-            return boost_regression(outputs[:, 0], self.train.targets, weights)
-        return boost(outputs.argmax(axis=1), self.train.targets, weights, self.train.classes, self.rule)
+            return boost_regression(outputs[:, 0], targets, weights)
+        return boost(outputs.argmax(axis=1), targets, weights, self.train.classes, self.rule)
 
-    def _sample(self, weights: NDArray[np.float64], seed: int) -> NDArray[np.int64] | None:
+    def _mistakes(self, outputs: NDArray[np.float32], weights: Weights, alpha: float) -> Floats:
+        if self.train.classes == 1:
+            return reweigh_regression(outputs[:, 0], self.train.targets, weights.train, alpha)
+        return reweigh(outputs.argmax(axis=1), self.train.targets, weights.train, alpha, self.rule)
+
+    def _sample(self, weights: Floats, seed: int) -> NDArray[np.int64] | None:
         """As many examples as there are, drawn with replacement: by weight, or evenly for bagging."""
         if self.method == "weights":
             return None
         chances = weights / weights.sum() if self.method == "resample" else None
         return np.random.default_rng([seed, 1]).choice(len(weights), len(weights), p=chances)
 
-    def _stored(self, stage: str) -> tuple[Member | None, NDArray[np.float64]]:
+    def _stored(self, stage: str) -> tuple[Member | None, Weights]:
         tensors, facts = self.run.load(stage)
-        weights = tensors.pop("weights").numpy()
+        held = tensors.pop("held_weights", None)
+        weights = Weights(tensors.pop("weights").numpy(), None if held is None else held.numpy())
         dev_logits = tensors.pop("dev_logits").numpy()
         if facts["status"] == "weak":
             return None, weights

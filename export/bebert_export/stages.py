@@ -34,12 +34,14 @@ from bebert_export.train_options import TrainOptions
 from bebert_export.training import Schedule, TrainingSet, fit, predict
 
 TERNARY_SEED = 1  # added to the seed of the run
+HOLD_OUT = 2  # beside the seed of the run, for drawing what is held out
 
 
 @dataclass(frozen=True)
 class Data:
     """Both files and their targets: class ids int64[M] by `values`, or scores float32[M].
 
+    held   : places in the training file that are kept for choosing and never trained on, int64, ascending; may be none
     values : the label values in the files, in the order of the logits; names : what to call them
     """
 
@@ -49,6 +51,7 @@ class Data:
     names: list[str]
     train_targets: NDArray[np.int64] | NDArray[np.float32]
     dev_targets: NDArray[np.int64] | NDArray[np.float32]
+    held: NDArray[np.int64]
 
     @property
     def classes(self) -> int:
@@ -65,9 +68,10 @@ def read_data(options: TrainOptions) -> Data:
         raise DataError(
             f"{dev.path} is the training file once more; the report needs examples that training has not seen"
         )
+    held = hold_out(len(train), options.hold_out, options.seed)
     if options.regression:
         names = list(options.labels or ("score",))
-        return Data(train, dev, names, names, scores(train), scores(dev))
+        return Data(train, dev, names, names, scores(train), scores(dev), held)
     values = label_names(train)
     names = list(options.labels or values)
     if len(names) != len(values) or len(set(names)) != len(names):
@@ -75,19 +79,27 @@ def read_data(options: TrainOptions) -> Data:
             f"labels are {', '.join(names)}; {train.path} has the values {', '.join(values[:10])}: "
             "name each of them once, in this order"
         )
-    return Data(train, dev, values, names, class_ids(train, values), class_ids(dev, values))
+    return Data(train, dev, values, names, class_ids(train, values), class_ids(dev, values), held)
+
+
+def hold_out(count: int, share: float, seed: int) -> NDArray[np.int64]:
+    """Places of a random share of `count` examples, ascending; at least one if the share is above 0."""
+    chosen = max(1, round(share * count)) if share else 0
+    return np.sort(np.random.default_rng([seed, HOLD_OUT]).permutation(count)[:chosen])
 
 
 @dataclass(frozen=True)
 class FullPrecision:
     """The finished first stage: model folder, token ids, the model's logits, and facts for the report.
 
-    train_logits : float32[M, K] if students are to be distilled from them, else None
+    train, held  : the training file without what is held out, and that (None if nothing is)
+    train_logits : float32[M, K] for `train` if students are to be distilled from them, else None
     """
 
     folder: Path
     tokenizer: Tokenizer
     train: TrainingSet
+    held: TrainingSet | None
     dev: Split
     dev_logits: NDArray[np.float32]
     train_logits: NDArray[np.float32] | None
@@ -101,15 +113,25 @@ def full_precision(options: TrainOptions, data: Data, run: RunFolder, console: C
         _fine_tune(options, data, run, console, folder)
     tensors, facts = run.load("full_precision")
     tokenizer = load_tokenizer(folder)
+    train, held = _encoded(tokenizer, options, data)
     return FullPrecision(
         folder=folder,
         tokenizer=tokenizer,
-        train=TrainingSet(encode(tokenizer, data.train, options.max_length), data.train_targets, data.classes),
+        train=train,
+        held=held,
         dev=Split(encode(tokenizer, data.dev, options.max_length), data.dev_targets),
         dev_logits=tensors["dev_logits"].numpy(),
         train_logits=tensors["train_logits"].numpy() if options.distill != "none" else None,
         facts=facts,
     )
+
+
+def _encoded(tokenizer: Tokenizer, options: TrainOptions, data: Data) -> tuple[TrainingSet, TrainingSet | None]:
+    """The examples to train on, and those that are held out."""
+    whole = TrainingSet(encode(tokenizer, data.train, options.max_length), data.train_targets, data.classes)
+    if not len(data.held):
+        return whole, None
+    return whole.part(np.setdiff1d(np.arange(len(data.train)), data.held)), whole.part(data.held)
 
 
 def _fine_tune(options: TrainOptions, data: Data, run: RunFolder, console: Console, folder: Path) -> None:
@@ -122,22 +144,19 @@ def _fine_tune(options: TrainOptions, data: Data, run: RunFolder, console: Conso
         positions=options.max_length if trimmed else None,
         dropout=options.dropout,
         seed=options.seed,
+        with_head=options.teacher_epochs == 0,
     )
     model, tokenizer = pretrained.model, pretrained.tokenizer
     positions = model.config.max_position_embeddings
     if options.max_length > positions:
         raise DataError(f"max_length is {options.max_length}; {options.init} has {positions} positions")
     kept_heads(model.config.num_attention_heads, options.width)  # refuse a bad width now, not after hours
-    encoded = encode(tokenizer, data.train, options.max_length)
-    schedule = Schedule(options.teacher_epochs, options.batch_size, options.teacher_learning_rate)
-    with stage_bar("full precision", console, run) as bar:
-        fitted = fit(
-            model,
-            TrainingSet(encoded, data.train_targets, data.classes),
-            schedule,
-            seed=options.seed,
-            watcher=bar,
-        )
+    train, _ = _encoded(tokenizer, options, data)
+    fitted: dict[str, Any] = {"steps": 0, "seconds": 0.0, "loss": None}
+    if options.teacher_epochs:
+        schedule = Schedule(options.teacher_epochs, options.batch_size, options.teacher_learning_rate)
+        with stage_bar("full precision", console, run) as bar:
+            fitted = asdict(fit(model, train, schedule, seed=options.seed, watcher=bar))
 
     def save(target: Path) -> None:
         with quiet_transformers():
@@ -146,7 +165,7 @@ def _fine_tune(options: TrainOptions, data: Data, run: RunFolder, console: Conso
 
     write_atomically(folder, save)
     facts = {
-        **asdict(fitted),
+        **fitted,
         "seed": options.seed,
         "vocabulary": len(model.bert.embeddings.word_embeddings.weight),
         "vocabulary_coverage": round(pretrained.coverage, 5),
@@ -155,7 +174,7 @@ def _fine_tune(options: TrainOptions, data: Data, run: RunFolder, console: Conso
     dev = encode(tokenizer, data.dev, options.max_length)
     tensors = {"dev_logits": torch.from_numpy(predict(model, dev, data.classes))}
     if options.distill != "none":
-        tensors["train_logits"] = torch.from_numpy(predict(model, encoded, data.classes))
+        tensors["train_logits"] = torch.from_numpy(predict(model, train.encoded, data.classes))
     run.save("full_precision", tensors, facts)
     run.log(stage="full_precision", **facts)
 

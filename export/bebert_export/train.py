@@ -37,7 +37,7 @@ MEMBER_SEED = 100  # member i trains with seed + MEMBER_SEED + i
 # Options that change where a run lies, how fast it goes and what its card says, not what it computes.
 FREE_OPTIONS = ("train", "dev", "out", "threads", "licence")
 # What of the results travels with the model, beside the parity measured at writing.
-EVIDENCE = ("options", "data", "dev_rows_also_in_train", "dev", "members", "versions")
+EVIDENCE = ("options", "data", "held_out_rows", "dev_rows_also_in_train", "dev", "members", "versions")
 PACKAGES = ("bebert-infer", "torch", "transformers", "tokenizers", "numpy", "scikit-learn")
 
 
@@ -59,6 +59,7 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
         from_previous=options.warm_start == "previous",
         rule="code" if options.compat else "samme",
         train=full.train,
+        held=full.held,
         dev=full.dev.encoded,
         schedule=Schedule(options.epochs, options.batch_size, options.learning_rate),
         seed=options.seed + MEMBER_SEED,
@@ -122,6 +123,7 @@ def _results(
     return {
         "options": _fixed(options) | {"init": Path(options.init).name, "combine": options.rule},
         "data": {name: _file_facts(file) for name, file in (("train", data.train), ("dev", data.dev))},
+        "held_out_rows": len(data.held),
         "dev_rows_also_in_train": _repeated(data),
         "labels": dict(zip(data.names, data.values, strict=True)),
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},

@@ -22,13 +22,16 @@ class TrainOptions:
     labels            : names for the label values of the training file, in their sorted order
     regression        : labels are scores, boosting is AdaBoost.R2
     combine           : rule of the model; default probabilities, for regression median
+    hold_out          : share of the training file that is not trained on but used for choosing: errors and alphas of
+                        members come from it. 0: they come from the training examples themselves
     boosting          : "weights", "resample" or "bagging" (rounds.Boosting)
     warm_start        : members start from the first student ("first") or from the member before ("previous")
     compat            : "published": alphas by the rule of BEBERT's code, and a hard vote unless `combine` says else
     distill           : what students learn from (lessons.py): "none", "prediction", "two-stage", "direction"
     width             : share of heads and feed-forward neurons that the students keep (BinaryBERT: 0.5)
     vocabulary_size   : keep only so many word pieces (vocabulary.py), and max_length positions
-    epochs            : of each member; teacher_epochs, ternary_epochs: of the stages before; may be fractions
+    epochs            : of each member; teacher_epochs, ternary_epochs: of the stages before; may be fractions.
+                        teacher_epochs 0: `init` is a classifier for this task already and is taken as it is
     learning_rate     : of ternary student and members; teacher_learning_rate: of the full-precision model
     licence           : what the model card says of it
     threads           : default BEBERT_THREADS, else CPU affinity and cgroup quota
@@ -44,6 +47,7 @@ class TrainOptions:
     labels: tuple[str, ...] | None = None
     regression: bool = False
     combine: str | None = None
+    hold_out: float = 0.1
     boosting: Literal["weights", "resample", "bagging"] = "weights"
     warm_start: Literal["first", "previous"] = "first"
     compat: Literal["published"] | None = None
@@ -79,8 +83,9 @@ class TrainOptions:
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}; accepted are whole numbers of at least {least}")
         for name in ("epochs", "ternary_epochs", "teacher_epochs", "learning_rate", "teacher_learning_rate"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise InputError(f"{name} is {getattr(self, name)}; accepted are numbers above 0")
+            value = getattr(self, name)
+            if not 0 < value < float("inf") and (name, value) != ("teacher_epochs", 0):
+                raise InputError(f"{name} is {value}; accepted are numbers above 0")
         if self.rule not in self.rules:
             raise InputError(f'combine is "{self.combine}"; accepted are {", ".join(self.rules)}')
         for name, accepted in (
@@ -95,6 +100,8 @@ class TrainOptions:
             raise InputError("compat published is for classes: the published code boosts regression like classes")
         if self.distill not in KINDS:
             raise InputError(f'distill is "{self.distill}"; accepted are {", ".join(KINDS)}')
+        if not 0 <= self.hold_out < 1:
+            raise InputError(f"hold_out is {self.hold_out}; accepted are shares from 0 to below 1")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout is {self.dropout}; accepted are numbers from 0 to below 1")
         recipe(self.scheme, self.base)
