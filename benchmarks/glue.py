@@ -16,6 +16,7 @@ import time
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from glue_records import (
@@ -35,14 +36,13 @@ from rich.console import Console
 from rich.table import Table
 
 from bebert_export.data import read_examples
-from bebert_export.eval_report import Bootstrap, noise_report, report, texts_of
+from bebert_export.eval_report import noise_report, report, texts_of
 from bebert_export.train import TrainOptions, train, train_full_precision
 from bebert_infer import Ensemble
 from bebert_infer.errors import BebertError
 from bebert_infer.threads import thread_budget
 
 SIGMAS = (0.1, 0.01)  # BEBERT: variance 0.01 in the paper, standard deviation 0.01 in its code
-BOOTSTRAP = Bootstrap(1000, 0)
 
 
 def run_cell(cell: Cell, arguments: argparse.Namespace, settings: dict[str, Any], console: Console) -> dict[str, Any]:
@@ -76,6 +76,7 @@ def run_cell(cell: Cell, arguments: argparse.Namespace, settings: dict[str, Any]
         "options": results["options"],
         "full_precision_options": teacher_options(settings, cell),
         "data": results["data"],
+        "held_out_rows": results["held_out_rows"],
         "dev_rows_also_in_train": results["dev_rows_also_in_train"],
         "threads": threads,
         "cores_of_others": load.cores(),
@@ -96,7 +97,7 @@ def scores(
     examples = read_examples(dev)
     encoded = ensemble.encode(texts_of(examples), truncate=True)
     with console.status(f"scoring {len(examples):,} examples"):
-        figures = report(ensemble, examples, encoded, None, BOOTSTRAP)
+        figures = report(ensemble, examples, encoded, None, None)
     for entry, metrics in zip(figures["members"], results["dev"]["members"], strict=True):
         if {name: metric["value"] for name, metric in entry["metrics"].items()} != metrics:
             raise SystemExit(f"{model} does not score as {model.parent / 'results.json'} says; delete the run, repeat")
@@ -118,7 +119,7 @@ def scores(
 
 
 def _score(metrics: dict[str, float], names: tuple[str, ...]) -> float:
-    return round(100 * sum(metrics[name] for name in names) / len(names), 4)
+    return round(100 * mean(metrics[name] for name in names), 4)
 
 
 def _entry(entry: dict[str, Any], names: tuple[str, ...]) -> float | None:
@@ -134,10 +135,8 @@ def _noise(level: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     def spread(entry: dict[str, Any]) -> dict[str, float] | None:
         if "undefined" in entry:
             return None
-        runs = [_score(dict(zip(names, run, strict=True)), names) for run in zip(*(entry[n]["values"] for n in names))]
-        mean = sum(runs) / len(runs)
-        variance = sum((run - mean) ** 2 for run in runs) / (len(runs) - 1)
-        return {"mean": round(mean, 4), "std": round(variance**0.5, 4)}
+        runs = [100 * mean(values) for values in zip(*(entry[name]["values"] for name in names), strict=True)]
+        return {"mean": round(mean(runs), 4), "std": round(stdev(runs), 4)}
 
     return {
         "sigma": level["sigma"],

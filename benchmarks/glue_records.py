@@ -11,10 +11,9 @@ from bebert_infer.errors import InputError
 
 SETTINGS = Path(__file__).with_name("glue_settings.toml")
 NAME = "glue"  # of the file of records
-# Of these the full-precision stage is made; it is shared by all bases, so they must not depend on the base.
-TEACHER = ("teacher_epochs", "teacher_learning_rate", "batch_size", "dropout", "max_length", "vocabulary_size")
-# Of these the cell is made by the shared stage, and not by its own.
-DONE = ("teacher_epochs", "teacher_learning_rate", "vocabulary_size")
+# Options that only the full-precision stage has, and those that it has too. It is shared by all bases.
+TEACHER_ONLY = ("teacher_epochs", "teacher_learning_rate", "vocabulary_size")
+TEACHER_TOO = ("batch_size", "dropout", "max_length", "hold_out", "regression")
 # Metrics whose mean is the main score of a task, times 100; all others: accuracy.
 MAIN_METRICS = {"CoLA": ("matthews",), "STS-B": ("pearson", "spearman")}
 FILES = {
@@ -59,15 +58,24 @@ def planned(settings: dict[str, Any]) -> list[Cell]:
 
 
 def cell_options(settings: dict[str, Any], cell: Cell) -> dict[str, Any]:
-    """Options of `bebert train` for the members of a cell; the full-precision stage is not among them."""
+    """Options of `bebert train` for the members of a cell; the full-precision stage is not among them.
+
+    Raises InputError if other examples are held out than in that stage, which would then have seen them.
+    """
     options = {"base": cell.base} | _matching(settings, asdict(cell))
-    return {name: value for name, value in options.items() if name not in DONE}
+    held, before = options.get("hold_out"), teacher_options(settings, cell).get("hold_out")
+    if held != before:
+        raise InputError(
+            f"hold_out of {cell.folder} is {held}, of its full-precision stage {before}; "
+            "set it in an entry without base and distill"
+        )
+    return {name: value for name, value in options.items() if name not in TEACHER_ONLY}
 
 
 def teacher_options(settings: dict[str, Any], cell: Cell) -> dict[str, Any]:
     """Options of `bebert train` for the full-precision stage of an encoder and task."""
     options = _matching(settings, {"encoder": cell.encoder, "task": cell.task})
-    return {name: value for name, value in options.items() if name in (*TEACHER, "regression")}
+    return {name: value for name, value in options.items() if name in TEACHER_ONLY + TEACHER_TOO}
 
 
 def _matching(settings: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:

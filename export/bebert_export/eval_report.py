@@ -84,11 +84,12 @@ def report(
     examples: Examples,
     encoded: Encoded,
     full_precision: NDArray[np.float32] | None,
-    bootstrap: Bootstrap,
+    bootstrap: Bootstrap | None,
 ) -> dict[str, Any]:
     """Every figure but noise, as JSON values.
 
-    encoded : token ids of the examples;  full_precision : its logits float32[M, K], or None
+    encoded : token ids of the examples;  full_precision : its logits float32[M, K], or None;
+    bootstrap : None gives no intervals
 
     Raises DataError for labels that the model does not have.
     """
@@ -106,8 +107,9 @@ def report(
             "sha256": examples.sha256,
             "split": split_kind(config.evidence, examples.sha256),
         },
-        "bootstrap": {"resamples": bootstrap.resamples, "seed": bootstrap.seed, "level": LEVEL},
     }
+    if bootstrap is not None:
+        figures["bootstrap"] = {"resamples": bootstrap.resamples, "seed": bootstrap.seed, "level": LEVEL}
     if full_precision is not None:
         figures["full_precision"] = _single(targets, full_precision, bootstrap)
     figures["members"] = [_single(targets, logits, bootstrap) for logits in members]
@@ -172,7 +174,7 @@ def _rules(config: Config) -> tuple[str, ...]:
     return VALUE_RULES if config.problem_type == "regression" else CLASS_RULES
 
 
-def _single(targets: Targets, logits: NDArray[np.float32], bootstrap: Bootstrap) -> dict[str, Any]:
+def _single(targets: Targets, logits: NDArray[np.float32], bootstrap: Bootstrap | None) -> dict[str, Any]:
     """Figures of one model's logits float32[M, K]."""
     return _figures(targets, logits, softmax(logits), bootstrap)
 
@@ -182,7 +184,7 @@ def _ensemble(
     rule: str,
     members: NDArray[np.float32],
     alphas: NDArray[np.float64],
-    bootstrap: Bootstrap,
+    bootstrap: Bootstrap | None,
 ) -> dict[str, Any]:
     """Figures of some members under one rule, or why these alphas leave it without an answer."""
     undefined = _undefined(rule, alphas)
@@ -203,13 +205,12 @@ def _undefined(rule: str, alphas: NDArray[np.float64]) -> str:
 
 
 def _figures(
-    targets: Targets, outputs: NDArray[np.floating], shares: NDArray[np.float64], bootstrap: Bootstrap
+    targets: Targets, outputs: NDArray[np.floating], shares: NDArray[np.float64], bootstrap: Bootstrap | None
 ) -> dict[str, Any]:
-    bounds = intervals(targets, outputs, bootstrap.resamples, bootstrap.seed)
-    metrics = {
-        name: {"value": value, "low": bounds[name][0], "high": bounds[name][1]}
-        for name, value in evaluate(targets, outputs).items()
-    }
+    metrics = {name: {"value": value} for name, value in evaluate(targets, outputs).items()}
+    if bootstrap is not None:
+        for name, (low, high) in intervals(targets, outputs, bootstrap.resamples, bootstrap.seed).items():
+            metrics[name] |= {"low": low, "high": high}
     if outputs.shape[1] == 1:
         return {"metrics": metrics}
     answers = outputs.argmax(axis=1)
