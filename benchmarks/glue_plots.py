@@ -54,7 +54,7 @@ def _panels(figure: Figure, summary: Summary, groups: list[Group], measure: Meas
     encoders = list(dict.fromkeys(group.encoder for group in having))
     if not encoders:
         return {}
-    figure.set_size_inches(8, 1 + 3 * len(encoders))
+    figure.set_size_inches(9, 1 + 3 * len(encoders))
     axes = figure.subplots(len(encoders), squeeze=False)[:, 0]
     found = {}
     for encoder, panel in zip(encoders, axes, strict=True):
@@ -84,6 +84,11 @@ def _points(axes: Axes, places: list[float], spreads: list[Spread], **style: obj
     )
 
 
+def _legend(panel: Axes) -> None:
+    """Beside the panel, where it covers no point."""
+    panel.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+
+
 def _offset(index: int, count: int) -> float:
     return 0.14 * (index - (count - 1) / 2)
 
@@ -99,7 +104,7 @@ def _by_task(figure: Figure, summary: Summary, groups: list[Group], measure: Mea
         panel.axvline(len(tasks) - 0.5, color="#999999", linewidth=0.8)
         panel.set_xticks(range(len(tasks) + 1), [*tasks, "average"])
         panel.set_ylabel(unit)
-        panel.legend(fontsize=8)
+        _legend(panel)
     if figure.axes:
         figure.supxlabel("mean and standard deviation over seeds", fontsize=8)
 
@@ -130,7 +135,7 @@ def _noise(figure: Figure, summary: Summary, groups: list[Group]) -> None:
         panel.set_xticks(range(len(tasks) + 1), [*tasks, "average"])
         panel.set_ylim(bottom=0)
         panel.set_ylabel("deviation of the score (points)")
-        panel.legend(fontsize=8)
+        _legend(panel)
     if figure.axes:
         figure.supxlabel("Gaussian noise of sigma 0.1 after the embeddings; mean over training seeds", fontsize=8)
 
@@ -148,18 +153,18 @@ def _time(figure: Figure, summary: Summary) -> None:
         panel.set_xlim(left=0)
         panel.set_xlabel("training time of all students, average over tasks (s)")
         panel.set_ylabel("score of the ensemble")
-        panel.legend(fontsize=8)
+        _legend(panel)
 
 
 def _sizes(figure: Figure, summary: Summary, groups: list[Group]) -> None:
     for panel, members in _panels(figure, summary, groups, summary.prefix()).values():
         for group in members:
-            counts = [size for size in summary.report["sizes"] if summary.measured(group, summary.prefix(size))]
-            tasks = summary.measured(group, summary.prefix(counts[-1]))
-            spreads = [summary.average(group, summary.prefix(size), tasks) for size in counts]
-            places = [size + 0.3 * _offset(members.index(group), len(members)) for size in counts]
+            curve = summary.curve(group)
+            spreads = [summary.average(group, measure) for measure in curve.values()]
+            places = [size + 0.3 * _offset(members.index(group), len(members)) for size in curve]
             _points(panel, places, spreads, **(_style(summary, group) | {"linestyle": "-"}))
         panel.set_xticks(summary.report["sizes"])
+        panel.set_xlim(0.5, max(summary.report["sizes"]) + 0.5)
         panel.set_xlabel("members")
         panel.set_ylabel("score, average over tasks")
-        panel.legend(fontsize=8)
+        _legend(panel)

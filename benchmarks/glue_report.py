@@ -53,12 +53,14 @@ def figures(summary: Summary, published: Published, plots: dict[str, str]) -> st
             parts += [f"### Distillation: {encoder}, {base}\n", distillation(summary, groups)]
     parts.append("## BiT against BiBERT, 1-1-1\n")
     for group in summary.groups:
-        other = next((g for g in summary.groups if (g.encoder, g.base) == (group.encoder, "bibert")), None)
-        if group.base == "bit" and other is not None:
-            parts += [f"### 1-1-1: {group.encoder}\n", one_bit(summary, group, other)]
+        # With the same distillation if there is such a group; the settings see to it that both are 1-1-1.
+        others = [other for other in summary.groups if (other.encoder, other.base) == (group.encoder, "bibert")]
+        others.sort(key=lambda other: other.distill != group.distill)
+        if summary.base(group) == "bit" and others:
+            parts += [f"### 1-1-1: {title(group)}, against {title(others[0])}\n", one_bit(summary, group, others[0])]
     parts += ["## Size of the ensemble\n", picture("size")]
     for group in summary.groups:
-        if any(summary.measured(group, summary.prefix(size)) for size in summary.report["sizes"]):
+        if summary.curve(group):
             parts += [f"### Members: {title(group)}\n", sizes(summary, group)]
     parts += ["## Files\n", files(summary)]
     return "\n".join(part for part in parts if part)

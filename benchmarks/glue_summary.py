@@ -107,6 +107,16 @@ class Summary:
         wanted = count or self.report["members"]
         return lambda record: self._first(record, record["ensembles"][self.rule(record)], wanted)
 
+    def curve(self, group: Group) -> dict[int, Measure]:
+        """Sizes and their measure, of those records of a group that have the most members: the same for all sizes."""
+        asked = [record["options"]["members"] for cell, record in self.records.items() if _in(cell, group)]
+        most = max(asked, default=0)
+
+        def measure(size: int) -> Measure:
+            return lambda record: self.prefix(size)(record) if record["options"]["members"] == most else None
+
+        return {size: measure(size) for size in self.report["sizes"] if size <= most}
+
     def _first(self, record: Record, entries: list[Any], count: int) -> Any:
         """Entry of the first `count` members; of all if the boosting ended before, None if fewer were asked for."""
         return entries[min(count, len(entries)) - 1] if record["options"]["members"] >= count else None

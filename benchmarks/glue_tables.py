@@ -6,14 +6,13 @@ from typing import Any
 from glue_summary import Group, Measure, Spread, Summary, change
 
 NONE = "–"
-BASES = ("binarybert", "bibert", "bit")
 DISTILL = {"none": "A: none", "prediction": "B: prediction", "two-stage": "C: two-stage", "direction": "D: direction"}
 Published = dict[str, Any]
 
 
-def table(headings: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table, first column to the left."""
-    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
+def table(headings: list[str], rows: list[list[str]], texts: tuple[int, ...] = (0,)) -> str:
+    """A Markdown table; `texts` are the columns that stand to the left."""
+    lines = [headings, ["---" if place in texts else "---:" for place in range(len(headings))], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
@@ -50,7 +49,7 @@ def claims(summary: Summary, published: Published) -> str:
         rows.append([name, said, title(group), found, average, str(seeds or NONE)])
 
     for name, measure, said in (
-        (f"ensemble of {count} − full precision, points", summary.gap, dict.fromkeys(BASES, known["gap"])),
+        (f"ensemble of {count} − full precision, points", summary.gap, known["gap"]),
         (f"ensemble of {count} − single, points", summary.gain, known["gain"]),
     ):
         for group in claimed:
@@ -70,8 +69,9 @@ def claims(summary: Summary, published: Published) -> str:
             tasks = _common(summary, [plain, group], summary.seconds)
             times = [summary.average(which, summary.seconds, tasks) for which in (group, plain)]
             found = _ratio(times[0].mean, times[1].mean)
-            row("training time, two-stage / none", known["time"], group, found, tasks, times[0].seeds)
-    return table(["claim", "paper", "encoder, base, distillation", "ours", "average over", "seeds"], rows)
+            said = known["time"].get(summary.base(group), NONE)
+            row("training time, two-stage / none", said, group, found, tasks, times[0].seeds)
+    return table(["claim", "paper", "encoder, base, distillation", "ours", "average over", "seeds"], rows, (0, 2, 4))
 
 
 def accuracy(summary: Summary, group: Group, published: Published) -> str:
@@ -121,21 +121,32 @@ def noise(summary: Summary, group: Group, published: Published) -> str:
 
 
 def distillation(summary: Summary, groups: list[Group]) -> str:
-    """Scores and training seconds of the same ensemble by kind of distillation; times against the first kind."""
-    rows = []
-    for task in summary.tasks(groups[0]):
-        first = summary.of_task(groups[0], task, summary.seconds)
+    """Scores and training seconds of the same ensemble by kind of distillation; times against the first kind.
+
+    The average is over the tasks that all kinds have.
+    """
+    common, rows = _common(summary, groups, summary.seconds), []
+
+    def found(group: Group, task: str | None, measure: Measure) -> Spread:
+        return summary.average(group, measure, common) if task is None else summary.of_task(group, task, measure)
+
+    for task in [*summary.tasks(groups[0]), None]:
+        first = found(groups[0], task, summary.seconds)
         for group in groups:
-            found = summary.of_task(group, task, summary.seconds)
-            score = summary.of_task(group, task, summary.prefix()).text()
-            gap = summary.of_task(group, task, summary.gap).text(sign=True)
-            whole = summary.of_task(group, task, summary.whole_run)
-            ratio = _ratio(found.mean, first.mean)
-            times = [found.text(digits=0), ratio, whole.text(digits=0)]
-            rows.append([task, DISTILL.get(group.distill, group.distill), score, gap, *times])
-    return table(
-        ["task", "distillation", "ensemble", "gap", "training s", f"against {groups[0].distill}", "whole run s"], rows
-    )
+            time, whole = found(group, task, summary.seconds), found(group, task, summary.whole_run)
+            cells = [
+                f"**average of {len(common)}**" if task is None else task,
+                DISTILL.get(group.distill, group.distill),
+                found(group, task, summary.prefix()).text(),
+                found(group, task, summary.gap).text(sign=True),
+                time.text(digits=0),
+                _ratio(time.mean, first.mean),
+                whole.text(digits=0),
+                str(time.seeds),
+            ]
+            rows.append(cells)
+    times = ["training s", f"against {groups[0].distill}", "whole run s"]
+    return table(["task", "distillation", "ensemble", "gap to full precision", *times, "seeds"], rows, (0, 1))
 
 
 def one_bit(summary: Summary, bit: Group, bibert: Group) -> str:
@@ -157,13 +168,13 @@ def one_bit(summary: Summary, bit: Group, bibert: Group) -> str:
 
 def sizes(summary: Summary, group: Group) -> str:
     """Score of the first 1, 2, … members."""
-    counts = [size for size in summary.report["sizes"] if summary.measured(group, summary.prefix(size))]
+    curve = summary.curve(group)
     rows = [
-        [task, *(summary.of_task(group, task, summary.prefix(size)).text() for size in counts)]
+        [task, *(summary.of_task(group, task, measure).text() for measure in curve.values())]
         for task in summary.tasks(group)
     ]
-    rows.append(["**average**", *(summary.average(group, summary.prefix(size)).text() for size in counts)])
-    return table(["members", *map(str, counts)], rows)
+    rows.append(["**average**", *(summary.average(group, measure).text() for measure in curve.values())])
+    return table(["members", *map(str, curve)], rows)
 
 
 def files(summary: Summary) -> str:
