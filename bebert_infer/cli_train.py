@@ -59,6 +59,9 @@ def train(
     boosting: Annotated[
         str, typer.Option(help="weights (in the loss), resample, or bagging (the baseline).")
     ] = "weights",
+    shrinkage: Annotated[
+        float, typer.Option(help="Factor of alphas, up to 1; the smaller, the more evenly members count.")
+    ] = 1.0,
     warm_start: Annotated[
         str, typer.Option(help="Members start from the first student: first; or previous.")
     ] = "first",

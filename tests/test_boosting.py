@@ -119,6 +119,20 @@ def test_regression_says_perfect_and_weak():
     assert weak.status == "weak" and -math.inf < weak.alpha < 0
 
 
+@pytest.mark.parametrize("rule", ["samme", "code"])
+def test_shrinkage_scales_alphas_and_spares_the_weights(rule):
+    labels, answers = np.array([0, 1, 2, 0, 1, 2, 0, 1]), np.array([0, 1, 2, 0, 1, 2, 1, 0])
+    full = boost(answers, labels, uniform_weights(8), 3, rule)
+    half = boost(answers, labels, uniform_weights(8), 3, rule, shrinkage=0.5)
+    assert half.alpha == pytest.approx(full.alpha / 2) and half.error == full.error
+    ratios = [round.weights[6] / round.weights[0] for round in (full, half)]
+    assert ratios[1] == pytest.approx(np.sqrt(ratios[0]))
+    values = answers + np.arange(8) / 10
+    full, half = (boost_regression(values, labels, uniform_weights(8), factor) for factor in (1.0, 0.5))
+    assert half.alpha == pytest.approx(full.alpha / 2)
+    assert half.weights[6] / half.weights[0] == pytest.approx(np.sqrt(full.weights[6] / full.weights[0]))
+
+
 def test_a_tied_vote_goes_to_the_first_class():
     scores, predicted = hard_vote([[2, 0], [1, 0]], [0.5, 0.5], 3)
     assert scores.tolist() == [[0, 0.5, 0.5], [1, 0, 0]]

@@ -11,6 +11,10 @@ exactly as bad as guessing (e = 1 - 1/K). "code" is the published code of BEBERT
 for two classes, where it gives the same votes with half the alpha; it never normalises.
 Regression uses AdaBoost.R2 (Drucker, "Improving regressors using boosting techniques", 1997).
 
+Both alphas may be shrunk by a factor below 1 (scikit-learn's `learning_rate`): the weights of the examples grow less
+extreme and the members count more evenly. Near 0 every member sees the same data and says as much as its accuracy is
+worth; 1 is the published algorithm.
+
 A member that makes no error, or that is no better than guessing, is not an exception: the result says so.
 Everything is float64.
 """
@@ -65,6 +69,7 @@ def boost(
     classes: int,
     rule: Rule = "samme",
     normalise: bool | None = None,
+    shrinkage: float = 1.0,
 ) -> Round:
     """One round for a classifier.
 
@@ -72,6 +77,7 @@ def boost(
     weights             : float[n]   not negative, sum positive; need not sum to 1
     classes             : int        K, at least 2
     normalise           : whether the new weights sum to 1; None is the rule's own (samme yes, code no)
+    shrinkage           : factor of alpha, above 0 and at most 1
 
     A member without error, for which the formula says infinity, gets the alpha of half a wrong example among
     n + 1 and leaves the weights as they are. A weak one (error >= 1 - 1/K, for "code" >= 1/2) keeps what the
@@ -86,6 +92,7 @@ def boost(
     error = weighted_error(answers != truth, w)
     alpha = _log_odds(error, len(w))
     alpha, limit = (alpha + math.log(classes - 1), 1 - 1 / classes) if rule == "samme" else (alpha / 2, 0.5)
+    alpha *= shrinkage
     status, advice = _judge(error, limit)
     new = w if status == "perfect" else reweigh(answers, truth, w, alpha, rule)
     if normalise or (normalise is None and rule == "samme"):
@@ -102,11 +109,11 @@ def reweigh(
     return np.asarray(weights, np.float64) * np.where(wrong, math.exp(alpha), right)
 
 
-def boost_regression(predictions: ArrayLike, targets: ArrayLike, weights: ArrayLike) -> Round:
+def boost_regression(predictions: ArrayLike, targets: ArrayLike, weights: ArrayLike, shrinkage: float = 1.0) -> Round:
     """One round of AdaBoost.R2 with the square loss; float[n] each.
 
     loss = ((p - y) / max|p - y|)**2;  e = sum(w loss) / sum(w);  beta = e / (1 - e);
-    w <- w beta**(1 - loss), normalised to sum 1;  alpha = ln(1 / beta)
+    w <- w beta**(1 - loss), normalised to sum 1;  alpha = ln(1 / beta), times `shrinkage`
 
     A member is weak from e = 1/2; its alpha is then zero or negative. A member without any deviation leaves
     the weights as they are. Raises ValueError for shapes or weights that do not fit.
@@ -114,7 +121,7 @@ def boost_regression(predictions: ArrayLike, targets: ArrayLike, weights: ArrayL
     answers, truth = np.asarray(predictions, np.float64), np.asarray(targets, np.float64)
     w = _checked_weights(weights, answers, truth)
     error = float((w * _square_loss(answers, truth)).sum() / w.sum())
-    alpha = _log_odds(error, len(w))
+    alpha = shrinkage * _log_odds(error, len(w))
     status, advice = _judge(error, 0.5)
     new = w if status == "perfect" else reweigh_regression(answers, truth, w, alpha)
     return Round(error, alpha, new / new.sum(), status, advice)

@@ -21,6 +21,7 @@ from torch import Tensor
 from bebert_export.distill import direction_matching, two_stage
 from bebert_export.modeling import Student
 from bebert_export.training import Fit, Schedule, TrainingSet, Watcher, fit
+from bebert_export.used_rows import used_rows
 
 KINDS = ("none", "prediction", "two-stage", "direction")
 FASTER = 2.5  # learning rate of the first of two stages against that of the second, as published
@@ -48,7 +49,13 @@ def teach(
     sample: NDArray[np.int64] | None = None,
 ) -> Fit:
     """Train a student in place; `training.fit` has the arguments. Two stages take `schedule.epochs` each."""
-    common: dict[str, Any] = {"watcher": watcher, "weights": weights, "sample": sample}
+    with used_rows(student, data.encoded):
+        return _teach(student, data, schedule, lessons, seed=seed, watcher=watcher, weights=weights, sample=sample)
+
+
+def _teach(
+    student: Student, data: TrainingSet, schedule: Schedule, lessons: Lessons, *, seed: int, **common: Any
+) -> Fit:
     if lessons.kind == "two-stage":
         faster = replace(schedule, learning_rate=FASTER * schedule.learning_rate)
         inside = fit(student, data, faster, seed=seed, guide=_inside(lessons), only_guide=True, **common)

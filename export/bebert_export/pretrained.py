@@ -122,7 +122,7 @@ def quiet_transformers() -> Iterator[None]:
 
 def _check_head(folder: Path, config: BertConfig, labels: list[str]) -> None:
     """Names such as LABEL_0 are what the library writes where nobody gave any; they say nothing."""
-    names = [config.id2label[i] for i in range(config.num_labels)]
+    names = [name for _, name in sorted((config.id2label or {}).items())]
     if len(names) != len(labels) or (names != labels and not all(name.startswith("LABEL_") for name in names)):
         raise DataError(
             f"{folder} was fine-tuned for the labels {', '.join(names)}, this run has {', '.join(labels)}; "

@@ -79,6 +79,7 @@ class Boosting:
     method        : "weights": sample weights multiply the loss; "resample": examples are drawn with them; "bagging":
                     no boosting, each member sees a bootstrap sample and has alpha 1 (the baseline)
     from_previous : members start from the one before, not from the first student
+    shrinkage     : factor of every alpha, see `boosting`
     rule          : how errors become alphas and weights, see `boosting.boost`; regression has AdaBoost.R2 only
     """
 
@@ -86,6 +87,7 @@ class Boosting:
     method: str
     from_previous: bool
     rule: Rule
+    shrinkage: float
     train: TrainingSet
     held: TrainingSet | None
     dev: Encoded
@@ -178,8 +180,9 @@ class Boosting:
 
     def _boosted(self, outputs: NDArray[np.float32], targets: NDArray, weights: Floats) -> Round:
         if self.train.classes == 1:
-            return boost_regression(outputs[:, 0], targets, weights)
-        return boost(outputs.argmax(axis=1), targets, weights, self.train.classes, self.rule)
+            return boost_regression(outputs[:, 0], targets, weights, self.shrinkage)
+        answers, classes = outputs.argmax(axis=1), self.train.classes
+        return boost(answers, targets, weights, classes, self.rule, shrinkage=self.shrinkage)
 
     def _mistakes(self, outputs: NDArray[np.float32], weights: Weights, alpha: float) -> Floats:
         if self.train.classes == 1:

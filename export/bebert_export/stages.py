@@ -32,6 +32,7 @@ from bebert_export.run_folder import RunFolder, write_atomically
 from bebert_export.students import TEACHER, Recipe, student_from_full_precision
 from bebert_export.train_options import TrainOptions
 from bebert_export.training import Schedule, TrainingSet, fit, predict
+from bebert_export.used_rows import used_rows
 
 TERNARY_SEED = 1  # added to the seed of the run
 HOLD_OUT = 2  # beside the seed of the run, for drawing what is held out
@@ -155,7 +156,7 @@ def _fine_tune(options: TrainOptions, data: Data, run: RunFolder, console: Conso
     fitted: dict[str, Any] = {"steps": 0, "seconds": 0.0, "loss": None}
     if options.teacher_epochs:
         schedule = Schedule(options.teacher_epochs, options.batch_size, options.teacher_learning_rate)
-        with stage_bar("full precision", console, run) as bar:
+        with used_rows(model, train.encoded), stage_bar("full precision", console, run) as bar:
             fitted = asdict(fit(model, train, schedule, seed=options.seed, watcher=bar))
 
     def save(target: Path) -> None:

@@ -58,6 +58,7 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
         method=options.boosting,
         from_previous=options.warm_start == "previous",
         rule="code" if options.compat else "samme",
+        shrinkage=options.shrinkage,
         train=full.train,
         held=full.held,
         dev=full.dev.encoded,

@@ -25,6 +25,7 @@ class TrainOptions:
     hold_out          : share of the training file that is not trained on but used for choosing: errors and alphas of
                         members come from it. 0: they come from the training examples themselves
     boosting          : "weights", "resample" or "bagging" (rounds.Boosting)
+    shrinkage         : factor of alphas, 0 to 1; the smaller, the more evenly members count (boosting.py)
     warm_start        : members start from the first student ("first") or from the member before ("previous")
     compat            : "published": alphas by the rule of BEBERT's code, and a hard vote unless `combine` says else
     distill           : what students learn from (lessons.py): "none", "prediction", "two-stage", "direction"
@@ -49,6 +50,7 @@ class TrainOptions:
     combine: str | None = None
     hold_out: float = 0.1
     boosting: Literal["weights", "resample", "bagging"] = "weights"
+    shrinkage: float = 1.0
     warm_start: Literal["first", "previous"] = "first"
     compat: Literal["published"] | None = None
     distill: Literal["none", "prediction", "two-stage", "direction"] = "none"
@@ -100,8 +102,11 @@ class TrainOptions:
             raise InputError("compat published is for classes: the published code boosts regression like classes")
         if self.distill not in KINDS:
             raise InputError(f'distill is "{self.distill}"; accepted are {", ".join(KINDS)}')
-        if not 0 <= self.hold_out < 1:
-            raise InputError(f"hold_out is {self.hold_out}; accepted are shares from 0 to below 1")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout is {self.dropout}; accepted are numbers from 0 to below 1")
+        for name, fits, accepted in (
+            ("hold_out", 0 <= self.hold_out < 1, "shares from 0 to below 1"),
+            ("shrinkage", 0 < self.shrinkage <= 1, "numbers above 0 and up to 1"),
+            ("dropout", 0 <= self.dropout < 1, "numbers from 0 to below 1"),
+        ):
+            if not fits:
+                raise InputError(f"{name} is {getattr(self, name)}; accepted are {accepted}")
         recipe(self.scheme, self.base)

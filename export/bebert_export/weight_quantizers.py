@@ -51,6 +51,8 @@ class WeightQuantizer(ABC):
     def decompose(self, weight: Tensor) -> list[Branch]:
         """The same weight as branches of signs and scales, for packing; weight is float[N, K]."""
 
+    whole_table = False  # whether the value of an embedding row depends on the other rows
+
     def gathered(self, rows: Tensor, table: Tensor) -> Tensor:
         """Quantize only the rows that a batch uses, float[..., K], of an embedding ``table`` float[V, K].
 
@@ -203,6 +205,8 @@ class TensorCentredBinaryWeight(WeightQuantizer):
     def __call__(self, weight: Tensor) -> Tensor:
         """Quantized weight, same shape."""
         return self._quantize(weight, tensor_mean(weight))
+
+    whole_table = True
 
     def gathered(self, rows: Tensor, table: Tensor) -> Tensor:
         """Quantized rows, centred by the mean of the whole table."""
