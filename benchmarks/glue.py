@@ -195,18 +195,26 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
         console.print(cells_table(settings, records))
         return
     encoder = arguments.name or arguments.encoder.resolve().name
+    failed = []
     for task, base, distill, seed in product(arguments.task, arguments.base, arguments.distill, arguments.seed):
         cell = Cell(encoder, task, base, distill, int(seed))
-        members = arguments.members or cell_options(settings, cell)["members"]
-        if cell in records and records[cell]["options"]["members"] >= members and not arguments.again:
-            console.print(f"{cell.folder} has a record; --again repeats it", highlight=False)
+        try:
+            members = arguments.members or cell_options(settings, cell)["members"]
+            if cell in records and records[cell]["options"]["members"] >= members and not arguments.again:
+                console.print(f"{cell.folder} has a record; --again repeats it", highlight=False)
+                continue
+            console.rule(cell.folder)
+            record = run_cell(cell, arguments, settings, console)
+        except BebertError as error:  # the other cells may still work
+            console.print(f"{cell.folder}: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+            failed.append(cell.folder)
             continue
-        console.rule(cell.folder)
-        record = run_cell(cell, arguments, settings, console)
         if arguments.no_record:
             console.print_json(json.dumps(record))
         else:
             console.print(f"record appended to {write_record(NAME, record, arguments.results)}", highlight=False)
+    if failed:
+        raise SystemExit(f"error: no record of {', '.join(failed)}; the reasons are above")
 
 
 def main() -> None:

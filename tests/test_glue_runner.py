@@ -153,9 +153,14 @@ def test_settings_go_from_general_to_special_and_spare_the_shared_stage(folder):
         cell_options(settings, other)
 
 
-def test_mistakes_are_one_sentence(folder, monkeypatch, tmp_path):
-    with pytest.raises(SystemExit, match="has no train.tsv or train_subset.tsv; pass --data"):
-        run(folder, monkeypatch, "--task", "RTE")
+def test_a_cell_that_fails_says_why_and_does_not_keep_others_from_running(folder, monkeypatch, tmp_path, capsys):
+    done = tmp_path / "glue.jsonl"
+    done.write_text(json.dumps({"cell": Cell("toy", "CoLA", "bit", "none", 1).__dict__, "options": {"members": 2}}))
+    with pytest.raises(SystemExit, match="no record of toy-RTE-bit-none-1; the reasons are above"):
+        run(folder, monkeypatch, "--task", "RTE,CoLA", "--base", "bit", "--results", str(tmp_path))
+    said = capsys.readouterr().out
+    assert "has no train.tsv or train_subset.tsv; pass --data" in said
+    assert "toy-CoLA-bit-none-1 has a record" in said
     (tmp_path / "bad.toml").write_text("= =")
     with pytest.raises(SystemExit, match="bad.toml cannot be read"):
         run(folder, monkeypatch, "--settings", str(tmp_path / "bad.toml"))
@@ -233,6 +238,8 @@ def test_averages_deviations_and_what_is_missing():
     assert summary.of_task(group, "RTE", summary.single).text() == "–", "a run of one member is not that of the page"
     assert summary.of_task(other, "CoLA", summary.prefix()).text() == "60.0", "one seed has no deviation"
     assert summary.average(group, summary.prefix(3)).text() == "–"
+    regression = made_up("bit", "STS-B", 1, ensembles={"mean": [1, 2], "median": [3, 4]})
+    assert summary.prefix()(regression) == 4, "scores are combined by the median"
     single, ensemble = (
         summary.average(group, measure) for measure in (summary.noise_single(0.1), summary.noise_ensemble(0.1))
     )
