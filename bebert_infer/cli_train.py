@@ -68,19 +68,42 @@ def train(
     compat: Annotated[
         str | None, typer.Option(help="published: alphas and hard vote of BEBERT's own code.", show_default=False)
     ] = None,
-    distill: Annotated[str, typer.Option(help="none (BEBERT), prediction, two-stage or direction.")] = "none",
+    steps: Annotated[
+        str | None,
+        typer.Option(
+            help="Activation bits of students to train in between, widest first, as in 2 (BiT) or 4,2,1; each starts "
+            "and learns from the one before. Not for binarybert.",
+            show_default=False,
+        ),
+    ] = None,
+    distill: Annotated[
+        str,
+        typer.Option(
+            help="How members learn: none (labels only: BEBERT), or from full precision (with --steps from the last of "
+            "those) by prediction, hidden (BiT), two-stage (BinaryBERT) or direction (BiBERT)."
+        ),
+    ] = "none",
+    start_distill: Annotated[
+        str | None,
+        typer.Option(
+            help="How students before the members learn: ternary (default as --distill), of --steps (default hidden).",
+            show_default=False,
+        ),
+    ] = None,
     width: Annotated[float, typer.Option(help="Share of heads and neurons to keep; BinaryBERT: 0.5.")] = 1.0,
     vocabulary_size: Annotated[
         int | None, typer.Option(help="Keep only so many word pieces, and --max-length positions.", show_default=False)
     ] = None,
     max_length: Annotated[int, typer.Option(help="Tokens a text may have.")] = 128,
     epochs: Annotated[float, typer.Option(help="Epochs of each member.")] = 3.0,
-    ternary_epochs: Annotated[float, typer.Option(help="Epochs of the ternary student (1-1-4).")] = 3.0,
+    start_epochs: Annotated[
+        float, typer.Option(help="Epochs of each student before the members: ternary, or of --steps.")
+    ] = 3.0,
     teacher_epochs: Annotated[
         float, typer.Option(help="Of the full-precision model; 0: --init is fine-tuned already.")
     ] = 3.0,
     batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 32,
-    learning_rate: Annotated[float, typer.Option(help="Of ternary student and members.")] = 2e-4,
+    learning_rate: Annotated[float, typer.Option(help="Of all students.")] = 2e-4,
     teacher_learning_rate: Annotated[float, typer.Option(help="Of the full-precision model.")] = 5e-5,
     dropout: Annotated[float, typer.Option(help="Dropout of every stage.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Same seed, same machine: same model.")] = 42,
@@ -96,6 +119,7 @@ def train(
     values = dict(locals())
     del values["recipe"]
     values["labels"] = None if labels is None else tuple(label.strip() for label in labels.split(","))
+    values["steps"] = _bits(steps or "")
     module = load_export("train")
     console = Console()
     results = module.train(module.TrainOptions(**values), console)
@@ -103,10 +127,19 @@ def train(
     console.print(f"model in {out / 'model'}, all figures in {out / 'results.json'}")
 
 
+def _bits(text: str) -> tuple[int, ...]:
+    """Whole numbers of a comma list. Raises InputError."""
+    try:
+        return tuple(int(word) for word in text.split(",") if word.strip())
+    except ValueError:
+        raise InputError(f'steps is "{text}"; accepted are numbers of bits, as in 2 or 4,2') from None
+
+
 def _table(results: dict[str, Any]) -> Table:
     """Scores of full precision, members and ensemble on the dev split, as `results.json` holds them."""
     scores = results["dev"]
     rows = {"full precision": scores["full_precision"]}
+    rows |= {stage.replace("_", " "): facts["dev"] for stage, facts in results["students"].items()}
     for index, (metrics, facts) in enumerate(zip(scores["members"], results["members"], strict=True)):
         rows[f"member {index}, alpha {facts['alpha']:.3f}"] = metrics
     for rule, metrics in scores["ensemble"].items():

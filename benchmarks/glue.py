@@ -13,7 +13,7 @@ full-precision model of an encoder, task and seed is trained once, for all bases
 import argparse
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
@@ -39,7 +39,7 @@ from bebert_export.data import read_examples
 from bebert_export.eval_report import noise_report, report, texts_of
 from bebert_export.train import TrainOptions, train, train_full_precision
 from bebert_infer import Ensemble
-from bebert_infer.errors import BebertError
+from bebert_infer.errors import BebertError, InputError
 from bebert_infer.threads import thread_budget
 
 SIGMAS = (0.1, 0.01)  # BEBERT: variance 0.01 in the paper, standard deviation 0.01 in its code
@@ -50,22 +50,23 @@ def run_cell(cell: Cell, arguments: argparse.Namespace, settings: dict[str, Any]
     data, threads = arguments.data, thread_budget(arguments.threads)[0]
     files: dict[str, Any] = {split: find_file(data, cell.task, split) for split in ("train", "dev")}
     common = files | {"seed": cell.seed, "threads": threads}
-    shared = arguments.out / cell.shared_folder
-    load = OtherLoad()
-    teacher = TrainOptions(init=str(arguments.encoder), out=shared, **common, **teacher_options(settings, cell))
-    teacher_facts = train_full_precision(teacher, console)
-    values = cell_options(settings, cell) | {"distill": cell.distill, "teacher_epochs": 0}
+    shared, out = arguments.out / cell.shared_folder, arguments.out / cell.folder
+    teacher = _options(common | teacher_options(settings, cell), arguments.encoder, shared)
+    values = common | cell_options(settings, cell) | {"distill": cell.distill, "teacher_epochs": 0}
     if arguments.members is not None:
         values["members"] = arguments.members
-    out = arguments.out / cell.folder
+    options = _options(values, shared / "full_precision", out)
+    options.check()  # now, not after the first stage
+    load = OtherLoad()
+    teacher_facts = train_full_precision(teacher, console)
     resumed = out.exists()
     started = time.perf_counter()
-    results = train(TrainOptions(init=str(shared / "full_precision"), out=out, **common, **values), console)
+    results = train(options, console)
     whole = time.perf_counter() - started
     numbers = scores(cell.task, results, out / "model", files["dev"], threads, arguments.noise_seeds, console)
     seconds = {
         "full_precision": round(teacher_facts["seconds"], 1),
-        "ternary": round(results["ternary"]["seconds"], 1) if results["ternary"] else None,
+        **{stage: round(facts["seconds"], 1) for stage, facts in results["students"].items()},
         "members": [facts["seconds"] for facts in results["members"]],
         "students": round(results["seconds"]["training"] - results["full_precision"]["seconds"], 1),
         # With predictions between the stages, packing, parity check and scores; unknown of a run that was resumed.
@@ -85,6 +86,13 @@ def run_cell(cell: Cell, arguments: argparse.Namespace, settings: dict[str, Any]
         "seconds": seconds | numbers["seconds"],
         "bytes": {name: results["bytes"][name] for name in ("model", "full_precision")},
     }
+
+
+def _options(values: dict[str, Any], init: Path, out: Path) -> TrainOptions:
+    unknown = sorted(values.keys() - {field.name for field in fields(TrainOptions)})
+    if unknown:
+        raise InputError(f"the settings have {', '.join(unknown)}; accepted are the options of `bebert train`, with _")
+    return TrainOptions(init=str(init), out=out, **values)
 
 
 def scores(

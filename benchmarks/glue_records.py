@@ -85,7 +85,7 @@ def _matching(settings: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]
         conditions = entry.get("when", {}).items()
         if all(facts.get(name) in (values if isinstance(values, list) else [values]) for name, values in conditions):
             options |= {name: value for name, value in entry.items() if name != "when"}
-    return options
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
 
 
 def find_file(data: Path, task: str, split: str) -> Path:

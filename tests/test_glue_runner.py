@@ -45,7 +45,7 @@ max_length = 16
 hold_out = 0.1
 teacher_epochs = 6.0
 teacher_learning_rate = 5e-3
-ternary_epochs = 3.0
+start_epochs = 3.0
 epochs = 3.0
 learning_rate = 5e-3
 
@@ -112,7 +112,9 @@ def test_a_cell_is_trained_scored_and_recorded_once(folder, monkeypatch, capsys)
     seconds = next(entry["seconds"] for entry in facts if "seconds" in entry)
     assert record["seconds"]["full_precision"] == pytest.approx(seconds, abs=0.06) and seconds > 0
     assert results["full_precision"]["steps"] == 0
-    assert record["seconds"]["students"] > 0 and record["seconds"]["whole_run"] > record["seconds"]["students"]
+    stages = record["seconds"]["ternary"] + sum(record["seconds"]["members"])
+    assert record["seconds"]["students"] == pytest.approx(stages, abs=0.3) and record["seconds"]["ternary"] > 0
+    assert record["seconds"]["whole_run"] > record["seconds"]["students"]
     assert record["bytes"] == {
         "model": sum(file.stat().st_size for file in shared.parent.glob("toy-CoLA-binary*/model/*")),
         "full_precision": (shared / "full_precision" / "model.safetensors").stat().st_size,
@@ -137,12 +139,13 @@ def test_settings_go_from_general_to_special_and_spare_the_shared_stage(folder):
     settings = read_settings(folder / "settings.toml")
     settings["settings"] += [
         {"when": {"encoder": "toy", "task": ["RTE", "CoLA"]}, "epochs": 9.0, "teacher_epochs": 2.0},
-        {"when": {"base": "bibert"}, "epochs": 1.0, "max_length": 8},
+        {"when": {"base": "bibert"}, "epochs": 1.0, "max_length": 8, "steps": [2]},
     ]
     cells = planned(settings)
     assert cells == [Cell("toy", "CoLA", "binarybert", "none", seed) for seed in (1, 2)]
     other = Cell("toy", "CoLA", "bibert", "none", 1)
     assert cell_options(settings, cells[0])["epochs"] == 9 and cell_options(settings, other)["epochs"] == 1
+    assert cell_options(settings, other)["steps"] == (2,)
     assert cell_options(settings, other)["scheme"] == "1-1-1" and "teacher_epochs" not in cell_options(settings, other)
     assert teacher_options(settings, other) == teacher_options(settings, cells[0])
     assert (
@@ -161,6 +164,10 @@ def test_a_cell_that_fails_says_why_and_does_not_keep_others_from_running(folder
     said = capsys.readouterr().out
     assert "has no train.tsv or train_subset.tsv; pass --data" in said
     assert "toy-CoLA-bit-none-1 has a record" in said
+    (tmp_path / "bad.toml").write_text(SETTINGS + "lerning_rate = 1\n")
+    with pytest.raises(SystemExit, match="no record of toy-CoLA-bibert-none-3"):
+        run(folder, monkeypatch, "--base", "bibert", "--seed", "3", "--settings", str(tmp_path / "bad.toml"))
+    assert "the settings have lerning_rate; accepted are" in capsys.readouterr().out
     (tmp_path / "bad.toml").write_text("= =")
     with pytest.raises(SystemExit, match="bad.toml cannot be read"):
         run(folder, monkeypatch, "--settings", str(tmp_path / "bad.toml"))

@@ -59,7 +59,7 @@ def options(toy, out, **changes):
         "max_length": 16,
         "vocabulary_size": 76,
         "teacher_epochs": 6,
-        "ternary_epochs": 4,
+        "start_epochs": 4,
         "epochs": 4,
         "learning_rate": 5e-3,
         "teacher_learning_rate": 5e-3,
@@ -190,7 +190,7 @@ def test_a_fine_tuned_model_is_taken_as_it_is(toy, tmp_path):
 def test_the_same_seed_gives_the_same_bytes(toy, tmp_path):
     models = []
     for name in ("a", "b"):
-        train(options(toy, tmp_path / name, members=1, epochs=0.5, ternary_epochs=0.5), QUIET)
+        train(options(toy, tmp_path / name, members=1, epochs=0.5, start_epochs=0.5), QUIET)
         models.append((tmp_path / name / "model" / "model.safetensors").read_bytes())
     assert models[0] == models[1]
 
@@ -430,7 +430,7 @@ def test_a_wrong_start_is_one_sentence(toy, tmp_path, monkeypatch):
         ({"scheme": "1-1-2"}, 'scheme "1-1-2"'),
         ({"scheme": "1-1-1", "base": "binarybert"}, "accepted are 1-1-4 binarybert"),
         ({"combine": "mean"}, "vote, logits, probabilities"),
-        ({"distill": "all"}, "none, prediction, two-stage, direction"),
+        ({"distill": "all"}, "none, prediction, hidden, two-stage, direction"),
         ({"boosting": "ada"}, 'boosting is "ada"; accepted: weights, resample, bagging'),
         ({"warm_start": "cold"}, 'warm_start is "cold"; accepted: first, previous'),
         ({"compat": "2023"}, 'compat is "2023"; accepted: published'),
@@ -461,14 +461,14 @@ def test_the_training_file_is_no_dev_file_and_repeated_rows_are_counted(toy, tmp
     lines = (toy / "train.tsv").read_text().splitlines()
     (tmp_path / "dev.tsv").write_text("\n".join([*lines[:4], "never seen\t1"]) + "\n")
     chosen = options(
-        toy, tmp_path / "run", dev=tmp_path / "dev.tsv", members=1, teacher_epochs=1, ternary_epochs=0.1, epochs=0.5
+        toy, tmp_path / "run", dev=tmp_path / "dev.tsv", members=1, teacher_epochs=1, start_epochs=0.1, epochs=0.5
     )
     assert train(chosen, QUIET)["dev_rows_also_in_train"] == 3
 
 
 def test_a_member_no_better_than_guessing_is_tried_again_and_then_ends_the_boosting(toy, tmp_path, monkeypatch):
     """A first one of that kind is an error, a later one ends the run with those before it."""
-    short = {"teacher_epochs": 3, "ternary_epochs": 2, "epochs": 2}
+    short = {"teacher_epochs": 3, "start_epochs": 2, "epochs": 2}
     chosen = options(toy, tmp_path / "run", members=3, **short)
     real_fit, real_predict, seeds, outputs = rounds.teach, rounds.predict, [], []
 

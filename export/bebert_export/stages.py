@@ -1,4 +1,4 @@
-"""The stages before boosting: data, full precision, and the student that all members start from."""
+"""The first stages of a run: data and full precision."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,9 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from safetensors.torch import load_file
 from tokenizers import Tokenizer
-from transformers import BertConfig, BertForSequenceClassification
 
 from bebert_export.data import (
     DataError,
@@ -23,18 +21,14 @@ from bebert_export.data import (
     scores,
 )
 from bebert_export.evaluation import Split
-from bebert_export.lessons import Lessons, teach
-from bebert_export.modeling import Student
-from bebert_export.narrowing import kept_heads, narrow
+from bebert_export.narrowing import kept_heads
 from bebert_export.pretrained import load_pretrained, quiet_transformers
 from bebert_export.progress import stage_bar
 from bebert_export.run_folder import RunFolder, write_atomically
-from bebert_export.students import TEACHER, Recipe, student_from_full_precision
 from bebert_export.train_options import TrainOptions
 from bebert_export.training import Schedule, TrainingSet, fit, predict
 from bebert_export.used_rows import used_rows
 
-TERNARY_SEED = 1  # added to the seed of the run
 HOLD_OUT = 2  # beside the seed of the run, for drawing what is held out
 
 
@@ -122,7 +116,7 @@ def full_precision(options: TrainOptions, data: Data, run: RunFolder, console: C
         held=held,
         dev=Split(encode(tokenizer, data.dev, options.max_length), data.dev_targets),
         dev_logits=tensors["dev_logits"].numpy(),
-        train_logits=tensors["train_logits"].numpy() if options.distill != "none" else None,
+        train_logits=tensors["train_logits"].numpy() if options.distills else None,
         facts=facts,
     )
 
@@ -174,53 +168,7 @@ def _fine_tune(options: TrainOptions, data: Data, run: RunFolder, console: Conso
     }
     dev = encode(tokenizer, data.dev, options.max_length)
     tensors = {"dev_logits": torch.from_numpy(predict(model, dev, data.classes))}
-    if options.distill != "none":
+    if options.distills:
         tensors["train_logits"] = torch.from_numpy(predict(model, train.encoded, data.classes))
     run.save("full_precision", tensors, facts)
     run.log(stage="full_precision", **facts)
-
-
-def first_student(
-    options: TrainOptions, plan: Recipe, full: FullPrecision, run: RunFolder, console: Console
-) -> tuple[Student, dict[str, Any] | None, Lessons]:
-    """The student that every member starts from, the facts of its training (ternary only), and what members learn from.
-
-    A half-width student learns from the full-precision model narrowed to the same heads, as BinaryBERT's does.
-    """
-    config = BertConfig.from_pretrained(full.folder)
-    state, heads = load_file(full.folder / "model.safetensors"), config.num_attention_heads
-    if options.width != 1:
-        with quiet_transformers():
-            model = BertForSequenceClassification.from_pretrained(full.folder)
-        state, heads = narrow(model, full.train, heads, options.width, options.seed)
-    student = student_from_full_precision(
-        state, heads, plan, layer_norm_eps=config.layer_norm_eps, dropout=options.dropout
-    )
-    lessons = Lessons(options.distill, full.train_logits)
-    if options.distill in ("two-stage", "direction"):
-        teacher = student_from_full_precision(
-            state, heads, TEACHER, layer_norm_eps=config.layer_norm_eps, dropout=options.dropout
-        )
-        lessons = Lessons(options.distill, full.train_logits, teacher.eval())
-    if not plan.splits:
-        return student, None, lessons
-    if not run.has("ternary"):
-        seed = options.seed + TERNARY_SEED
-        with stage_bar("ternary", console, run) as bar:
-            fitted = teach(
-                student,
-                full.train,
-                Schedule(options.ternary_epochs, options.batch_size, options.learning_rate),
-                seed=seed,
-                watcher=bar,
-                lessons=lessons,
-            )
-        tensors = {f"model.{name}": tensor for name, tensor in student.state_dict().items()}
-        tensors["dev_logits"] = torch.from_numpy(predict(student, full.dev.encoded, full.train.classes))
-        run.save("ternary", tensors, {**asdict(fitted), "seed": seed})
-        run.log(stage="ternary", **asdict(fitted), seed=seed)
-    tensors, facts = run.load("ternary")
-    student.load_state_dict(
-        {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
-    )
-    return student, facts, lessons

@@ -3,12 +3,13 @@
     1-1-4 binarybert   full precision -> ternary student -> ternary weight splitting -> two-branch members
     1-1-4 bit          full precision -> binary members with 4-bit activations
     1-1-1 bibert, bit  full precision -> binary members
+    in steps           full precision -> binary students with fewer and fewer activation bits -> members (BiT: 1-1-2)
 
 The first number is the bits of weights, the second of the word embedding, the third of activations.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -70,13 +71,25 @@ def student_from_full_precision(
 
 
 def new_member(start: Student, plan: Recipe) -> Student:
-    """A member before its own training: a fresh copy of the first student, split where the recipe says so."""
-    with torch.no_grad():
-        if plan.splits:
+    """A member before its own training: the first student split, or a copy of it with the bits of the recipe."""
+    if plan.splits:
+        with torch.no_grad():
             return split_student(start)
-        member = Student(start.config)
-        member.load_state_dict(start.state_dict())
-        return member
+    return with_bits(start, plan.activation_bits)
+
+
+def with_bits(student: Student, bits: int) -> Student:
+    """A copy with `bits` bits of activations: all weights, shifts and norms, and the quantizer steps if the bits stay.
+
+    With other bits a step means something else, so it goes back to its built-in value 1.0 and the first training batch
+    sets it. (The published code of BiT keeps the 2-bit step for the 1-bit student, since it is not 1.0 any more.)
+    """
+    copy = Student(replace(student.config, activation_bits=bits))
+    same = bits == student.config.activation_bits
+    state = {name: tensor for name, tensor in student.state_dict().items() if same or "clip_" not in name}
+    missing, _ = copy.load_state_dict(state, strict=False)
+    assert all("clip_" in name for name in missing), missing
+    return copy
 
 
 @torch.no_grad()

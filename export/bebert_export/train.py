@@ -2,6 +2,7 @@
 
 full_precision   fine-tune the encoder, trimmed if asked                  <out>/full_precision (HF layout)
 ternary          1-1-4 binarybert: train the student that will be split   <out>/stages
+student_<b>bit   --steps: train the students in between                   <out>/stages
 member_<i>       train, predict the training file in order, re-weigh      <out>/stages
 model            pack, check against PyTorch, write                       <out>/model
 results          score all of it on the dev split                         <out>/results.json
@@ -24,7 +25,8 @@ from bebert_export.evaluation import packed_logits, score_all
 from bebert_export.pretrained import check_init
 from bebert_export.rounds import Boosting, Member
 from bebert_export.run_folder import RunFolder, write_json
-from bebert_export.stages import Data, FullPrecision, first_student, full_precision, read_data
+from bebert_export.stages import Data, FullPrecision, full_precision, read_data
+from bebert_export.start import first_student
 from bebert_export.students import new_member, recipe
 from bebert_export.train_options import TrainOptions
 from bebert_export.training import Schedule
@@ -37,7 +39,16 @@ MEMBER_SEED = 100  # member i trains with seed + MEMBER_SEED + i
 # Options that change where a run lies, how fast it goes and what its card says, not what it computes.
 FREE_OPTIONS = ("train", "dev", "out", "threads", "licence")
 # What of the results travels with the model, beside the parity measured at writing.
-EVIDENCE = ("options", "data", "held_out_rows", "dev_rows_also_in_train", "dev", "members", "versions")
+EVIDENCE = (
+    "options",
+    "data",
+    "held_out_rows",
+    "dev_rows_also_in_train",
+    "dev",
+    "students",
+    "members",
+    "versions",
+)
 PACKAGES = ("bebert-infer", "torch", "transformers", "tokenizers", "numpy", "scikit-learn")
 
 
@@ -52,9 +63,9 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
     threads, _ = thread_budget(options.threads)
     started = time.perf_counter()
     data, run, full = _first_stage(options, console)
-    start, first_facts, lessons = first_student(options, plan, full, run, console)
+    start = first_student(options, plan, full, run, console)
     members = Boosting(
-        new_member=lambda: new_member(start, plan),
+        new_member=lambda: new_member(start.student, plan),
         method=options.boosting,
         from_previous=options.warm_start == "previous",
         rule="code" if options.compat else "samme",
@@ -64,12 +75,11 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
         dev=full.dev.encoded,
         schedule=Schedule(options.epochs, options.batch_size, options.learning_rate),
         seed=options.seed + MEMBER_SEED,
-        lessons=lessons,
+        lessons=start.lessons,
         run=run,
         console=console,
     ).members(options.members)
-    results = _results(options, data, full, members, threads)
-    results["ternary"] = first_facts
+    results = _results(options, data, full, start.facts, members, threads)
     written = write_ensemble(
         [member.student for member in members],
         options.out / "model",
@@ -83,7 +93,7 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
     )
     results["parity"] = written.parity.summary()
     results["bytes"] = _bytes(options.out)
-    stages = [full.facts, *([first_facts] if first_facts else []), *results["members"]]
+    stages = [full.facts, *start.facts.values(), *results["members"]]
     results["seconds"] = {
         "training": round(sum(facts["seconds"] for facts in stages), 1),  # of all processes, if the run was resumed
         "this_process": round(time.perf_counter() - started, 1),
@@ -114,7 +124,12 @@ def _first_stage(options: TrainOptions, console: Console) -> tuple[Data, RunFold
 
 
 def _results(
-    options: TrainOptions, data: Data, full: FullPrecision, members: list[Member], threads: int
+    options: TrainOptions,
+    data: Data,
+    full: FullPrecision,
+    students_before: dict[str, dict[str, Any]],
+    members: list[Member],
+    threads: int,
 ) -> dict[str, Any]:
     """Everything about the run that is known before the model is written."""
     students = [member.student for member in members]
@@ -130,6 +145,7 @@ def _results(
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "machine": {"processor": platform.machine(), "cpus": os.cpu_count(), "threads": threads},
         "full_precision": full.facts,
+        "students": students_before,
         "members": [member.facts for member in members],
         "combination": options.rule,
         "dev": score_all(full.dev, full.dev_logits, torch_logits, packed, alphas),
@@ -138,8 +154,8 @@ def _results(
 
 def _fixed(options: TrainOptions) -> dict[str, Any]:
     """Options that decide the result, as JSON values; data files count by their content, not their place."""
-    values = dataclasses.asdict(options) | {"labels": options.labels and list(options.labels)}
-    return {name: value for name, value in values.items() if name not in FREE_OPTIONS}
+    values = {name: value for name, value in dataclasses.asdict(options).items() if name not in FREE_OPTIONS}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def _file_facts(file: Examples) -> dict[str, Any]:
@@ -163,6 +179,7 @@ def _card(options: TrainOptions, data: Data, results: dict[str, Any]) -> str:
     """What the model card says first: data, licence, command, seed, and accuracy of everything on the dev split."""
     scores = results["dev"]
     rows = {"full precision": scores["full_precision"]}
+    rows |= {stage.replace("_", " "): facts["dev"] for stage, facts in results["students"].items()}
     rows |= {f"member {index}": metrics for index, metrics in enumerate(scores["members"])}
     rows |= {f"ensemble by {rule}": metrics for rule, metrics in scores["ensemble"].items()}
     names = list(scores["full_precision"])
@@ -199,7 +216,7 @@ def command_line(options: TrainOptions) -> str:
         elif isinstance(value, Path):
             value = Path(*value.parts[-2:])
         elif isinstance(value, tuple):
-            value = ",".join(value)
+            value = ",".join(map(str, value))
         flag = "--" + field.name.replace("_", "-")
         words.append(flag if value is True else f"{flag} {value}")
     return " ".join([*words, "--out RUN"])

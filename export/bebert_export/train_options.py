@@ -1,9 +1,11 @@
 """Every choice of a training run, with its default and what is accepted."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
+from bebert_export.families import FAMILIES
 from bebert_export.lessons import KINDS
 from bebert_export.metrics import CLASS_RULES, VALUE_RULES
 from bebert_export.students import recipe
@@ -28,12 +30,16 @@ class TrainOptions:
     shrinkage         : factor of alphas, 0 to 1; the smaller, the more evenly members count (boosting.py)
     warm_start        : members start from the first student ("first") or from the member before ("previous")
     compat            : "published": alphas by the rule of BEBERT's code, and a hard vote unless `combine` says else
-    distill           : what students learn from (lessons.py): "none", "prediction", "two-stage", "direction"
+    steps             : activation bits of students in between, widest first (BiT: 2); not for base binarybert.
+                        Down to the members' own bits: (2, 1) gives them a distilled 1-1-1 student to start from
+    distill           : what members learn from (lessons.py): "none", "prediction", "hidden", "two-stage", "direction"
+    start_distill     : what students before the members learn from; default "hidden" in steps, else as `distill`
     width             : share of heads and feed-forward neurons that the students keep (BinaryBERT: 0.5)
     vocabulary_size   : keep only so many word pieces (vocabulary.py), and max_length positions
-    epochs            : of each member; teacher_epochs, ternary_epochs: of the stages before; may be fractions.
-                        teacher_epochs 0: `init` is a classifier for this task already and is taken as it is
-    learning_rate     : of ternary student and members; teacher_learning_rate: of the full-precision model
+    epochs            : of each member; may be a fraction, like all epochs
+    start_epochs      : of each student before the members: the ternary one, or those in between
+    teacher_epochs    : of the full-precision model; 0: `init` is a classifier for this task already, taken as it is
+    learning_rate     : of all students; teacher_learning_rate: of the full-precision model
     licence           : what the model card says of it
     threads           : default BEBERT_THREADS, else CPU affinity and cgroup quota
     """
@@ -53,12 +59,14 @@ class TrainOptions:
     shrinkage: float = 1.0
     warm_start: Literal["first", "previous"] = "first"
     compat: Literal["published"] | None = None
-    distill: Literal["none", "prediction", "two-stage", "direction"] = "none"
+    steps: tuple[int, ...] = ()
+    distill: Literal["none", "prediction", "hidden", "two-stage", "direction"] = "none"
+    start_distill: Literal["none", "prediction", "hidden", "two-stage", "direction"] | None = None
     width: float = 1.0
     vocabulary_size: int | None = None
     max_length: int = 128
     epochs: float = 3.0
-    ternary_epochs: float = 3.0
+    start_epochs: float = 3.0
     teacher_epochs: float = 3.0
     batch_size: int = 32
     learning_rate: float = 2e-4
@@ -67,6 +75,16 @@ class TrainOptions:
     seed: int = 42
     threads: int | None = None
     licence: str | None = None
+
+    @property
+    def start_kind(self) -> str:
+        """What students before the members learn from."""
+        return self.start_distill or ("hidden" if self.steps else self.distill)
+
+    @property
+    def distills(self) -> bool:
+        """Whether any student learns from another model."""
+        return {self.distill, self.start_kind} != {"none"}
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -84,7 +102,7 @@ class TrainOptions:
         for name, least in (("members", 1), ("batch_size", 1), ("max_length", 3), ("seed", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}; accepted are whole numbers of at least {least}")
-        for name in ("epochs", "ternary_epochs", "teacher_epochs", "learning_rate", "teacher_learning_rate"):
+        for name in ("epochs", "start_epochs", "teacher_epochs", "learning_rate", "teacher_learning_rate"):
             value = getattr(self, name)
             if not 0 < value < float("inf") and (name, value) != ("teacher_epochs", 0):
                 raise InputError(f"{name} is {value}; accepted are numbers above 0")
@@ -100,13 +118,29 @@ class TrainOptions:
                 raise InputError(f'{name} is "{getattr(self, name)}"; accepted: {known}')
         if self.compat and self.regression:
             raise InputError("compat published is for classes: the published code boosts regression like classes")
-        if self.distill not in KINDS:
-            raise InputError(f'distill is "{self.distill}"; accepted are {", ".join(KINDS)}')
-        for name, fits, accepted in (
+        for name, fits, range_of in (
             ("hold_out", 0 <= self.hold_out < 1, "shares from 0 to below 1"),
             ("shrinkage", 0 < self.shrinkage <= 1, "numbers above 0 and up to 1"),
             ("dropout", 0 <= self.dropout < 1, "numbers from 0 to below 1"),
         ):
             if not fits:
-                raise InputError(f"{name} is {getattr(self, name)}; accepted are {accepted}")
-        recipe(self.scheme, self.base)
+                raise InputError(f"{name} is {getattr(self, name)}; accepted are {range_of}")
+        self._check_students()
+
+    def _check_students(self) -> None:
+        for name in ("distill", "start_distill"):
+            value = getattr(self, name)
+            if value not in KINDS and (value, name) != (None, "start_distill"):
+                raise InputError(f'{name} is "{value}"; accepted are {", ".join(KINDS)}')
+        plan = recipe(self.scheme, self.base)
+        if self.steps and plan.splits:
+            raise InputError(
+                "steps are not for base binarybert, whose one student in between is ternary; leave steps out"
+            )
+        known = FAMILIES[plan.family].bits
+        order = (known[-1] + 1, *self.steps)
+        if any(before <= after for before, after in pairwise(order)) or order[-1] < plan.activation_bits:
+            raise InputError(
+                f"steps are {','.join(map(str, self.steps))}; accepted for {plan.family} {self.scheme} are activation "
+                f"bits from {known[-1]} down to {plan.activation_bits}, each fewer than the one before"
+            )

@@ -1,0 +1,124 @@
+"""From full precision to the student that all members start from: every student trained on the way.
+
+    binarybert     one ternary student, which the members split                   stage "ternary"
+    in steps       binary students with fewer and fewer activation bits (BiT)     stages "student_4bit", ...
+    otherwise      nothing is trained; members start from full-precision weights
+
+Each student starts from the weights of the one before. In steps it also learns from the one before (multi-step
+distillation: Liu et al., "BiT", 2022), and so do the members, if they are distilled at all; the ternary student and the
+members split from it learn from the full-precision model. Sample weights are for members: here all examples count as 1.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import BertConfig, BertForSequenceClassification
+
+from bebert_export.lessons import INSIDE, Lessons, teach
+from bebert_export.metrics import evaluate
+from bebert_export.modeling import Student
+from bebert_export.narrowing import narrow
+from bebert_export.pretrained import quiet_transformers
+from bebert_export.progress import stage_bar
+from bebert_export.run_folder import RunFolder
+from bebert_export.stages import FullPrecision
+from bebert_export.students import TEACHER, Recipe, student_from_full_precision, with_bits
+from bebert_export.train_options import TrainOptions
+from bebert_export.training import Schedule, predict
+
+STUDENT_SEED = 1  # student i before the members trains with seed + STUDENT_SEED + i
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the members need, and what came before them.
+
+    student : which `students.new_member` copies or splits
+    lessons : what members learn from
+    facts   : of each student trained on the way, by stage: steps, seconds, loss, seed, and "dev", its metrics in torch
+    """
+
+    student: Student
+    lessons: Lessons
+    facts: dict[str, dict[str, Any]]
+
+
+def first_student(options: TrainOptions, plan: Recipe, full: FullPrecision, run: RunFolder, console: Console) -> Start:
+    """Train the students before the members, or read those that an earlier, interrupted run has finished."""
+    bits = {"ternary": plan.activation_bits} if plan.splits else {f"student_{b}bit": b for b in options.steps}
+    first = next(iter(bits.values()), plan.activation_bits)
+    kind = options.start_kind
+    student, teacher = _from_full_precision(options, replace(plan, activation_bits=first), full)
+    logits, facts = full.train_logits, {}
+    for index, (stage, activation_bits) in enumerate(bits.items()):
+        student = with_bits(student, activation_bits)
+        if not run.has(stage):
+            _train(stage, student, _lessons(kind, logits, teacher), index, options, full, run, console)
+        tensors, stored = run.load(stage)
+        state = {name.removeprefix("model."): x for name, x in tensors.items() if name.startswith("model.")}
+        student.load_state_dict(state)
+        facts[stage] = stored | {"dev": evaluate(full.dev.targets, tensors["dev_logits"].numpy())}
+        if not plan.splits:
+            teacher = student.eval()
+            logits = tensors["train_logits"].numpy() if "train_logits" in tensors else None
+    return Start(student, _lessons(options.distill, logits, teacher), facts)
+
+
+def _from_full_precision(options: TrainOptions, plan: Recipe, full: FullPrecision) -> tuple[Student, Student | None]:
+    """Student with full-precision weights, and the full-precision model as a teacher, if anyone looks inside it.
+
+    A half-width student learns from the full-precision model narrowed to the same heads, as BinaryBERT's does.
+    """
+    config = BertConfig.from_pretrained(full.folder)
+    state, heads = load_file(full.folder / "model.safetensors"), config.num_attention_heads
+    if options.width != 1:
+        with quiet_transformers():
+            model = BertForSequenceClassification.from_pretrained(full.folder)
+        state, heads = narrow(model, full.train, heads, options.width, options.seed)
+    plans = [plan, TEACHER] if {options.distill, options.start_kind} & set(INSIDE) else [plan]
+    students = [
+        student_from_full_precision(state, heads, which, layer_norm_eps=config.layer_norm_eps, dropout=options.dropout)
+        for which in plans
+    ]
+    return students[0], students[1].eval() if len(students) > 1 else None
+
+
+def _lessons(kind: str, logits: NDArray[np.float32] | None, teacher: Student | None) -> Lessons:
+    return Lessons(kind, None if kind == "none" else logits, teacher if kind in INSIDE else None)
+
+
+def _train(
+    stage: str,
+    student: Student,
+    lessons: Lessons,
+    index: int,
+    options: TrainOptions,
+    full: FullPrecision,
+    run: RunFolder,
+    console: Console,
+) -> None:
+    """Train one student in place and finish its stage: model, logits on dev, and on train for whom it teaches."""
+    seed = options.seed + STUDENT_SEED + index
+    with stage_bar(stage.replace("_", " "), console, run) as bar:
+        fitted = teach(
+            student,
+            full.train,
+            Schedule(options.start_epochs, options.batch_size, options.learning_rate),
+            seed=seed,
+            watcher=bar,
+            lessons=lessons,
+        )
+    tensors: dict[str, Tensor] = {f"model.{name}": tensor for name, tensor in student.state_dict().items()}
+    tensors["dev_logits"] = torch.from_numpy(predict(student, full.dev.encoded, full.train.classes))
+    learner = options.distill if index + 1 >= len(options.steps) else options.start_kind
+    if options.steps and learner != "none":
+        tensors["train_logits"] = torch.from_numpy(predict(student, full.train.encoded, full.train.classes))
+    facts = {**asdict(fitted), "distill": lessons.kind, "seed": seed}
+    run.save(stage, tensors, facts)
+    run.log(stage=stage, **facts)
