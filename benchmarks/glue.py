@@ -31,6 +31,7 @@ from glue_records import (
     read_settings,
     teacher_options,
 )
+from glue_summary import Summary
 from record import RESULTS, OtherLoad, write_record
 from rich.console import Console
 from rich.table import Table
@@ -155,7 +156,7 @@ def _noise(level: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def cells_table(settings: dict[str, Any], records: dict[Cell, dict[str, Any]]) -> Table:
-    """Cells of the page, one line for each encoder, task, base and distillation, with the seeds that have a record."""
+    """Cells of the page, one line for each encoder, task, base and distillation, with its seeds that have a record."""
     rows: dict[tuple[str, ...], list[Cell]] = {}
     for cell in planned(settings):
         rows.setdefault((cell.encoder, cell.task, cell.base, cell.distill), []).append(cell)
@@ -200,7 +201,7 @@ def _arguments() -> argparse.Namespace:
 def _run(arguments: argparse.Namespace, console: Console) -> None:
     settings, records = read_settings(arguments.settings), read_records(arguments.results)
     if arguments.list:
-        console.print(cells_table(settings, records))
+        console.print(cells_table(settings, Summary(records, settings).records))
         return
     encoder = arguments.name or arguments.encoder.resolve().name
     failed = []
