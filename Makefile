@@ -38,5 +38,5 @@ $(VENV)/.runtime: $(BIN)/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.everything: $(BIN)/python pyproject.toml constraints.txt
-	$(PIP) --editable '.[export,bench,dev]'
+	$(PIP) --editable '.[train,bench,dev]'
 	touch $@ $(VENV)/.runtime

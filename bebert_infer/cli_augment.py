@@ -10,14 +10,16 @@ from bebert_infer.extras import load_export
 
 
 def augment(
-    data: Annotated[Path, typer.Option(help="TSV with a header: sentence1[, sentence2], label.", show_default=False)],
+    data: Annotated[
+        Path, typer.Option(help="Labelled .tsv, .csv, .jsonl or .parquet, as for train.", show_default=False)
+    ],
     masked_lm: Annotated[
         str,
         typer.Option(help="Pretrained masked language model (WordPiece): a folder or a hub id.", show_default=False),
     ],
     out: Annotated[
         Path,
-        typer.Option(help="TSV to write; candidates are kept beside it, and a run resumes there.", show_default=False),
+        typer.Option(help=".tsv to write; candidates are kept beside it, and a run resumes there.", show_default=False),
     ],
     word_vectors: Annotated[
         Path | None,

@@ -15,7 +15,22 @@ from bebert_infer.extras import load_export
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Folder of a packed model.", show_default=False)],
-    data: Annotated[Path, typer.Argument(help="TSV: sentence1[, sentence2], label.", show_default=False)],
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            help=".tsv, .csv, .jsonl or .parquet with the columns sentence1[, sentence2], label. Default: the dev "
+            "split of --task.",
+            show_default=False,
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="GLUE task, whose main metric comes first: cola, sst2, mrpc, stsb, qqp, mnli, mnli-mismatched, qnli, "
+            "rte. Default: the task the model was trained for.",
+            show_default=False,
+        ),
+    ] = None,
     noise: Annotated[
         str | None,
         typer.Option(
@@ -36,18 +51,22 @@ def evaluate(
     """Score members and ensembles on a labelled file: metrics with intervals, calibration, agreement, noise.
 
     [dim]bebert eval model/ dev.tsv[/]
+    [dim]bebert eval model/ --task mnli-mismatched[/]
     [dim]bebert eval model/ dev.tsv --noise 0.1,0.01 --seeds 10 --json figures.json --plots figures/[/]
     """
+    if data is None and task is None:
+        raise InputError("pass a labelled file, or --task NAME for the dev split of a GLUE task")
     sigmas = [] if noise is None else _sigmas(noise)
     _check_targets(json, plots)
-    reports, files = load_export("eval_report"), load_export("data")
+    reports, files = load_export("eval_report"), load_export("examples")
     pictures = load_export("plots") if plots is not None else None  # now, not after minutes of work
 
     from bebert_infer.ensemble import Ensemble
     from bebert_infer.files import write_json
 
     ensemble = Ensemble.from_pretrained(model, threads=threads)
-    examples = files.read_examples(data)
+    known = reports.task_of(task, ensemble.config)
+    examples = files.read_examples(load_export("glue").data_file(data, known if task else None, "dev"))
     reports.targets_of(examples, ensemble.config)  # wrong labels are told before anything slow
     encoded = ensemble.encode(reports.texts_of(examples), truncate=truncate)
     messages = Console(stderr=True)
@@ -60,7 +79,7 @@ def evaluate(
             logits = module.full_precision_logits(full_precision, examples, labels, length, ensemble.threads)
     with messages.status(f"{len(examples):,} examples, {len(ensemble.members)} members"):
         bootstrap = reports.Bootstrap(resamples, bootstrap_seed)
-        figures = reports.report(ensemble, examples, encoded, logits, bootstrap)
+        figures = reports.report(ensemble, examples, encoded, logits, bootstrap, known)
     figures["noise"] = []
     for sigma in sigmas:
         with messages.status(f"noise of sigma {sigma:g}, {seeds} seeds"):
@@ -108,12 +127,12 @@ def _tables(figures: dict[str, Any]) -> list[Table | str]:
 
 def _scores(figures: dict[str, Any]) -> Table:
     """One line a model; brackets hold the bootstrap interval."""
-    names = list(figures["members"][0]["metrics"])
+    names = list(figures["members"][0]["metrics"])  # the main one first
     classes = "calibration" in figures["members"][0]
+    main = figures["main_metric"].replace("_", " ")
     level, resamples = figures["bootstrap"]["level"], figures["bootstrap"]["resamples"]
-    table = Table(
-        "", title=f"packed engine; {level:.0%} intervals from {resamples:,} bootstrap resamples of the examples"
-    )
+    intervals = f"{level:.0%} intervals from {resamples:,} bootstrap resamples of the examples"
+    table = Table("", title=f"packed engine; main metric: {main}; {intervals}")
     for name in [*(name.replace("_", " ") for name in names), *(["calibration error"] if classes else [])]:
         table.add_column(name, justify="right")
     rows = {"full precision (PyTorch)": figures["full_precision"]} if "full_precision" in figures else {}
@@ -144,12 +163,11 @@ def _agreement(shares: list[list[float]]) -> Table:
 
 
 def _noise(figures: dict[str, Any]) -> Table:
-    """Mean ± sample standard deviation over the seeds of the first metric, beside the value without noise."""
-    metric = next(iter(figures["members"][0]["metrics"]))
+    """Mean ± sample standard deviation over the seeds of the main metric, beside the value without noise."""
+    metric = figures["main_metric"]
     seeds = len(figures["noise"][0]["seeds"])
-    table = Table(
-        "", title=f"{metric} with Gaussian noise after the embeddings, mean ± standard deviation of {seeds} seeds"
-    )
+    noise = f"Gaussian noise after the embeddings, mean ± standard deviation of {seeds} seeds"
+    table = Table("", title=f"{metric.replace('_', ' ')} with {noise}")
     for heading in ("no noise", *(f"sigma {level['sigma']:g}" for level in figures["noise"])):
         table.add_column(heading, justify="right")
 

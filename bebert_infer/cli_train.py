@@ -12,42 +12,69 @@ from bebert_infer.errors import InputError
 from bebert_infer.extras import load_export
 
 
-def _read_recipe(context: typer.Context, path: Path | None) -> Path | None:
+def _read_recipe(context: typer.Context, recipe: str | None) -> str | None:
     """Options of a TOML file as defaults of this call: what the command line says comes first."""
-    if path is None:
+    if recipe is None:
         return None
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(load_export("recipes").find_recipe(recipe).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
-    known = {parameter.name for parameter in context.command.params} - {"recipe", "help"}
+        raise InputError(f"{recipe} cannot be read: {error}") from None
+    known = {parameter.name for parameter in context.command.params} - {"recipe", "list_recipes", "help"}
     values = {key.replace("-", "_"): value for key, value in values.items()}
     unknown = sorted(set(values) - known)
     if unknown:
-        raise InputError(f"{path} has {', '.join(unknown)}; accepted are {', '.join(sorted(known))}")
+        raise InputError(f"{recipe} has {', '.join(unknown)}; accepted are {', '.join(sorted(known))}")
     context.default_map = values
-    return path
+    return recipe
+
+
+def _list_recipes(wanted: bool) -> None:
+    """Print name and first line of every recipe that comes along, and leave."""
+    if wanted:
+        for name, file in load_export("recipes").shipped_recipes().items():
+            typer.echo(f"{name:<6} {file.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
+        raise typer.Exit
 
 
 def train(
     init: Annotated[str, typer.Option(help="Pretrained BERT encoder: a folder or a hub id.", show_default=False)],
-    train: Annotated[Path, typer.Option(help="TSV with a header: sentence1[, sentence2], label.", show_default=False)],
-    dev: Annotated[Path, typer.Option(help="TSV for the report; never used for choosing.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Run folder; called again, the run resumes.", show_default=False)],
+    train: Annotated[
+        Path | None,
+        typer.Option(
+            help=".tsv, .csv, .jsonl or .parquet with the columns sentence1[, sentence2], label.", show_default=False
+        ),
+    ] = None,
+    dev: Annotated[
+        Path | None, typer.Option(help="The same, for the report; never used for choosing.", show_default=False)
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli or rte. Gives metrics, label names, regression, "
+            "and the data too unless --train and --dev say where it is.",
+            show_default=False,
+        ),
+    ] = None,
     scheme: Annotated[str, typer.Option(help="Bits of weights-embeddings-activations: 1-1-4 or 1-1-1.")] = "1-1-4",
     members: Annotated[int, typer.Option(help="Boosting rounds.")] = 2,
     base: Annotated[
         str | None, typer.Option(help="binarybert (1-1-4), bibert (1-1-1) or bit (both).", show_default=False)
     ] = None,
     recipe: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="TOML file with any of these options; the command line comes first.",
+            help="Options of a TOML file, or of a recipe that comes along, like cola; the command line comes first.",
             show_default=False,
             is_eager=True,
             callback=_read_recipe,
         ),
     ] = None,
+    list_recipes: Annotated[
+        bool,
+        typer.Option("--list-recipes", help="Say which recipes come along.", is_eager=True, callback=_list_recipes),
+    ] = False,
     labels: Annotated[
         str | None, typer.Option(help="Names for the label values, in sorted order.", show_default=False)
     ] = None,
@@ -114,13 +141,15 @@ def train(
 ) -> None:
     """Train an ensemble: fine-tune full precision, make binary members, boost, pack, evaluate on packed bits.
 
-    [dim]bebert train --init prajjwal1/bert-tiny --train train.tsv --dev dev.tsv --members 3 --out runs/sst2[/]
+    [dim]bebert train --init prajjwal1/bert-tiny --train train.tsv --dev dev.tsv --members 3 --out runs/mine[/]
+    [dim]bebert train --init prajjwal1/bert-tiny --task sst2 --out runs/sst2[/]
+    [dim]bebert train --init prajjwal1/bert-tiny --recipe cola --out runs/cola[/]
     """
     values = dict(locals())
-    del values["recipe"]
+    del values["recipe"], values["list_recipes"]
     values["labels"] = None if labels is None else tuple(label.strip() for label in labels.split(","))
     values["steps"] = _bits(steps or "")
-    module = load_export("train")
+    module = load_export("train", extra="train")
     console = Console()
     results = module.train(module.TrainOptions(**values), console)
     console.print(_table(results))
@@ -145,9 +174,9 @@ def _table(results: dict[str, Any]) -> Table:
     for rule, metrics in scores["ensemble"].items():
         rows[f"ensemble by {rule}" + (" (the model)" if rule == results["combination"] else "")] = metrics
     names = list(scores["full_precision"])
-    table = Table(
-        "", *(name.replace("_", " ") for name in names), title=f"dev split, {scores['rows']:,} rows, packed engine"
-    )
+    main = scores["main_metric"].replace("_", " ")
+    title = f"dev split, {scores['rows']:,} rows, packed engine; main metric: {main}"
+    table = Table("", *(name.replace("_", " ") for name in names), title=title)
     for name, metrics in rows.items():
         table.add_row(name, *(f"{metrics[metric]:.4f}" for metric in names))
     return table

@@ -37,6 +37,10 @@ class InputError(BebertError, ValueError):
     exit_code = 2
 
 
+class DataError(InputError):
+    """A data file that cannot be read or used; one sentence: what, which value and line, what next."""
+
+
 class MissingExtraError(BebertError, ImportError):
     """A command needs packages that only an optional extra installs."""
 

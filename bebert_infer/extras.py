@@ -6,13 +6,13 @@ from types import ModuleType
 from bebert_infer.errors import MissingExtraError
 
 
-def load_export(module: str) -> ModuleType:
-    """Import `bebert_export.<module>`; raises MissingExtraError with the pip command if the extra is missing."""
+def load_export(module: str, extra: str = "export") -> ModuleType:
+    """Import `bebert_export.<module>`; raises MissingExtraError with the pip command if its extra is missing."""
     try:
         return importlib.import_module(f"bebert_export.{module}")
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0].startswith("bebert"):
             raise  # our own code is broken; no pip command would help
         raise MissingExtraError(
-            f'this command needs the package "{error.name}": pip install "bebert-infer[export]"'
+            f'this command needs the package "{error.name}": pip install "bebert-infer[{extra}]"'
         ) from None

@@ -2,30 +2,25 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from bebert_infer.ensemble import Prediction
 from bebert_infer.errors import InputError
+from bebert_infer.tables import PAIR_COLUMNS, TEXT_COLUMNS, Table, read_table
 from bebert_infer.tokenizer import Text
-
-TEXT_COLUMNS = ("text", "sentence", "sentence1")
-PAIR_COLUMNS = ("text_pair", "sentence2")
 
 
 def read_texts(file: Path) -> list[Text]:
-    """Return the texts or pairs of a file, by its suffix .jsonl, .csv, .tsv or .parquet. Raises InputError.
+    """Return the texts or pairs of a file, read by its ending as `tables.read_table` does. Raises InputError.
 
     The text column is one of TEXT_COLUMNS, a second text one of PAIR_COLUMNS; other columns are ignored.
-    CSV is quoted as usual; TSV is read without quoting, as GLUE is.
     """
     if not file.is_file():
         raise InputError(f'there is no input file "{file}"')
-    readers = {".jsonl": _jsonl, ".csv": _table, ".tsv": _table, ".parquet": _table}
-    if file.suffix not in readers:
-        raise InputError(f'input "{file}" ends in "{file.suffix}"; accepted are {", ".join(readers)}')
-    return [_text(file, index, row) for index, row in enumerate(readers[file.suffix](file))]
+    table = read_table(file, TEXT_COLUMNS + PAIR_COLUMNS)
+    return [_text(table, row) for row in range(len(table))]
 
 
 def write_predictions(file: Path, texts: Iterable[Text], predictions: Iterable[Prediction]) -> int:
@@ -64,46 +59,18 @@ def as_record(text: Text, prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _jsonl(file: Path) -> Iterator[dict]:
-    with file.open(encoding="utf-8") as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise InputError(f"{file} line {number} is not JSON: {error.msg}") from None
-            if not isinstance(row, dict):
-                raise InputError(f'{file} line {number} is no object; accepted are lines like {{"text": "…"}}')
-            yield row
-
-
-def _table(file: Path) -> Iterator[dict]:
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet
-
-    try:
-        if file.suffix == ".parquet":
-            table = pyarrow.parquet.read_table(file)
-        else:
-            tab = file.suffix == ".tsv"
-            parse = pyarrow.csv.ParseOptions(delimiter="\t" if tab else ",", quote_char=False if tab else '"')
-            kept = {name: pa.string() for name in TEXT_COLUMNS + PAIR_COLUMNS}
-            convert = pyarrow.csv.ConvertOptions(column_types=kept, strings_can_be_null=False)
-            table = pyarrow.csv.read_csv(file, parse_options=parse, convert_options=convert)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{file} cannot be read: {error}") from None
-    for batch in table.to_batches():
-        yield from batch.to_pylist()
-
-
-def _text(file: Path, index: int, row: dict) -> Text:
-    first = next((row[name] for name in TEXT_COLUMNS if row.get(name) is not None), None)
-    second = next((row[name] for name in PAIR_COLUMNS if row.get(name) is not None), None)
+def _text(table: Table, row: int) -> Text:
+    first, second = (_cell(table, row, names) for names in (TEXT_COLUMNS, PAIR_COLUMNS))
     if first is None:
-        raise InputError(f"{file} row {index} has columns {sorted(row)}; one of them must be {', '.join(TEXT_COLUMNS)}")
+        columns = ", ".join(table.header)
+        raise InputError(f"{table.place(row)} has no text in {columns}; one of them must be {', '.join(TEXT_COLUMNS)}")
     for value in (first, second):
         if value is not None and not isinstance(value, str):
-            raise InputError(f"{file} row {index} holds {value!r:.40}; texts must be strings")
+            raise InputError(f"{table.place(row)} holds {value!r:.40}; texts must be strings")
     return first if second is None else (first, second)
+
+
+def _cell(table: Table, row: int, names: tuple[str, ...]) -> Any:
+    """The first value that a row has under one of these names."""
+    cells = (table.columns[name][row] for name in names if name in table.columns)
+    return next((cell for cell in cells if cell is not None), None)

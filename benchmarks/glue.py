@@ -16,7 +16,6 @@ import time
 from dataclasses import asdict, fields
 from itertools import product
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from glue_records import (
@@ -25,7 +24,7 @@ from glue_records import (
     Cell,
     cell_options,
     find_file,
-    main_metrics,
+    main_metric,
     planned,
     read_records,
     read_settings,
@@ -36,8 +35,8 @@ from record import RESULTS, OtherLoad, write_record
 from rich.console import Console
 from rich.table import Table
 
-from bebert_export.data import read_examples
 from bebert_export.eval_report import noise_report, report, texts_of
+from bebert_export.examples import read_examples
 from bebert_export.train import TrainOptions, train, train_full_precision
 from bebert_infer import Ensemble
 from bebert_infer.errors import BebertError, InputError
@@ -82,7 +81,7 @@ def run_cell(cell: Cell, arguments: argparse.Namespace, settings: dict[str, Any]
         "dev_rows_also_in_train": results["dev_rows_also_in_train"],
         "threads": threads,
         "cores_of_others": load.cores(),
-        "metric": list(main_metrics(cell.task)),
+        "metric": main_metric(cell.task),
         **numbers,
         "seconds": seconds | numbers["seconds"],
         "bytes": {name: results["bytes"][name] for name in ("model", "full_precision")},
@@ -100,7 +99,7 @@ def scores(
     task: str, results: dict[str, Any], model: Path, dev: Path, threads: int, noise_seeds: int, console: Console
 ) -> dict[str, Any]:
     """Main score, times 100, of everything with and without noise; the packed model is read from its folder."""
-    names = main_metrics(task)
+    main = main_metric(task)
     started = time.perf_counter()
     ensemble = Ensemble.from_pretrained(model, threads=threads)
     examples = read_examples(dev)
@@ -114,38 +113,31 @@ def scores(
     noise = []
     for sigma in SIGMAS:
         with console.status(f"noise of sigma {sigma:g}, {noise_seeds} seeds"):
-            noise.append(_noise(noise_report(ensemble, examples, encoded, sigma, noise_seeds), names))
+            noise.append(_noise(noise_report(ensemble, examples, encoded, sigma, noise_seeds), main))
     ended = time.perf_counter()
     return {
         "alphas": figures["alphas"],
         "errors": [facts["error"] for facts in results["members"]],
-        "full_precision": _score(results["dev"]["full_precision"], names),
-        "members": [_entry(entry, names) for entry in figures["members"]],
-        "ensembles": {rule: [_entry(entry, names) for entry in row] for rule, row in figures["ensembles"].items()},
+        "full_precision": round(100 * results["dev"]["full_precision"][main], 4),
+        "members": [_entry(entry, main) for entry in figures["members"]],
+        "ensembles": {rule: [_entry(entry, main) for entry in row] for rule, row in figures["ensembles"].items()},
         "noise": noise,
         "seconds": {"scoring": round(scored - started, 1), "noise": round(ended - scored, 1)},
     }
 
 
-def _score(metrics: dict[str, float], names: tuple[str, ...]) -> float:
-    return round(100 * mean(metrics[name] for name in names), 4)
-
-
-def _entry(entry: dict[str, Any], names: tuple[str, ...]) -> float | None:
+def _entry(entry: dict[str, Any], main: str) -> float | None:
     """Main score of one model of the report; None where its alphas leave no answer."""
-    if "undefined" in entry:
-        return None
-    return _score({name: metric["value"] for name, metric in entry["metrics"].items()}, names)
+    return None if "undefined" in entry else round(100 * entry["metrics"][main]["value"], 4)
 
 
-def _noise(level: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+def _noise(level: dict[str, Any], main: str) -> dict[str, Any]:
     """Mean and sample standard deviation of the main score over the seeds of one sigma."""
 
     def spread(entry: dict[str, Any]) -> dict[str, float] | None:
         if "undefined" in entry:
             return None
-        runs = [100 * mean(values) for values in zip(*(entry[name]["values"] for name in names), strict=True)]
-        return {"mean": round(mean(runs), 4), "std": round(stdev(runs), 4)}
+        return {name: round(100 * entry[main][name], 4) for name in ("mean", "std")}
 
     return {
         "sigma": level["sigma"],

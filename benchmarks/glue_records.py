@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from bebert_export.tasks import find_task
 from bebert_infer.errors import InputError
 
 SETTINGS = Path(__file__).with_name("glue_settings.toml")
@@ -14,8 +15,6 @@ NAME = "glue"  # of the file of records
 # Options that only the full-precision stage has, and those that it has too. It is shared by all bases.
 TEACHER_ONLY = ("teacher_epochs", "teacher_learning_rate", "vocabulary_size")
 TEACHER_TOO = ("batch_size", "dropout", "max_length", "hold_out", "regression")
-# Metrics whose mean is the main score of a task, times 100; all others: accuracy.
-MAIN_METRICS = {"CoLA": ("matthews",), "STS-B": ("pearson", "spearman")}
 FILES = {
     "train": ("train.tsv", "train_subset.tsv"),
     "dev": ("dev.tsv", "dev_matched.tsv", "dev_subset.tsv"),
@@ -96,9 +95,9 @@ def find_file(data: Path, task: str, split: str) -> Path:
     raise InputError(f"{data / task} has no {' or '.join(FILES[split])}; pass --data the folder of the unpacked tasks")
 
 
-def main_metrics(task: str) -> tuple[str, ...]:
-    """Names of the metrics whose mean is the main score of a task."""
-    return MAIN_METRICS.get(task, ("accuracy",))
+def main_metric(task: str) -> str:
+    """Name of the main metric of a task by its GLUE name, such as SST-2. Raises InputError for an unknown task."""
+    return find_task(task.lower().replace("-", "")).metrics[0]
 
 
 def read_records(folder: Path) -> dict[Cell, dict[str, Any]]:

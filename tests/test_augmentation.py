@@ -20,11 +20,11 @@ from typer.testing import CliRunner
 from bebert_export import augment as run
 from bebert_export.augment import AugmentOptions, augment_file
 from bebert_export.augmentation import STOP_WORDS, Sampling, Words, augment, augment_example, may_change
-from bebert_export.data import DataError, read_examples
+from bebert_export.examples import read_examples
 from bebert_export.masked_lm import MaskedLanguageModel
 from bebert_export.word_vectors import read_word_vectors
 from bebert_infer.cli import app
-from bebert_infer.errors import InputError
+from bebert_infer.errors import DataError, InputError
 
 QUIET = Console(quiet=True)
 VOCABULARY = SPECIAL + LETTERS + NEUTRAL + POSITIVE + NEGATIVE
@@ -274,6 +274,13 @@ def test_probability_0_gives_the_same_examples(toy, tmp_path):
     assert (after.texts, after.labels) == (before.texts, before.labels)
 
 
+def test_breaks_inside_a_text_become_blanks_in_the_output(toy, tmp_path):
+    (tmp_path / "in.csv").write_text('text,label\n"a gripping\nfilm\tis good",x\n')
+    augment_file(options(toy, tmp_path / "out.tsv", data=tmp_path / "in.csv"), QUIET)
+    out = read_examples(tmp_path / "out.tsv")
+    assert out.texts[0] == "a gripping film is good" and set(out.labels) == {"x"}
+
+
 def test_the_same_seed_gives_the_same_bytes_whatever_the_batch_and_another_seed_others(toy, tmp_path, monkeypatch):
     augment_file(options(toy, tmp_path / "a" / "out.tsv"), QUIET)
     monkeypatch.setattr("bebert_export.masked_lm.BATCH", 2)
@@ -345,6 +352,7 @@ def test_two_processes_do_not_write_the_same_candidates(toy, tmp_path):
         ({"word_vectors": "empty.tsv"}, "has no word vector"),
         ({"out": "empty.tsv", "data": "empty.tsv"}, "is read too"),
         ({"out": "."}, "is a folder"),
+        ({"out": "out.csv"}, "accepted is a file ending in .tsv"),
     ],
 )
 def test_bad_use_is_one_sentence_and_writes_nothing(toy, tmp_path, changes, message):

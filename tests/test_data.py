@@ -11,8 +11,9 @@ from tokenizers import Tokenizer
 from toy import LETTERS, NEUTRAL, SPECIAL, tokenizer_json, write_data, write_encoder
 
 from bebert_export import data, metrics
-from bebert_export.data import DataError
+from bebert_export import examples as files
 from bebert_export.vocabulary import trim_vocabulary
+from bebert_infer.errors import DataError
 
 VOCABULARY = SPECIAL + LETTERS + NEUTRAL + ["good", "rare"]
 
@@ -24,14 +25,14 @@ def write(path, text):
 
 def test_quotes_spaces_and_extra_columns_are_kept_as_written(tmp_path):
     text = 'idx\tsentence1\tlabel\n0\t"so" good \t1\n1\tit \'s " bad\t0\n'
-    examples = data.read_examples(write(tmp_path / "a.tsv", text))
+    examples = files.read_examples(write(tmp_path / "a.tsv", text))
     assert examples.texts == ['"so" good ', "it 's \" bad"]
     assert examples.labels == ["1", "0"] and examples.pairs is None and len(examples) == 2
 
 
 def test_windows_line_ends_byte_order_mark_and_unicode_separators(tmp_path):
     raw = "\ufefftext\ttext_pair\tlabel\r\na\u2028b\tc\tyes\r\nd\te\tno\r\n".encode()
-    examples = data.read_examples(write(tmp_path / "a.tsv", raw))
+    examples = files.read_examples(write(tmp_path / "a.tsv", raw))
     assert examples.texts == ["a\u2028b", "d"] and examples.pairs == ["c", "e"]
     assert examples.labels == ["yes", "no"]
 
@@ -51,40 +52,40 @@ def test_windows_line_ends_byte_order_mark_and_unicode_separators(tmp_path):
 )
 def test_a_bad_file_is_named_with_its_line(tmp_path, content, said):
     with pytest.raises(DataError, match=said):
-        data.read_examples(write(tmp_path / "a.tsv", content))
+        files.read_examples(write(tmp_path / "a.tsv", content))
 
 
 def test_a_missing_file_is_one_sentence(tmp_path):
     with pytest.raises(DataError, match=r"cannot read .*missing\.tsv.*No such file"):
-        data.read_examples(tmp_path / "missing.tsv")
+        files.read_examples(tmp_path / "missing.tsv")
 
 
 def test_numeric_labels_are_ordered_as_numbers_and_words_by_alphabet(tmp_path):
-    numbers = data.read_examples(write(tmp_path / "n.tsv", "text\tlabel\na\t10\nb\t9\nc\t-1\n"))
-    assert data.label_names(numbers) == ["-1", "9", "10"]
-    assert data.class_ids(numbers, data.label_names(numbers)).tolist() == [2, 1, 0]
-    words = data.read_examples(write(tmp_path / "w.tsv", "text\tlabel\na\tpos\nb\tneg\nc\tmixed\n"))
-    assert data.label_names(words) == ["mixed", "neg", "pos"]
+    numbers = files.read_examples(write(tmp_path / "n.tsv", "text\tlabel\na\t10\nb\t9\nc\t-1\n"))
+    assert files.label_names(numbers) == ["-1", "9", "10"]
+    assert files.class_ids(numbers, files.label_names(numbers)).tolist() == [2, 1, 0]
+    words = files.read_examples(write(tmp_path / "w.tsv", "text\tlabel\na\tpos\nb\tneg\nc\tmixed\n"))
+    assert files.label_names(words) == ["mixed", "neg", "pos"]
 
 
 def test_unfit_labels_are_refused(tmp_path):
-    train = data.read_examples(write(tmp_path / "t.tsv", "text\tlabel\na\tyes\nb\tno\n"))
-    dev = data.read_examples(write(tmp_path / "d.tsv", "text\tlabel\na\tyes\nb\tmaybe\n"))
+    train = files.read_examples(write(tmp_path / "t.tsv", "text\tlabel\na\tyes\nb\tno\n"))
+    dev = files.read_examples(write(tmp_path / "d.tsv", "text\tlabel\na\tyes\nb\tmaybe\n"))
     with pytest.raises(DataError, match='line 3 .* label "maybe"; .* knows no, yes'):
-        data.class_ids(dev, data.label_names(train))
+        files.class_ids(dev, files.label_names(train))
     with pytest.raises(DataError, match="at least two"):
-        data.label_names(data.read_examples(write(tmp_path / "o.tsv", "text\tlabel\na\t1\nb\t1\n")))
+        files.label_names(files.read_examples(write(tmp_path / "o.tsv", "text\tlabel\na\t1\nb\t1\n")))
     with pytest.raises(DataError, match="use regression"):
-        data.label_names(data.read_examples(write(tmp_path / "f.tsv", "text\tlabel\na\t1.5\nb\t2\n")))
+        files.label_names(files.read_examples(write(tmp_path / "f.tsv", "text\tlabel\na\t1.5\nb\t2\n")))
     with pytest.raises(DataError, match='line 2 .* label "yes"; regression'):
-        data.scores(train)
+        files.scores(train)
     with pytest.raises(DataError, match='line 2 .* label "nan"'):
-        data.scores(data.read_examples(write(tmp_path / "x.tsv", "text\tlabel\na\tnan\n")))
+        files.scores(files.read_examples(write(tmp_path / "x.tsv", "text\tlabel\na\tnan\n")))
 
 
 def test_tokenizer_json_and_vocab_txt_agree(tmp_path):
     folder = write_encoder(tmp_path / "encoder")
-    examples = data.read_examples(write_data(tmp_path / "a.tsv", 20, 0))
+    examples = files.read_examples(write_data(tmp_path / "a.tsv", 20, 0))
     from_json = data.encode(data.load_tokenizer(folder), examples, 12)
     (folder / "tokenizer.json").unlink()
     from_text = data.encode(data.load_tokenizer(folder), examples, 12)
@@ -97,7 +98,7 @@ def test_tokenizer_json_and_vocab_txt_agree(tmp_path):
 def test_pairs_are_cut_at_the_longer_side_and_carry_segments(tmp_path):
     tokenizer = Tokenizer.from_str(tokenizer_json(VOCABULARY))
     text = "text\ttext_pair\tlabel\nthe film is good\tthe plot\t1\n"
-    encoded = data.encode(tokenizer, data.read_examples(write(tmp_path / "a.tsv", text)), 7)
+    encoded = data.encode(tokenizer, files.read_examples(write(tmp_path / "a.tsv", text)), 7)
     tokens = [tokenizer.id_to_token(i) for i in encoded.ids[0]]
     assert tokens == ["[CLS]", "the", "film", "[SEP]", "the", "plot", "[SEP]"]
     assert encoded.types[0].tolist() == [0, 0, 0, 0, 1, 1, 1]
@@ -135,7 +136,7 @@ def test_collate_pads_with_masked_zeros():
 def test_trimming_keeps_specials_letters_and_frequent_words_in_their_old_order(tmp_path):
     tokenizer = Tokenizer.from_str(tokenizer_json(VOCABULARY))
     rows = "the good film\t1\n" * 3 + "the rare plot\t0\nthe good scene\t1\n"
-    train = data.read_examples(write(tmp_path / "a.tsv", "text\tlabel\n" + rows))
+    train = files.read_examples(write(tmp_path / "a.tsv", "text\tlabel\n" + rows))
     required = len(SPECIAL) - 1 + len(LETTERS)
     trimmed = trim_vocabulary(tokenizer, train, required + 3)
     old = tokenizer.get_vocab()
@@ -149,7 +150,7 @@ def test_trimming_keeps_specials_letters_and_frequent_words_in_their_old_order(t
 
 def test_trimming_never_keeps_pieces_that_do_not_occur_and_refuses_too_few(tmp_path):
     tokenizer = Tokenizer.from_str(tokenizer_json(VOCABULARY))
-    train = data.read_examples(write(tmp_path / "a.tsv", "text\tlabel\nthe film\t1\n"))
+    train = files.read_examples(write(tmp_path / "a.tsv", "text\tlabel\nthe film\t1\n"))
     assert "rare" not in trim_vocabulary(tokenizer, train, 10_000).tokenizer.get_vocab()
     with pytest.raises(DataError, match="vocabulary_size is 10; .* alone are"):
         trim_vocabulary(tokenizer, train, 10)

@@ -20,10 +20,11 @@ from bebert_infer.tokenizer import Encoded
 
 pytest.importorskip("sklearn")
 
-from bebert_export.data import DataError, read_examples
 from bebert_export.eval_report import Bootstrap, noise_report, report, split_kind, targets_of, texts_of
+from bebert_export.examples import read_examples
 from bebert_export.metrics import classification_metrics, counted_metrics
 from bebert_export.statistics import agreement, calibration, intervals, resamples
+from bebert_infer.errors import DataError
 
 REVIEWS = [
     ("a wonderful , moving and funny film", "positive"),
@@ -109,7 +110,7 @@ def test_bootstrap_interval_is_that_of_the_binomial_for_accuracy():
 def test_intervals_of_a_regression_hold_its_metrics():
     values = np.linspace(0, 5, 30)
     bounds = intervals(values, (values + np.sin(7 * values))[:, None], 200, seed=0)
-    assert set(bounds) == {"pearson", "spearman", "mean_absolute_error"}
+    assert set(bounds) == {"pearson_spearman", "pearson", "spearman", "mean_absolute_error"}
     assert 0 < bounds["pearson"][0] < bounds["pearson"][1] <= 1
 
 
@@ -374,7 +375,7 @@ def test_regression_is_scored_by_correlation(tmp_path):
     ids = np.arange(8).reshape(4, 2)
     figures = report(model, read_examples(file), Encoded(ids, ids * 0 + 1, ids * 0), None, Bootstrap(100, 0))
     assert set(figures["ensembles"]) == {"mean", "median"} and "agreement" not in figures
-    assert set(figures["members"][0]["metrics"]) == {"pearson", "spearman", "mean_absolute_error"}
+    assert set(figures["members"][0]["metrics"]) == {"pearson_spearman", "pearson", "spearman", "mean_absolute_error"}
     assert "calibration" not in figures["members"][0]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = {"torch", "transformers", "sklearn", "scipy", "matplotlib", "huggingface_hub", "accelerate"}
+HEAVY = {"torch", "transformers", "sklearn", "scipy", "matplotlib", "huggingface_hub", "accelerate", "datasets"}
 MAY_NOT_IMPORT = {
     "kernels/bebert_kernels": HEAVY | {"bebert_infer", "bebert_export", "tokenizers", "safetensors"},
     "bebert_infer": HEAVY,

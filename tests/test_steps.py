@@ -16,7 +16,8 @@ from test_training import Silent, options, quick_backend, training_set  # noqa: 
 from toy import write_data, write_encoder
 
 from bebert_export import rounds, start
-from bebert_export.data import encode, load_tokenizer, read_examples
+from bebert_export.data import encode, load_tokenizer
+from bebert_export.examples import read_examples
 from bebert_export.lessons import Lessons, teach
 from bebert_export.modeling import Student, StudentConfig
 from bebert_export.run_folder import RunFolder

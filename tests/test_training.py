@@ -16,7 +16,8 @@ from rich.console import Console
 from toy import write_data, write_encoder
 
 from bebert_export import rounds
-from bebert_export.data import DataError, encode, load_tokenizer, read_examples
+from bebert_export.data import encode, load_tokenizer
+from bebert_export.examples import read_examples
 from bebert_export.narrowing import narrow
 from bebert_export.pretrained import load_pretrained
 from bebert_export.run_folder import RunFolder
@@ -24,7 +25,7 @@ from bebert_export.students import recipe, settle_zero_weights, student_from_ful
 from bebert_export.train import TrainOptions, train
 from bebert_export.training import Schedule, TrainingSet, example_losses, fit, predict
 from bebert_infer import Ensemble
-from bebert_infer.errors import InputError
+from bebert_infer.errors import DataError, InputError
 
 QUIET = Console(quiet=True)
 

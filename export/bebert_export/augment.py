@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 
 from bebert_export.augmentation import CandidateSource, Sampling, Words, augment_example
-from bebert_export.data import Examples, read_examples
+from bebert_export.examples import Examples, read_examples
 from bebert_export.masked_lm import MaskedLanguageModel
 from bebert_export.progress import Advance, count_bar
 from bebert_export.run_folder import write_atomically
@@ -28,13 +28,14 @@ from bebert_infer.threads import thread_budget
 
 FORMAT = 1  # of the candidate file; part of its hash
 COLUMNS = ("sentence1", "sentence2", "label")
+BREAKS = str.maketrans("\t\r\n", "   ")  # blanks to every tokenizer; a TSV text must not hold them
 
 
 @dataclass(frozen=True)
 class AugmentOptions:
     """Everything that an augmented file depends on; the same options and files give the same bytes on one machine.
 
-    data         : tab-separated file with a header (data.read_examples)
+    data         : labelled examples (examples.read_examples)
     masked_lm    : folder or hub id of a pretrained masked language model with a WordPiece tokenizer
     out          : tab-separated file to write; the candidates are kept beside it
     word_vectors : GloVe text file; None leaves words of several pieces as they are
@@ -67,6 +68,8 @@ class AugmentOptions:
                 raise InputError(f"{name} is {getattr(self, name)}; accepted are whole numbers of at least {least}")
         if self.out.is_dir():
             raise InputError(f'out is "{self.out}", which is a folder; pass a file')
+        if self.out.suffix != ".tsv":
+            raise InputError(f'out is "{self.out}"; accepted is a file ending in .tsv')
         for file in (self.data, self.word_vectors):
             if file is not None and self.out.resolve() == file.resolve():
                 raise InputError(f'out is "{self.out}", which is read too; choose another file')
@@ -112,7 +115,7 @@ def augment_file(options: AugmentOptions, console: Console) -> Augmented:
                 file.write("\t".join(COLUMNS if examples.pairs is not None else COLUMNS[::2]) + "\n")
                 for i, found in enumerate(_candidates(stream)):
                     for row in augment_example(_texts(examples, i), found, sampling, sampling.generator(i)):
-                        file.write("\t".join([*row, examples.labels[i]]) + "\n")
+                        file.write("\t".join(cell.translate(BREAKS) for cell in (*row, examples.labels[i])) + "\n")
                         rows += 1
                     advance(1)
 

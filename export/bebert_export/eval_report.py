@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_export.data import DataError, Examples, scores
-from bebert_export.metrics import CLASS_RULES, VALUE_RULES, evaluate
+from bebert_export.examples import Examples, named_class_ids, scores
+from bebert_export.metrics import CLASS_RULES, VALUE_RULES, evaluate, main_first, main_metric
 from bebert_export.statistics import LEVEL, agreement, calibration, intervals
+from bebert_export.tasks import TASKS, Task, find_task
 from bebert_infer.combine import check_alphas, class_probabilities, combine, softmax
 from bebert_infer.config import Config
 from bebert_infer.ensemble import Ensemble
@@ -44,17 +45,20 @@ def targets_of(examples: Examples, config: Config) -> Targets:
     """
     if config.problem_type == "regression":
         return scores(examples)
-    names = list(config.labels)
-    numbers = [str(number) for number in range(len(names))]
-    for known in (names, numbers):
-        if set(examples.labels) <= set(known):
-            return np.array([known.index(label) for label in examples.labels], np.int64)
-    used = names if any(label in names for label in examples.labels) else numbers
-    line, label = next((i + 2, label) for i, label in enumerate(examples.labels) if label not in used)
-    raise DataError(
-        f'line {line} of {examples.path} has the label "{label}"; accepted are, in the whole file, the names '
-        f"{', '.join(names)} or the numbers 0 to {len(names) - 1}"
-    )
+    return named_class_ids(examples, list(config.labels))
+
+
+def task_of(name: str | None, config: Config) -> Task | None:
+    """The task that a user names, else the one that the model was trained for, if its record says so.
+
+    Raises InputError for an unknown name, and for a task whose classes are not the model's.
+    """
+    recorded = TASKS.get(str(_recorded(config.evidence, "options", "task")))
+    task = recorded if name is None else find_task(name)
+    fits = task is None or max(1, len(task.labels)) == len(config.labels)
+    if not fits and name is not None:
+        raise InputError(f'task is "{name}"; the model has other classes: {", ".join(config.labels)}')
+    return task if fits else None
 
 
 def split_kind(evidence: dict[str, Any], sha256: str) -> str:
@@ -85,8 +89,9 @@ def report(
     encoded: Encoded,
     full_precision: NDArray[np.float32] | None,
     bootstrap: Bootstrap | None,
+    task: Task | None = None,
 ) -> dict[str, Any]:
-    """Every figure but noise, as JSON values.
+    """Every figure but noise, as JSON values; the task's main metric is named, and comes first everywhere.
 
     encoded : token ids of the examples;  full_precision : its logits float32[M, K], or None;
     bootstrap : None gives no intervals
@@ -122,6 +127,7 @@ def report(
     }
     if config.problem_type != "regression":
         figures["agreement"] = agreement(members.argmax(axis=2)).tolist()
+    _put_main_first(figures, task)
     return figures
 
 
@@ -168,6 +174,16 @@ class _Prefix:
     def summary(self) -> dict[str, Any]:
         """Mean and deviation of every metric, or why these alphas leave no answer."""
         return {"undefined": self.undefined} if self.undefined else _spread(self.runs)
+
+
+def _put_main_first(figures: dict[str, Any], task: Task | None) -> None:
+    """Name the main metric and order the metrics of every entry."""
+    entries = [*figures["members"], *(entry for entries in figures["ensembles"].values() for entry in entries)]
+    for entry in [figures["full_precision"], *entries] if "full_precision" in figures else entries:
+        if "metrics" in entry:
+            entry["metrics"] = main_first(task, entry["metrics"])
+    figures["task"] = task and task.name
+    figures["main_metric"] = main_metric(task, figures["members"][0]["metrics"])[0]
 
 
 def _rules(config: Config) -> tuple[str, ...]:

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_export.data import Encoded, collate, sorted_batches
-from bebert_export.metrics import CLASS_RULES, VALUE_RULES, evaluate
+from bebert_export.metrics import CLASS_RULES, VALUE_RULES, evaluate, main_first, main_metric
 from bebert_export.modeling import Student
+from bebert_export.tasks import Task
 from bebert_infer.combine import combine
 
 BATCH = 64
@@ -49,8 +50,11 @@ def score_all(
     in_torch: NDArray[np.float32],
     packed: NDArray[np.float32],
     alphas: list[float],
+    task: Task | None = None,
 ) -> dict[str, Any]:
     """Metrics on one split: full precision, each member, the ensemble by every rule, packed against PyTorch.
+
+    The task's main metric is named, and comes first everywhere.
 
     full_precision : float32[M, K];  in_torch, packed : float32[members, M, K]
     """
@@ -59,11 +63,17 @@ def score_all(
     against_torch = {"max_logit_difference": float(np.abs(packed - in_torch).max())}
     if packed.shape[2] > 1:
         against_torch["equal_answers"] = float(np.mean(packed.argmax(axis=2) == in_torch.argmax(axis=2)))
+
+    def figures(outputs: NDArray[np.floating]) -> dict[str, float]:
+        return main_first(task, evaluate(split.targets, outputs))
+
+    whole = figures(full_precision)
     return {
         "rows": len(split.targets),
         "selection": SELECTION,
-        "full_precision": evaluate(split.targets, full_precision),
-        "members": [evaluate(split.targets, logits) for logits in packed],
-        "ensemble": {rule: evaluate(split.targets, combine(rule, packed, weights)) for rule in rules},
+        "main_metric": main_metric(task, whole)[0],
+        "full_precision": whole,
+        "members": [figures(logits) for logits in packed],
+        "ensemble": {rule: figures(combine(rule, packed, weights)) for rule in rules},
         "packed_against_torch": against_torch,
     }

@@ -7,9 +7,11 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification
 
-from bebert_export.data import DataError, Examples, encode, load_tokenizer
+from bebert_export.data import encode, load_tokenizer
+from bebert_export.examples import Examples
 from bebert_export.pretrained import quiet_transformers
 from bebert_export.training import predict
+from bebert_infer.errors import DataError
 
 
 def full_precision_logits(
@@ -42,8 +44,8 @@ def full_precision_logits(
     longest = int(encoded.lengths.argmax())
     if len(encoded.ids[longest]) > positions:
         raise DataError(
-            f"line {longest + 2} of {examples.path} has {encoded.lengths[longest]} tokens, {folder} only {positions}; "
-            "leave such lines out, or compare with a model of more positions"
+            f"{examples.place(longest)} has {encoded.lengths[longest]} tokens, {folder} only {positions}; "
+            "leave such texts out, or compare with a model of more positions"
         )
     if max(int(ids.max()) for ids in encoded.ids) >= words:
         raise DataError(f"the tokenizer of {folder} knows more than the model's {words} words; pass those that belong")

@@ -21,9 +21,10 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from bebert_export.augmentation import Words, may_change
-from bebert_export.data import DataError, load_tokenizer
+from bebert_export.data import load_tokenizer
 from bebert_export.pretrained import local_folder, quiet_transformers
 from bebert_export.word_vectors import WordVectors
+from bebert_infer.errors import DataError
 
 # One batch holds maskings of one text, all of one length: no padding, and the answer does not depend on other texts.
 BATCH = 16

@@ -3,12 +3,18 @@
 Per-batch averages, as in the published code, are not the metric of the split (reference numerics §5.2.4).
 """
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
+from bebert_export.tasks import Task
+
 Floats = NDArray[np.floating]
+Value = TypeVar("Value")
 CLASS_RULES = ("vote", "logits", "probabilities")
 VALUE_RULES = ("mean", "median")
 
@@ -26,11 +32,14 @@ def classification_metrics(labels: NDArray[np.int64], predicted: NDArray[np.int6
 
 
 def regression_metrics(values: Floats, predicted: Floats) -> dict[str, float]:
-    """Pearson and Spearman correlation (0 where the prediction is constant) and mean absolute error."""
+    """Pearson and Spearman correlation (0 where the prediction is constant), their mean, mean absolute error."""
     constant = np.ptp(predicted) == 0 or np.ptp(values) == 0
+    pearson = 0.0 if constant else float(pearsonr(values, predicted).statistic)
+    spearman = 0.0 if constant else float(spearmanr(values, predicted).statistic)
     return {
-        "pearson": 0.0 if constant else float(pearsonr(values, predicted).statistic),
-        "spearman": 0.0 if constant else float(spearmanr(values, predicted).statistic),
+        "pearson": pearson,
+        "spearman": spearman,
+        "pearson_spearman": (pearson + spearman) / 2,
         "mean_absolute_error": float(np.mean(np.abs(predicted - values))),
     }
 
@@ -40,6 +49,21 @@ def evaluate(targets: NDArray[np.int64] | Floats, outputs: Floats) -> dict[str, 
     if outputs.shape[1] == 1:
         return regression_metrics(targets.astype(np.float64), outputs[:, 0].astype(np.float64))
     return classification_metrics(targets.astype(np.int64), outputs.argmax(axis=1), outputs.shape[1])
+
+
+def main_metric(task: Task | None, metrics: Mapping[str, Value]) -> tuple[str, Value]:
+    """Name and value of the one metric for choosing and for tables.
+
+    That of the task; without one, accuracy for classes and the mean of both correlations for regression.
+    """
+    name = task.metrics[0] if task else "accuracy" if "accuracy" in metrics else "pearson_spearman"
+    return name, metrics[name]
+
+
+def main_first(task: Task | None, metrics: Mapping[str, Value]) -> dict[str, Value]:
+    """The same metrics in the order to show them: the main one, the task's other official ones, the rest."""
+    official = task.metrics if task else (main_metric(None, metrics)[0],)
+    return {name: metrics[name] for name in official} | dict(metrics)
 
 
 def counted_metrics(counts: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:

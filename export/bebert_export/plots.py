@@ -47,8 +47,8 @@ def rows_of(figures: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _main(figures: dict[str, Any]) -> str:
-    """The first metric: accuracy, or Pearson correlation."""
-    return next(iter(figures["members"][0]["metrics"]))
+    """The metric to draw."""
+    return str(figures["main_metric"])
 
 
 def _scores(axes: Axes, figures: dict[str, Any]) -> None:

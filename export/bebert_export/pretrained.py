@@ -12,9 +12,11 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, PretrainedConfig
 from transformers import logging as transformers_logging
 
-from bebert_export.data import DataError, Examples, load_tokenizer
+from bebert_export.data import load_tokenizer
+from bebert_export.examples import Examples
 from bebert_export.training import seed_everything
 from bebert_export.vocabulary import trim_vocabulary
+from bebert_infer.errors import DataError
 
 HUB_FILES = ["config.json", "*.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
 

@@ -10,17 +10,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from tokenizers import Tokenizer
 
-from bebert_export.data import (
-    DataError,
-    Examples,
-    class_ids,
-    encode,
-    label_names,
-    load_tokenizer,
-    read_examples,
-    scores,
-)
+from bebert_export.data import encode, load_tokenizer
 from bebert_export.evaluation import Split
+from bebert_export.examples import Examples, class_ids, label_names, named_class_ids, read_examples, scores
+from bebert_export.glue import data_file
 from bebert_export.narrowing import kept_heads
 from bebert_export.pretrained import load_pretrained, quiet_transformers
 from bebert_export.progress import stage_bar
@@ -28,6 +21,7 @@ from bebert_export.run_folder import RunFolder, write_atomically
 from bebert_export.train_options import TrainOptions
 from bebert_export.training import Schedule, TrainingSet, fit, predict
 from bebert_export.used_rows import used_rows
+from bebert_infer.errors import DataError
 
 HOLD_OUT = 2  # beside the seed of the run, for drawing what is held out
 
@@ -55,8 +49,10 @@ class Data:
 
 
 def read_data(options: TrainOptions) -> Data:
-    """Read and check both files. Raises DataError."""
-    train, dev = read_examples(options.train), read_examples(options.dev)
+    """Read and check both files, the task's where none are given. Raises DataError."""
+    task = options.known_task
+    train = read_examples(data_file(options.train, task, "train"))
+    dev = read_examples(data_file(options.dev, task, "dev"))
     if (train.pairs is None) != (dev.pairs is None):
         raise DataError(f"one of {train.path} and {dev.path} has a second text column; both need the same columns")
     if train.sha256 == dev.sha256:
@@ -67,14 +63,14 @@ def read_data(options: TrainOptions) -> Data:
     if options.regression:
         names = list(options.labels or ("score",))
         return Data(train, dev, names, names, scores(train), scores(dev), held)
-    values = label_names(train)
+    values, to_ids = (list(task.labels), named_class_ids) if task else (label_names(train), class_ids)
     names = list(options.labels or values)
     if len(names) != len(values) or len(set(names)) != len(names):
         raise DataError(
             f"labels are {', '.join(names)}; {train.path} has the values {', '.join(values[:10])}: "
             "name each of them once, in this order"
         )
-    return Data(train, dev, values, names, class_ids(train, values), class_ids(dev, values), held)
+    return Data(train, dev, values, names, to_ids(train, values), to_ids(dev, values), held)
 
 
 def hold_out(count: int, share: float, seed: int) -> NDArray[np.int64]:

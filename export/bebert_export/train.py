@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from bebert_export.data import Examples
 from bebert_export.evaluation import packed_logits, score_all
+from bebert_export.examples import Examples
 from bebert_export.pretrained import check_init
 from bebert_export.rounds import Boosting, Member
 from bebert_export.run_folder import RunFolder, write_json
@@ -148,7 +148,7 @@ def _results(
         "students": students_before,
         "members": [member.facts for member in members],
         "combination": options.rule,
-        "dev": score_all(full.dev, full.dev_logits, torch_logits, packed, alphas),
+        "dev": score_all(full.dev, full.dev_logits, torch_logits, packed, alphas, options.known_task),
     }
 
 

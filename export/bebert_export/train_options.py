@@ -9,6 +9,7 @@ from bebert_export.families import FAMILIES
 from bebert_export.lessons import KINDS
 from bebert_export.metrics import CLASS_RULES, VALUE_RULES
 from bebert_export.students import recipe
+from bebert_export.tasks import Task, find_task
 from bebert_infer.errors import InputError
 
 
@@ -17,12 +18,14 @@ class TrainOptions:
     """Everything that a run depends on; the same options and files give the same model on one machine.
 
     init              : folder or hub id of a BERT encoder, Hugging Face layout; head and pooler may lack
-    train, dev        : tab-separated files with a header (data.read_examples); dev is for the report only
     out               : folder of the run; started again, it resumes
+    train, dev        : labelled files (examples.read_examples); dev is for the report only. None: those of the task
+    task              : name of a GLUE task (tasks.py), which gives metrics, label names, regression, and data; files of
+                        your own then hold those names, or the numbers that the hub gives them
     scheme, base      : "1-1-4" (binarybert, bit) or "1-1-1" (bibert, bit); the first base is the default
     members           : boosting rounds
-    labels            : names for the label values of the training file, in their sorted order
-    regression        : labels are scores, boosting is AdaBoost.R2
+    labels            : names for the label values of the training file, in their sorted order; with a task, in its own
+    regression        : labels are scores, boosting is AdaBoost.R2; a task sets it
     combine           : rule of the model; default probabilities, for regression median
     hold_out          : share of the training file that is not trained on but used for choosing: errors and alphas of
                         members come from it. 0: they come from the training examples themselves
@@ -45,9 +48,10 @@ class TrainOptions:
     """
 
     init: str
-    train: Path
-    dev: Path
     out: Path
+    train: Path | None = None
+    dev: Path | None = None
+    task: str | None = None
     scheme: str = "1-1-4"
     members: int = 2
     base: str | None = None
@@ -75,6 +79,18 @@ class TrainOptions:
     seed: int = 42
     threads: int | None = None
     licence: str | None = None
+
+    def __post_init__(self) -> None:
+        task = self.known_task
+        if task and self.regression and not task.regression:
+            raise InputError(f"task {self.task} has classes; leave out regression, or leave out the task")
+        if task:
+            object.__setattr__(self, "regression", task.regression)
+
+    @property
+    def known_task(self) -> Task | None:
+        """The task, if there is one. Raises InputError for an unknown name."""
+        return None if self.task is None else find_task(self.task)
 
     @property
     def start_kind(self) -> str:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from bebert_export.data import DataError, Examples
+from bebert_export.examples import Examples
+from bebert_infer.errors import DataError
 
 LAST_LATIN = 0x024F  # end of Latin Extended-B; ASCII punctuation and digits are below it too
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_export.data import DataError
+from bebert_infer.errors import DataError
 
 LIMIT = 100_000
 BLOCK = 16_384  # rows of one product: the temporaries stay small beside the matrix
