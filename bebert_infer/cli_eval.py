@@ -172,11 +172,15 @@ def _noise(figures: dict[str, Any]) -> Table:
         table.add_column(heading, justify="right")
 
     def line(name: str, entry: dict[str, Any], runs: list[dict[str, Any]]) -> None:
-        clean = "undefined" if "undefined" in entry else f"{entry['metrics'][metric]['value']:.4f}"
-        table.add_row(name, clean, *(f"{run[metric]['mean']:.4f} ± {run[metric]['std']:.4f}" for run in runs))
+        if "undefined" in entry:
+            table.add_row(name, *["undefined"] * (1 + len(runs)))
+            return
+        cells = [f"{run[metric]['mean']:.4f} ± {run[metric]['std']:.4f}" for run in runs]
+        table.add_row(name, f"{entry['metrics'][metric]['value']:.4f}", *cells)
 
     for index, entry in enumerate(figures["members"]):
         line(f"member {index}", entry, [level["members"][index] for level in figures["noise"]])
     for rule, entries in figures["ensembles"].items():
-        line(f"ensemble by {rule}", entries[-1], [level["ensembles"][rule] for level in figures["noise"]])
+        for count, entry in enumerate(entries, 1):
+            line(f"first {count} by {rule}", entry, [level["ensembles"][rule][count - 1] for level in figures["noise"]])
     return table

@@ -64,8 +64,8 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def write_record(name: str, numbers: dict[str, Any]) -> Path:
-    """Append one line to results/<name>.jsonl and return that file. An uncommitted change shows as `dirty`."""
+def write_record(name: str, numbers: dict[str, Any], folder: Path = RESULTS) -> Path:
+    """Append one line to <folder>/<name>.jsonl and return that file. An uncommitted change shows as `dirty`."""
     versions = {}
     for package in PACKAGES:
         try:
@@ -81,8 +81,8 @@ def write_record(name: str, numbers: dict[str, Any]) -> Path:
         "python": platform.python_version(),
         "versions": versions,
     } | numbers
-    RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"{name}.jsonl"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}.jsonl"
     with file.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(record) + "\n")
     return file

@@ -15,7 +15,7 @@ pytest.importorskip("transformers", reason="training needs the extra [export]")
 from rich.console import Console
 from toy import write_encoder
 
-from bebert_export.data import read_examples
+from bebert_export.examples import read_examples
 from bebert_export.run_folder import RunFolder
 from bebert_export.train import TrainOptions, train
 from bebert_infer import Ensemble

@@ -227,7 +227,10 @@ def test_the_report_holds_members_prefixes_and_noise(demo, reviews):
     assert figures["agreement"][0][1] == np.mean(answers[0] == answers[1])
     still = noise_report(demo, examples, encoded, 0.0, 2)
     assert still["members"][0]["accuracy"]["mean"] == figures["members"][0]["metrics"]["accuracy"]["value"]
-    assert still["ensembles"]["vote"]["accuracy"]["std"] == 0
+    for rule in ("vote", "logits", "probabilities"):
+        for quiet, entry in zip(still["ensembles"][rule], figures["ensembles"][rule], strict=True):
+            assert quiet["accuracy"]["mean"] == entry["metrics"]["accuracy"]["value"]
+            assert quiet["accuracy"]["std"] == 0
 
 
 def test_a_rule_without_an_answer_is_undefined_and_not_a_crash(tmp_path):
@@ -241,6 +244,8 @@ def test_a_rule_without_an_answer_is_undefined_and_not_a_crash(tmp_path):
     figures = report(model, read_examples(file), Encoded(ids, ids * 0 + 1, ids * 0), None, Bootstrap(100, 0))
     assert "must not be 0" in figures["ensembles"]["logits"][0]["undefined"]
     assert "metrics" in figures["ensembles"]["logits"][1]
+    noisy = noise_report(model, read_examples(file), Encoded(ids, ids * 0 + 1, ids * 0), 0.1, 2)["ensembles"]["logits"]
+    assert "must not be 0" in noisy[0]["undefined"] and "accuracy" in noisy[1]
 
 
 # The command

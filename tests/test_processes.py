@@ -85,7 +85,7 @@ def test_two_processes_train_what_one_trains(tmp_path):
     assert fitted[0] == pytest.approx(fitted[1], rel=0.02)  # AdamW makes much of small differences
     for name, tensor in one.items():
         assert torch.allclose(tensor, two[name], rtol=1e-4, atol=1e-6), name
-    # The whole command: one set of files, every step logged once.
+    # The whole command, with snapshots of both: one set of files, every step logged once.
     run = tmp_path / "run"
     assert json.loads((run / "results.json").read_text())["members"][0]["steps"] == 4
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
@@ -103,7 +103,7 @@ if __name__ == "__main__":  # in each of the two processes
     sys.argv[1:] = ["train", "--init", f"{folder}/encoder", "--out", f"{folder}/run", "--scheme", "1-1-1"]
     sys.argv += ["--base", "bit", "--members", "1", "--epochs", "1", "--teacher-epochs", "3", "--learning-rate", "5e-3"]
     sys.argv += ["--teacher-learning-rate", "5e-3", "--max-length", "16", "--train", f"{folder}/train.tsv"]
-    sys.argv += ["--dev", f"{folder}/dev.tsv", "--threads", "2"]
+    sys.argv += ["--dev", f"{folder}/dev.tsv", "--threads", "2", "--snapshot-minutes", "0.0001"]
     from bebert_infer.cli import main
 
     main()

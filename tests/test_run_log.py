@@ -70,7 +70,9 @@ def test_the_same_figures_go_to_tensorboard(chosen):
     lines = [json.loads(line) for line in (chosen["out"] / "log.jsonl").read_text().splitlines()]
     for tag, name in (("ternary/loss", "loss"), ("full precision/held_loss", "held_loss")):
         stage = tag.split("/")[0]
-        logged = [(line["step"], line[name]) for line in lines if line["stage"] == stage and {"step", name} <= line.keys()]
+        logged = [
+            (line["step"], line[name]) for line in lines if line["stage"] == stage and {"step", name} <= line.keys()
+        ]
         assert [(event.step, pytest.approx(event.value)) for event in events.Scalars(tag)] == logged
 
 

@@ -13,7 +13,7 @@ from bebert_export.examples import Examples, named_class_ids, scores
 from bebert_export.metrics import CLASS_RULES, VALUE_RULES, evaluate, main_first, main_metric
 from bebert_export.statistics import LEVEL, agreement, calibration, intervals
 from bebert_export.tasks import TASKS, Task, find_task
-from bebert_infer.combine import class_probabilities, combine, softmax
+from bebert_infer.combine import check_alphas, class_probabilities, combine, softmax
 from bebert_infer.config import Config
 from bebert_infer.ensemble import Ensemble
 from bebert_infer.errors import InputError
@@ -88,12 +88,13 @@ def report(
     examples: Examples,
     encoded: Encoded,
     full_precision: NDArray[np.float32] | None,
-    bootstrap: Bootstrap,
+    bootstrap: Bootstrap | None,
     task: Task | None = None,
 ) -> dict[str, Any]:
     """Every figure but noise, as JSON values; the task's main metric is named, and comes first everywhere.
 
-    encoded : token ids of the examples;  full_precision : its logits float32[M, K], or None
+    encoded : token ids of the examples;  full_precision : its logits float32[M, K], or None;
+    bootstrap : None gives no intervals
 
     Raises DataError for labels that the model does not have.
     """
@@ -111,8 +112,9 @@ def report(
             "sha256": examples.sha256,
             "split": split_kind(config.evidence, examples.sha256),
         },
-        "bootstrap": {"resamples": bootstrap.resamples, "seed": bootstrap.seed, "level": LEVEL},
     }
+    if bootstrap is not None:
+        figures["bootstrap"] = {"resamples": bootstrap.resamples, "seed": bootstrap.seed, "level": LEVEL}
     if full_precision is not None:
         figures["full_precision"] = _single(targets, full_precision, bootstrap)
     figures["members"] = [_single(targets, logits, bootstrap) for logits in members]
@@ -132,23 +134,46 @@ def report(
 def noise_report(
     ensemble: Ensemble, examples: Examples, encoded: Encoded, sigma: float, seeds: int
 ) -> dict[str, dict[str, Any] | list | float]:
-    """Metrics under embedding noise of one sigma: mean, sample standard deviation and values over seeds 0..seeds-1."""
+    """Metrics under embedding noise of one sigma: mean, sample standard deviation and values over seeds 0..seeds-1.
+
+    "members" holds one entry a member; "ensembles" one list a rule, of the first 1..N members, or why a prefix has no
+    answer.
+    """
     targets = targets_of(examples, ensemble.config)
-    rules = _rules(ensemble.config)
+    counts = range(1, len(ensemble.members) + 1)
     members: list[list[dict[str, float]]] = [[] for _ in ensemble.members]
-    combined: dict[str, list[dict[str, float]]] = {rule: [] for rule in rules}
+    combined = {rule: [_Prefix(rule, ensemble.alphas[:count]) for count in counts] for rule in _rules(ensemble.config)}
     for seed in range(seeds):
         logits = split_logits(ensemble, encoded, sigma, seed)
         for index, outputs in enumerate(logits):
             members[index].append(evaluate(targets, outputs))
-        for rule, runs in combined.items():
-            runs.append(evaluate(targets, combine(rule, logits, ensemble.alphas)))
+        for prefixes in combined.values():
+            for prefix in prefixes:
+                prefix.add(targets, logits)
     return {
         "sigma": sigma,
         "seeds": list(range(seeds)),
         "members": [_spread(runs) for runs in members],
-        "ensembles": {rule: _spread(runs) for rule, runs in combined.items()},
+        "ensembles": {rule: [prefix.summary() for prefix in prefixes] for rule, prefixes in combined.items()},
     }
+
+
+class _Prefix:
+    """Metrics of the first members under one rule, run after run."""
+
+    def __init__(self, rule: str, alphas: NDArray[np.float64]) -> None:
+        self.rule, self.alphas = rule, alphas
+        self.undefined = _undefined(rule, alphas)
+        self.runs: list[dict[str, float]] = []
+
+    def add(self, targets: Targets, logits: NDArray[np.float32]) -> None:
+        """One more run, logits float32[members, M, K] of all members."""
+        if not self.undefined:
+            self.runs.append(evaluate(targets, combine(self.rule, logits[: len(self.alphas)], self.alphas)))
+
+    def summary(self) -> dict[str, Any]:
+        """Mean and deviation of every metric, or why these alphas leave no answer."""
+        return {"undefined": self.undefined} if self.undefined else _spread(self.runs)
 
 
 def _put_main_first(figures: dict[str, Any], task: Task | None) -> None:
@@ -165,7 +190,7 @@ def _rules(config: Config) -> tuple[str, ...]:
     return VALUE_RULES if config.problem_type == "regression" else CLASS_RULES
 
 
-def _single(targets: Targets, logits: NDArray[np.float32], bootstrap: Bootstrap) -> dict[str, Any]:
+def _single(targets: Targets, logits: NDArray[np.float32], bootstrap: Bootstrap | None) -> dict[str, Any]:
     """Figures of one model's logits float32[M, K]."""
     return _figures(targets, logits, softmax(logits), bootstrap)
 
@@ -175,27 +200,33 @@ def _ensemble(
     rule: str,
     members: NDArray[np.float32],
     alphas: NDArray[np.float64],
-    bootstrap: Bootstrap,
+    bootstrap: Bootstrap | None,
 ) -> dict[str, Any]:
     """Figures of some members under one rule, or why these alphas leave it without an answer."""
-    try:
-        outputs = combine(rule, members, alphas)
-    except InputError as error:
-        return {"undefined": str(error)}
-    if not alphas.any():
-        return {"undefined": f"alphas are {alphas.tolist()}; at least one must not be 0"}
+    undefined = _undefined(rule, alphas)
+    if undefined:
+        return {"undefined": undefined}
+    outputs = combine(rule, members, alphas)
     shares = class_probabilities(rule, outputs, alphas) if members.shape[2] > 1 else outputs
     return _figures(targets, outputs, shares, bootstrap)
 
 
+def _undefined(rule: str, alphas: NDArray[np.float64]) -> str:
+    """Why these alphas leave a rule without an answer; empty if they do not."""
+    try:
+        check_alphas(rule, alphas)
+    except InputError as error:
+        return str(error)
+    return "" if alphas.any() else f"alphas are {alphas.tolist()}; at least one must not be 0"
+
+
 def _figures(
-    targets: Targets, outputs: NDArray[np.floating], shares: NDArray[np.float64], bootstrap: Bootstrap
+    targets: Targets, outputs: NDArray[np.floating], shares: NDArray[np.float64], bootstrap: Bootstrap | None
 ) -> dict[str, Any]:
-    bounds = intervals(targets, outputs, bootstrap.resamples, bootstrap.seed)
-    metrics = {
-        name: {"value": value, "low": bounds[name][0], "high": bounds[name][1]}
-        for name, value in evaluate(targets, outputs).items()
-    }
+    metrics = {name: {"value": value} for name, value in evaluate(targets, outputs).items()}
+    if bootstrap is not None:
+        for name, (low, high) in intervals(targets, outputs, bootstrap.resamples, bootstrap.seed).items():
+            metrics[name] |= {"low": low, "high": high}
     if outputs.shape[1] == 1:
         return {"metrics": metrics}
     answers = outputs.argmax(axis=1)

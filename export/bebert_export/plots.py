@@ -97,9 +97,11 @@ def _noise(axes: Axes, figures: dict[str, Any]) -> None:
     metric = _main(figures)
     rule = figures["combination"]
     levels = sorted(figures["noise"], key=lambda level: level["sigma"])
-    names = [f"member {index}" for index in range(len(figures["members"]))] + [f"ensemble by {rule}"]
+    names = [f"member {index}" for index in range(len(figures["members"]))]
+    if "undefined" not in levels[0]["ensembles"][rule][-1]:
+        names.append(f"first {len(names)} by {rule}")
     for index, name in enumerate(names):
-        rows = [[*level["members"], level["ensembles"][rule]][index][metric] for level in levels]
+        rows = [[*level["members"], level["ensembles"][rule][-1]][index][metric] for level in levels]
         places = [place + 0.06 * (index - len(names) / 2) for place in range(len(levels))]
         axes.errorbar(places, [r["mean"] for r in rows], yerr=[r["std"] for r in rows], fmt="o", capsize=3, label=name)
     axes.set_xticks(range(len(levels)), [f"{level['sigma']:g}" for level in levels])

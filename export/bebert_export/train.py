@@ -63,17 +63,10 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
     member learns nothing, ParityError if the packed model does not compute what PyTorch computes.
     """
     console = console or Console(quiet=not is_main())
-    options.check()
     plan = recipe(options.scheme, options.base)
     threads, _ = thread_budget(options.threads)
-    data = read_data(options)
-    run = RunFolder(options.out, 60 * options.snapshot_minutes, options.tensorboard)
-    if not run.has("full_precision"):  # a resumed run no longer needs the encoder
-        check_init(options.init)
-    run.claim(_fixed(options) | {"train_sha256": data.train.sha256, "dev_sha256": data.dev.sha256})
-    write_readme(options.out, command_line(options), None)
     started = time.perf_counter()
-    torch.set_num_threads(max(1, threads // processes_here()))
+    data, run = _begin(options)
     asked = options
     options, calibration = calibrate(asked, plan, data, run, console, started)
     full = full_precision(options, data, run, console)
@@ -131,6 +124,28 @@ def _finish(
         "this_process": round(time.perf_counter() - started, 1),
     }
     return results
+
+
+def train_full_precision(options: TrainOptions, console: Console | None = None) -> dict[str, Any]:
+    """Run only the first stage, or read what an earlier call left in the folder; returns its facts.
+
+    `<out>/full_precision` can be the `init` of several runs with `teacher_epochs` 0. Raises like `train`.
+    """
+    data, run = _begin(options)
+    return full_precision(options, data, run, console or Console(quiet=not is_main())).facts
+
+
+def _begin(options: TrainOptions) -> tuple[Data, RunFolder]:
+    """Check options and files, claim the folder and say in it what it is."""
+    options.check()
+    data = read_data(options)
+    run = RunFolder(options.out, 60 * options.snapshot_minutes, options.tensorboard)
+    if not run.has("full_precision"):  # a resumed run no longer needs the encoder
+        check_init(options.init)
+    run.claim(_fixed(options) | {"train_sha256": data.train.sha256, "dev_sha256": data.dev.sha256})
+    write_readme(options.out, command_line(options), None)
+    torch.set_num_threads(max(1, thread_budget(options.threads)[0] // processes_here()))
+    return data, run
 
 
 def _results(
