@@ -176,6 +176,7 @@ def test_snapshots_are_as_far_apart_as_they_should_be(tmp_path, monkeypatch):
     assert snapshot.due()
 
 
+@pytest.mark.slow
 def test_a_process_killed_by_the_system_is_resumed_with_the_same_bits(toy, tmp_path, whole_runs):
     """SIGKILL at whatever the process is doing; nothing is left behind that does not belong there."""
     scheme = {"scheme": "1-1-1", "base": "bit"}
