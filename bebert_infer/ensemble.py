@@ -175,7 +175,7 @@ class Ensemble:
         """Logits of every member, float32[members, B, labels], for token ids int[B, T] (mask 1 = real token).
 
         On one instruction set the numbers are the same bits whatever the batch, padding, order or threads; with
-        `noise` (`robustness.py`, on the general path) too, as long as an example keeps its number.
+        `noise` (`robustness.py`) too, as long as an example keeps its number.
         Raises InputError.
         """
         checked = checked_inputs(input_ids, attention_mask, token_type_ids, self.limits)
@@ -212,15 +212,12 @@ class Ensemble:
         whole = len(self.members) // self.threads * self.threads
 
         def run(index: int, threads: int = 1) -> None:
-            native = self._native[index]
-            team = self._team.run
-            if noise is not None:  # native programs have no place for it; the general path gives the same bits
-                member, own = self.members[index], noise[index]
-                out[index] = member.forward(batch, self.kernels, start=team, threads=threads, noise=own)
-            elif native is not None:
-                out[index] = native.forward(batch, start=team, threads=threads)
+            native, member, team = self._native[index], self.members[index], self._team.run
+            own = None if noise is None else noise[index]
+            if native is not None:
+                out[index] = native.forward(batch, start=team, threads=threads, noise=own)
             else:
-                out[index] = self.members[index].forward(batch, self.kernels, start=team, threads=threads)
+                out[index] = member.forward(batch, self.kernels, start=team, threads=threads, noise=own)
 
         def lane(first: int) -> None:
             for index in range(first, whole, self.threads):

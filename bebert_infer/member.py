@@ -111,7 +111,7 @@ class Member:
     def _rows(self, rows: slice, run: Run, stores: list[dict], barrier: threading.Barrier, first: Rows) -> None:
         hidden = self.embeddings(run.batch, rows, run.kernels)
         if run.noise is not None:
-            hidden = run.noise.add(hidden, run.batch, rows)
+            hidden = hidden + run.noise.draw(run.batch, rows, hidden.shape[1])
         if run.trace is not None:
             run.trace["hidden_0"] = hidden
         for index, block in enumerate(self.blocks):

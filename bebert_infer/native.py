@@ -17,6 +17,7 @@ from bebert_infer.batch import Batch
 from bebert_infer.member import Member
 from bebert_infer.native_linear import input_planes
 from bebert_infer.native_member import LINEARS, MemberProgram
+from bebert_infer.robustness import Noise
 from bebert_infer.workspace import Workspace
 from bebert_kernels import sliced_finish, sliced_gemm, stages
 from bebert_kernels import slots as at
@@ -90,7 +91,13 @@ class NativeMember:
         self._lock = threading.Lock()
 
     def forward(
-        self, batch: Batch, *, start: Start | None = None, threads: int = 1, times: NDArray[np.int64] | None = None
+        self,
+        batch: Batch,
+        *,
+        start: Start | None = None,
+        threads: int = 1,
+        noise: Noise | None = None,
+        times: NDArray[np.int64] | None = None,
     ) -> NDArray[np.float32]:
         """Return the logits float32[S, labels]; as `Member.forward`.
 
@@ -101,7 +108,9 @@ class NativeMember:
         with self._lock:
             workspace = self._free.pop() if self._free else Workspace(program.sizes)
         try:
-            logits = workspace.prepare(batch, threads)
+            rows = slice(0, batch.rows)
+            drawn = None if noise is None else noise.draw(batch, rows, program.sizes.hidden)
+            logits = workspace.prepare(batch, threads, drawn)
             barrier = np.zeros(8, np.int64)  # a cache line of its own
             spent = [np.zeros(len(program.operations), np.int64) for _ in range(threads)]
 

@@ -63,23 +63,22 @@ class Noise:
         assert self.examples is not None
         return replace(self, examples=self.examples[sentences], member=member)
 
-    def add(self, hidden: NDArray[np.float32], batch: Batch, rows: slice) -> NDArray[np.float32]:
-        """Return `hidden` float32[rows, C] of these rows of the batch with noise added; only after `numbered`."""
+    def draw(self, batch: Batch, rows: slice, width: int) -> NDArray[np.float32]:
+        """What to add to these rows of the batch, float32[rows, C] of width C; only after `numbered`."""
         assert self.examples is not None
-        noisy = hidden.copy()
+        drawn = np.empty((rows.stop - rows.start, width), np.float32)
         sentence = int(np.searchsorted(batch.offsets, rows.start, side="right")) - 1
         while sentence < batch.sentences and batch.offsets[sentence] < rows.stop:
             start, stop = (int(offset) for offset in batch.offsets[sentence : sentence + 2])
             generator = np.random.default_rng([self.seed, self.member, int(self.examples[sentence])])
             # The whole sentence is drawn even where a thread has only some of its rows: a row's noise must not
             # depend on where threads are cut.
-            drawn = generator.standard_normal((stop - start, hidden.shape[1]), np.float32)
+            whole = generator.standard_normal((stop - start, width), np.float32)
             first, last = max(start, rows.start), min(stop, rows.stop)
-            noisy[first - rows.start : last - rows.start] += (
-                np.float32(self.sigma) * drawn[first - start : last - start]
-            )
+            drawn[first - rows.start : last - rows.start] = whole[first - start : last - start]
             sentence += 1
-        return noisy
+        drawn *= np.float32(self.sigma)
+        return drawn
 
 
 def split_logits(ensemble: "Ensemble", encoded: "Encoded", sigma: float | None = None, seed: int = 0) -> NDArray:

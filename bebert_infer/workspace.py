@@ -51,10 +51,13 @@ class Workspace:
         self._rows = self._sentences = self._keys = 0
         self._shared: list[NDArray] = []
         self._own: list[dict[int, NDArray]] = []
-        self._batch: Batch | None = None
+        self._call: tuple[Batch, NDArray[np.float32] | None] | None = None
 
-    def prepare(self, batch: Batch, threads: int) -> NDArray[np.float32]:
-        """Make room for a batch and return the logits float32[S, labels] that a run will fill."""
+    def prepare(self, batch: Batch, threads: int, noise: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Make room for a batch and return the logits float32[S, labels] that a run will fill.
+
+        noise : float32[R, C], contiguous, to add to the embeddings
+        """
         keys = int(np.diff(batch.offsets).max())
         if batch.rows > self._rows or batch.sentences > self._sentences or keys > self._keys:
             self._rows = max(self._rows, -(-batch.rows // ROUND) * ROUND)
@@ -66,9 +69,10 @@ class Workspace:
             self._own.append(self._scratch())
         if len(self.slots) < threads:
             self.slots = np.zeros((threads, at.COUNT), np.int64)
-        self._batch = batch  # keeps the arrays below alive
+        self._call = (batch, noise)  # keeps the arrays below alive
         for thread in range(threads):
             slots = self.slots[thread]
+            slots[at.NOISE] = 0 if noise is None else noise.ctypes.data
             for slot, array in enumerate(self._shared[:3]):
                 slots[slot] = array.ctypes.data
             for slot, array in zip(

@@ -133,10 +133,20 @@ def sentences() -> list[np.ndarray]:
 @pytest.mark.parametrize("scheme", ["1-1-1", "1-1-4"])
 @pytest.mark.parametrize("backend", ["numba", "reference"])
 def test_noise_of_sigma_0_is_no_noise_bit_for_bit(scheme, backend, sentences):
-    """With numba also native programs against the general path."""
     model = Ensemble(random_model("tiny", scheme, 2, vocab_size=50), backend=backend)
     batch = _pad(sentences)
     np.testing.assert_array_equal(model.member_logits(*batch, noise=Noise(0, 7)), model.member_logits(*batch))
+
+
+@pytest.mark.parametrize("scheme", ["1-1-1", "1-1-4"])
+def test_noise_is_the_same_in_native_programs_on_the_general_path_and_in_the_reference(scheme, sentences):
+    artifact, batch = random_model("tiny", scheme, 2, vocab_size=50), _pad(sentences)
+    native, general, reference = (Ensemble(artifact), Ensemble(artifact), Ensemble(artifact, backend="reference"))
+    general._native = [None] * 2
+    expected = reference.member_logits(*batch, noise=Noise(0.1, 7))
+    np.testing.assert_array_equal(native.member_logits(*batch, noise=Noise(0.1, 7)), expected)
+    np.testing.assert_array_equal(general.member_logits(*batch, noise=Noise(0.1, 7)), expected)
+    assert (native.member_logits(*batch) != expected).any(), "noise stays for the next call, or is none"
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -159,10 +169,8 @@ def test_noise_is_new_for_every_seed_member_and_example():
     first, other = (model.member_logits(same, noise=Noise(0.5, seed)) for seed in (0, 1))
     assert (first != other).any() and (first[:, 0] != first[:, 1]).any()
     member = Noise(0.5, 0, np.array([0]))
-    hidden, batch, rows = np.zeros((9, 8), np.float32), _one_sentence(9), slice(0, 9)
-    one, two = (member.part(slice(None), index).add(hidden, batch, rows) for index in (0, 1))
+    one, two = (member.part(slice(None), index).draw(_one_sentence(9), slice(0, 9), 8) for index in (0, 1))
     assert (one != two).all() and one.dtype == np.float32
-    assert not hidden.any(), "the input was changed"
 
 
 def _one_sentence(tokens):
@@ -172,7 +180,7 @@ def _one_sentence(tokens):
 
 def test_noise_has_the_standard_deviation_that_was_asked_for():
     """10,000 draws: the standard error of their deviation is 0.7 %; five of them."""
-    noise = Noise(0.1, 0, np.array([4])).add(np.full((100, 100), 3, np.float32), _one_sentence(100), slice(0, 100)) - 3
+    noise = Noise(0.1, 0, np.array([4])).draw(_one_sentence(100), slice(0, 100), 100)
     assert noise.std() == pytest.approx(0.1, rel=0.035) and abs(noise.mean()) < 0.005
 
 

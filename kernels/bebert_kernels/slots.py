@@ -10,6 +10,7 @@ HIDDEN, FIRST, LOGITS, IDS, POSITIONS, TYPES, OFFSETS = range(7)
 QUERY, KEY, VALUE, QUERY_NONZERO, KEY_NONZERO, VALUE_NONZERO, QUERY_PLAIN, KEY_PLAIN, VALUE_PLAIN = range(7, 16)
 STORE = 9  # slots of one store; the second one follows the first
 NONZERO = 3  # from sign words to non-zero words of the same thing
+NOISE = 25  # float32[rows, C] to add to the embeddings, or 0
 LOCAL = 32
 
 # Of one thread.

@@ -59,6 +59,11 @@ def embed(operation_address: int, slot_address: int, frame: int, domain: int, fi
     for r in range(rows):
         embed_row(ids[r], places[r], kinds[r], signs0, scale0, signs1, scale1, o[1], positions, types, out[r])
         norm_row(out[r], zeros, gamma, beta, epsilon[0], out[r])
+    if slots[at.NOISE] != 0:
+        noise = _floats(slots, at.NOISE, first, rows, width)
+        for r in range(rows):
+            for c in range(width):
+                out[r, c] += noise[r, c]
 
 
 @operation
