@@ -22,7 +22,7 @@ def write_encoder(
     """A random encoder of a few thousand parameters, Hugging Face layout, with a WordPiece tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = SPECIAL + LETTERS + NEUTRAL + POSITIVE + NEGATIVE + ["never", "used"]
-    vocabulary = list(dict.fromkeys([*vocabulary, *words]))
+    vocabulary += [word for word in words if word not in vocabulary]
     (folder / "tokenizer.json").write_text(tokenizer_json(vocabulary), encoding="utf-8")
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
     torch.manual_seed(0)
