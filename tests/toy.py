@@ -1,7 +1,6 @@
 """A tiny random BERT encoder with its own vocabulary, and labelled files that it can learn in seconds."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +15,10 @@ SPECIAL = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LETTERS = [prefix + letter for prefix in ("", "##") for letter in "abcdefghijklmnopqrstuvwxyz,."]
 
 
-def write_encoder(
-    folder: Path, *, pooler: bool = False, hidden: int = 32, layers: int = 1, words: Sequence[str] = ()
-) -> Path:
+def write_encoder(folder: Path, *, pooler: bool = False, hidden: int = 32, layers: int = 1) -> Path:
     """A random encoder of a few thousand parameters, Hugging Face layout, with a WordPiece tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = SPECIAL + LETTERS + NEUTRAL + POSITIVE + NEGATIVE + ["never", "used"]
-    vocabulary += [word for word in words if word not in vocabulary]
     (folder / "tokenizer.json").write_text(tokenizer_json(vocabulary), encoding="utf-8")
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
     torch.manual_seed(0)
