@@ -191,15 +191,20 @@ def _print_facts(facts: dict[str, Any], tokens: int) -> None:
         "family",
         "bits W-E-A",
         "weights",
-        "GMAC",
+        "GMAC by bits of factors",
+        "float GFLOPs",
         "full precision GFLOPs",
-        "paper-style GFLOPs",
-        title=f"{tokens} tokens",
+        title=f"operations, {tokens} tokens",
     )
     for row in facts["members"]:
-        table.add_row(*(str(value) for value in row.values()))
+        products = ", ".join(f"{bits}: {count:g}" for bits, count in row["gmac"].items())
+        table.add_row(*(str(value) for value in (row | {"gmac": products}).values()))
     console.print(table)
-    console.print(facts["formula"], style="dim")
+    table = Table("", "the papers' way", "nothing left out", "formula of the papers", title="counted as in the papers")
+    for row in facts["papers"]:
+        figures = (f"{row[which]:.3f} {row['unit']}" for which in ("paper", "honest"))
+        table.add_row(row["what"], *figures, row["formula"])
+    console.print(table)
     if facts["evidence"]:
         console.print("evidence", style="bold")
         console.print_json(data=facts["evidence"])

@@ -1,5 +1,6 @@
 """What `bebert inspect` shows: a model's bits, bytes and operations as plain data."""
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -7,11 +8,7 @@ import numpy as np
 from bebert_infer.artifact import Artifact
 from bebert_infer.config import MemberConfig
 from bebert_infer.cost import bytes_by_kind, full_precision_bytes, operations
-
-FORMULA = (
-    "paper-style FLOPs = (2·MAC of linears·W·A + 2·MAC of attention·A·A)/64 + element-wise float work; "
-    "full precision = 2·MAC + the same (numerics §6)"
-)
+from bebert_infer.paper_cost import paper_figures
 
 
 def describe(artifact: Artifact, tokens: int = 128) -> dict[str, Any]:
@@ -31,21 +28,25 @@ def describe(artifact: Artifact, tokens: int = 128) -> dict[str, Any]:
         },
         "bytes": bytes_by_kind(artifact.tensors),
         "members": [_member(index, member, tokens) for index, member in enumerate(config.members)],
-        "formula": FORMULA,
+        "papers": [asdict(figure) for figure in paper_figures(config, tokens)],
         "evidence": config.evidence,
     }
 
 
 def _member(index: int, member: MemberConfig, tokens: int) -> dict[str, Any]:
     work = operations(member, tokens)
-    _, _, activation_bits = (int(part) for part in member.scheme.split("-"))
+    weight_bits, _, activation_bits = (int(part) for part in member.scheme.split("-"))
+    linear, attention = f"{weight_bits}×{activation_bits}", f"{activation_bits}×{activation_bits}"
+    by_bits = {linear: 0.0, attention: 0.0}  # equal where weights and activations have one bit
+    by_bits[linear] += work.linear / 1e9
+    by_bits[attention] += work.attention / 1e9
     weights = work.linear // tokens if tokens else 0
     return {
         "member": index,
         "family": member.family,
         "scheme": member.scheme,
-        "weights": f"{weights:,} × 1 bit",
-        "gmac": round((work.linear + work.attention) / 1e9, 3),
+        "weights": f"{weights:,} × {weight_bits} bit",
+        "gmac": {bits: round(count, 4) for bits, count in by_bits.items()},
+        "float_gflops": round(work.elementwise / 1e9, 4),
         "full_precision_gflops": round(work.full_precision_flops / 1e9, 3),
-        "paper_gflops": round(work.paper_flops(1, activation_bits) / 1e9, 3),
     }

@@ -5,6 +5,7 @@ from msgspec.structs import replace
 
 from bebert_infer.config import MemberConfig
 from bebert_infer.cost import bytes_by_kind, full_precision_bytes, operations
+from bebert_infer.paper_cost import honest_bytes, paper_bytes, paper_figures
 from bebert_infer.synthetic import random_model
 
 MIB = 2**20
@@ -44,6 +45,38 @@ def test_bibert_paper_flops(bibert):
 
 def test_ternarybert_paper_flops(bibert):
     assert operations(bibert, 128).paper_flops(2, 8) / 1e9 == pytest.approx(6.117, abs=0.001)
+
+
+@pytest.fixture
+def mib(base):
+    """Size of a member in MiB: the papers' way, and with nothing left out."""
+
+    def both(member: MemberConfig, bits: int = 1) -> tuple[float, float]:
+        return paper_bytes(member, base.config, bits) / MIB, honest_bytes(member, base.config, bits) / MIB
+
+    return both
+
+
+def test_published_sizes_come_out_of_the_papers_formulas(mib, bibert, binarybert):
+    """Numerics §6.4: 28.0 TernaryBERT, 13.4 BiBERT, 16.5 BinaryBERT; 33 is two of the last."""
+    assert mib(bibert, 2)[0] == pytest.approx(27.96, abs=0.005)
+    assert mib(bibert)[0] == pytest.approx(13.39, abs=0.005)
+    assert mib(binarybert)[0] == pytest.approx(16.50, abs=0.006)
+    assert round(2 * mib(binarybert)[0]) == 33
+
+
+def test_sizes_with_nothing_left_out(mib, bibert, binarybert):
+    """Numerics §6.4; the full-width pair is the 28 MB that a user of BEBERT's code saw."""
+    assert mib(bibert)[1] == pytest.approx(14.97, abs=0.005)
+    assert mib(binarybert)[1] == pytest.approx(17.91, abs=0.005)
+    assert mib(replace(bibert, branches=2))[1] == pytest.approx(28.28, abs=0.005)
+
+
+def test_an_ensemble_is_divided_by_its_members_in_the_paper_only(base, binarybert):
+    pair = replace(base.config, members=[replace(binarybert, scheme="1-1-4")] * 2)
+    size, work = paper_figures(pair, 128)
+    assert (size.paper, size.honest) == (pytest.approx(33.0, abs=0.02), pytest.approx(35.8, abs=0.05))
+    assert (work.paper, work.honest) == (pytest.approx(1.511, abs=0.001), pytest.approx(3.022, abs=0.002))
 
 
 def test_every_byte_is_counted_once(base):
