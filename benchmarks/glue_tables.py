@@ -90,13 +90,23 @@ def accuracy(summary: Summary, group: Group, published: Published) -> str:
         ours = [summary.of_task(group, task, measure).text(sign) for _, measure, sign in columns]
         seeds = f"{len(summary.by_seed(group, task, summary.full))}"
         theirs = [_number(scores.get(task)) for scores in (published["full_precision"], single, ensemble)]
-        rows.append([f"{task} (subset)" if summary.is_subset(group, task) else task, *ours, seeds, *theirs])
+        guess = _number(published.get("guess", {}).get(task))
+        rows.append([f"{task} (subset)" if summary.is_subset(group, task) else task, guess, *ours, seeds, *theirs])
     measured = summary.measured(group, summary.prefix())
     averages = [summary.average(group, measure) for _, measure, _ in columns]
     ours = [average.text(column[2]) for average, column in zip(averages, columns, strict=True)]
     theirs = [paper_average(scores, measured) for scores in (published["full_precision"], single, ensemble)]
-    rows.append([f"**average of {len(measured)}**", *ours, str(averages[2].seeds), *theirs])
-    headings = ["task", *(name for name, _, _ in columns), "seeds", "paper: BERT-base", "single", "ensemble"]
+    guess = paper_average(published.get("guess", {}), measured)
+    rows.append([f"**average of {len(measured)}**", guess, *ours, str(averages[2].seeds), *theirs])
+    headings = [
+        "task",
+        "one class",
+        *(name for name, _, _ in columns),
+        "seeds",
+        "paper: BERT-base",
+        "single",
+        "ensemble",
+    ]
     facts = published.get(base, {})
     source = f"Paper's single: {facts['single_is']}" if facts else "Nothing published"
     source += f"; ensemble: {facts['ensemble_is']}." if "ensemble_is" in facts else "; no ensemble published."

@@ -262,6 +262,7 @@ def test_the_page_shows_records_and_published_figures_and_dashes(page, monkeypat
     rows = lines[lines.index(["### toy, binarybert, distillation A: none"]) :]
     task = {row[0]: row[1:] for row in rows[: rows.index(["### toy, bibert, distillation A: none"])]}
     assert task["CoLA"] == [
+        "0.0",
         "84.0 ± 1.4",
         "80.0 ± 0.0",
         "84.0 ± 2.8",
@@ -272,9 +273,9 @@ def test_the_page_shows_records_and_published_figures_and_dashes(page, monkeypat
         "44.4",
         "52.2",
     ]
-    assert task["RTE"] == ["–", "–", "–", "–", "–", "0", "72.2", "65.3", "68.8"]
-    assert task["QQP (subset)"][0] == "75.0 ± 0.0"
-    assert task["**average of 2**"][2:4] == ["78.0 ± 2.8", "-1.5 ± 2.1"] and task["**average of 2**"][-3] == "75.6"
+    assert task["RTE"] == ["52.7", "–", "–", "–", "–", "–", "0", "72.2", "65.3", "68.8"]
+    assert task["QQP (subset)"][1] == "75.0 ± 0.0"
+    assert task["**average of 2**"][3:5] == ["78.0 ± 2.8", "-1.5 ± 2.1"] and task["**average of 2**"][-3] == "75.6"
     claims = [row[1:] for row in lines if row[0] == "training time, two-stage / none"]
     assert claims == [["2.0", "toy, binarybert, distillation C: two-stage", "2.00", "CoLA", "1"]]  # 70 s against 35 s
     times = lines[lines.index(["### Distillation: toy, binarybert"]) :]
@@ -304,7 +305,7 @@ def test_a_page_without_records_has_dashes_and_no_plots(page, monkeypatch):
     page.write_text("\n".join(glue_report.MARKERS))
     lines = write_page(page, monkeypatch)
     assert not (page.parent / "results").exists() and "![" not in page.read_text()
-    assert {row[1] for row in lines if row[0] == "CoLA"} <= {"–", "0.1", "0.01", "A: none", "C: two-stage"}
+    assert {row[1] for row in lines if row[0] == "CoLA"} <= {"–", "0.1", "0.01", "A: none", "C: two-stage", "0.0"}
     page.write_text("no markers")
     with pytest.raises(SystemExit, match="needs the lines"):
         write_page(page, monkeypatch)
