@@ -16,6 +16,7 @@ from rich.table import Table
 from bebert_infer.cli_augment import augment
 from bebert_infer.cli_bench import bench
 from bebert_infer.cli_eval import evaluate
+from bebert_infer.cli_export import export
 from bebert_infer.cli_train import train
 from bebert_infer.doctor import doctor
 from bebert_infer.errors import BebertError, InputError
@@ -254,4 +255,5 @@ app.command()(bench)
 app.command()(train)
 app.command()(augment)
 app.command("eval")(evaluate)
+app.command()(export)
 app.command()(doctor)

@@ -1,6 +1,7 @@
 """Logits of a full-precision classifier beside the packed model: a folder in the Hugging Face layout, run by torch."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,21 +24,8 @@ def full_precision_logits(
     being in order. Raises DataError for a folder that is missing, is no classifier or has other classes, and for texts
     longer than it takes.
     """
-    if not (folder / "config.json").is_file():
-        raise DataError(
-            f'"{folder}" has no config.json; pass a folder of a fine-tuned classifier (Hugging Face layout)'
-        )
+    model = load_classifier(folder)
     tokenizer = load_tokenizer(folder)
-    try:
-        with quiet_transformers():
-            model, loading = AutoModelForSequenceClassification.from_pretrained(
-                folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
-            )
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder} has no readable classifier: {error}") from None
-    if loading["missing_keys"]:  # the library would fill them with random numbers
-        missing = sorted(loading["missing_keys"])[0]
-        raise DataError(f"{folder} has no weights for {missing}; pass a classifier that was fine-tuned")
     order = _order(folder, [str(model.config.id2label[i]) for i in range(model.config.num_labels)], labels)
     encoded = encode(tokenizer, examples, max_length)
     positions, words = model.config.max_position_embeddings, model.config.vocab_size
@@ -51,6 +39,26 @@ def full_precision_logits(
         raise DataError(f"the tokenizer of {folder} knows more than the model's {words} words; pass those that belong")
     torch.set_num_threads(threads)
     return predict(model, encoded, len(labels))[:, order]
+
+
+def load_classifier(folder: Path) -> Any:
+    """The classifier of a folder, with all its weights, in float32. Raises DataError if there is none."""
+    if not (folder / "config.json").is_file():
+        raise DataError(
+            f'"{folder}" has no config.json; pass a folder of a fine-tuned classifier (Hugging Face layout)'
+        )
+    try:
+        with quiet_transformers():
+            loaded: Any = AutoModelForSequenceClassification.from_pretrained(
+                folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+            )
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder} has no readable classifier: {error}") from None
+    model, loading = loaded
+    if loading["missing_keys"]:  # the library would fill them with random numbers
+        missing = sorted(loading["missing_keys"])[0]
+        raise DataError(f"{folder} has no weights for {missing}; pass a classifier that was fine-tuned")
+    return model.eval()
 
 
 def _order(folder: Path, found: list[str], labels: list[str]) -> list[int]:
