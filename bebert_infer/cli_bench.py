@@ -17,10 +17,13 @@ from bebert_infer.extras import load_export
 from bebert_infer.synthetic import SIZES, random_model
 
 if TYPE_CHECKING:  # what loads Numba is imported when the command is called
+    from collections.abc import Callable
+
     from bebert_infer.artifact import Artifact
     from bebert_infer.bench import Engine, Row
 
 SCHEMES = ("1-1-1", "1-1-4")
+MISSING = "–"
 HINT = 'not installed: pip install "bebert-infer[bench]"'
 
 
@@ -39,12 +42,17 @@ def bench(
     profile: Annotated[
         bool, typer.Option("--profile", help="Instead, the time of each operation of one member on one thread.")
     ] = False,
+    sustained: Annotated[
+        float | None,
+        typer.Option(help="Instead, this model without a pause for so many seconds: speed, energy and heat over time."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of a table.")] = False,
 ) -> None:
     """Measure the latency of one sentence, all engines in turn in one run.
 
     [dim]bebert bench model/[/]
     [dim]bebert bench --size base-half --scheme 1-1-4 --members 2 --no-peers[/]
+    [dim]bebert bench model/ --sustained 120[/]
     """
     import numpy as np
 
@@ -62,6 +70,9 @@ def bench(
         _profile(artifact, tokens, facts | {"members": 1, "threads": 1}, as_json)
         return
     ids = np.random.default_rng(0).integers(0, artifact.config.vocab_size, (1, tokens))
+    if sustained is not None:
+        _sustained(packed_engine("this model", artifact, ids, budget).call, sustained, facts, as_json)
+        return
     messages = Console(stderr=True)
     with ExitStack() as stack:
         engines = [packed_engine("bebert, this model", artifact, ids, budget)]
@@ -123,6 +134,43 @@ def _peers(
         else:
             engines.append(built)
     return engines, missing
+
+
+def _sustained(call: "Callable[[], Any]", seconds: float, facts: dict[str, Any], as_json: bool) -> None:
+    """Print speed, energy and heat of every tenth of the time, and whether the machine kept its speed."""
+    from bebert_infer.sustained import SLOWER, slowdown, sustain
+
+    if not 0 < seconds < float("inf"):
+        raise InputError(f"--sustained is {seconds:g}; accepted are seconds above 0")
+    with Console(stderr=True).status(f"{seconds:g} seconds under load"):
+        slices = sustain(call, seconds)
+    factor = slowdown(slices)
+    if as_json:
+        typer.echo(json.dumps(facts | {"slices": [asdict(part) for part in slices], "slowdown": factor}))
+        return
+    table = Table(title=f"one sentence of {facts['tokens']} tokens again and again, {facts['threads']} threads")
+    for heading in (
+        "until second",
+        "answers",
+        "median ms",
+        "joules an answer",
+        "hottest °C",
+        "slowest MHz",
+        "throttled",
+    ):
+        table.add_column(heading, justify="right")
+    for number, part in enumerate(slices, start=1):
+        figures = [
+            f"{value:.{digits}f}" if value is not None else MISSING
+            for value, digits in ((part.median_ms, 2), (part.joules, 4), (part.celsius, 1), (part.megahertz, 0))
+        ]
+        reasons = MISSING if part.throttled is None else ", ".join(part.throttled) or "no"
+        table.add_row(f"{seconds * number / len(slices):.1f}", str(part.answers), *figures, reasons)
+    Console().print(table)
+    kept = "the machine does not keep its speed" if factor > SLOWER else "the machine keeps its speed"
+    Console().print(f"the last tenth takes {factor:.2f}× the fastest one: {kept}", highlight=False)
+    if any(value is None for value in (slices[0].joules, slices[0].celsius, slices[0].megahertz)):
+        Console().print(f"{MISSING}: not available on this machine", style="dim", highlight=False)
 
 
 def _profile(artifact: "Artifact", tokens: int, facts: dict[str, Any], as_json: bool) -> None:
