@@ -9,7 +9,7 @@ Real sizes are sums over the tensors of the file. Paper-style figures carry thei
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from numpy.typing import NDArray
 
@@ -50,14 +50,37 @@ def operations(member: MemberConfig, tokens: int) -> Operations:
     )
 
 
+@dataclass(frozen=True)
+class Parameters:
+    """Counts of one branch of a member; biases with the pooler's, `tables` are positions and types."""
+
+    words: int
+    matrices: int
+    pooler: int
+    tables: int
+    biases: int
+    norms: int
+    classifier: int
+
+
+def parameters(member: MemberConfig, config: Config) -> Parameters:
+    """Count the parameters of one branch of a member."""
+    hidden, attention, wide = member.hidden_size, member.attention_size, member.intermediate_size
+    layers = member.num_hidden_layers
+    return Parameters(
+        words=config.vocab_size * hidden,
+        matrices=layers * (4 * hidden * attention + 2 * hidden * wide),
+        pooler=hidden * hidden,
+        tables=(config.max_position_embeddings + config.type_vocab_size) * hidden,
+        biases=layers * (3 * attention + hidden + wide + hidden) + hidden,
+        norms=(2 * layers + 1) * 2 * hidden,
+        classifier=config.num_labels * (hidden + 1),
+    )
+
+
 def full_precision_bytes(member: MemberConfig, config: Config) -> int:
     """Bytes of the same network with one float32 matrix where this one has binary branches."""
-    hidden, attention, wide = member.hidden_size, member.attention_size, member.intermediate_size
-    tables = (config.vocab_size + config.max_position_embeddings + config.type_vocab_size) * hidden
-    matrices = 4 * hidden * attention + 2 * hidden * wide
-    vectors = 3 * attention + hidden + wide + hidden + 4 * hidden  # biases and two LayerNorms
-    head = hidden * hidden + hidden + config.num_labels * (hidden + 1)
-    return 4 * (tables + 2 * hidden + member.num_hidden_layers * (matrices + vectors) + head)
+    return 4 * sum(astuple(parameters(member, config)))
 
 
 KINDS = (

@@ -9,22 +9,9 @@ and BEBERT divides the work of an ensemble by its members, because they run in p
 from dataclasses import dataclass
 
 from bebert_infer.config import Config, MemberConfig
-from bebert_infer.cost import operations
+from bebert_infer.cost import operations, parameters
 
 MIB = 2**20
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """Counts of one branch of a member, by what the papers treat alike."""
-
-    words: int
-    matrices: int
-    pooler: int
-    tables: int
-    biases: int
-    norms: int
-    classifier: int
 
 
 @dataclass(frozen=True)
@@ -36,21 +23,6 @@ class Figure:
     paper: float
     honest: float
     formula: str
-
-
-def parameters(member: MemberConfig, config: Config) -> Parameters:
-    """Count the parameters of one branch of a member; biases with the pooler's, `tables` are positions and types."""
-    hidden, attention, wide = member.hidden_size, member.attention_size, member.intermediate_size
-    layers = member.num_hidden_layers
-    return Parameters(
-        words=config.vocab_size * hidden,
-        matrices=layers * (4 * hidden * attention + 2 * hidden * wide),
-        pooler=hidden * hidden,
-        tables=(config.max_position_embeddings + config.type_vocab_size) * hidden,
-        biases=layers * (3 * attention + hidden + wide + hidden) + hidden,
-        norms=(2 * layers + 1) * 2 * hidden,
-        classifier=config.num_labels * (hidden + 1),
-    )
 
 
 def honest_bytes(member: MemberConfig, config: Config, weight_bits: int = 1) -> float:
