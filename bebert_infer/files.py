@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from bebert_infer.ensemble import Prediction
 from bebert_infer.errors import InputError
@@ -25,24 +26,27 @@ def read_texts(file: Path) -> list[Text]:
 
 def write_predictions(file: Path, texts: Iterable[Text], predictions: Iterable[Prediction]) -> int:
     """Write one JSON line for each text: label, score, probabilities, votes. Returns the number of lines."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}.part")
     count = 0
-    try:
-        with partial.open("w", encoding="utf-8") as stream:
-            for text, prediction in zip(texts, predictions, strict=True):
-                stream.write(json.dumps(as_record(text, prediction), ensure_ascii=False) + "\n")
-                count += 1
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(file) as stream:
+        for text, prediction in zip(texts, predictions, strict=True):
+            stream.write(json.dumps(as_record(text, prediction), ensure_ascii=False) + "\n")
+            count += 1
     return count
 
 
 def write_json(file: Path, value: Any) -> None:
     """Write readable JSON, whole or not at all."""
+    with whole_file(file) as stream:
+        stream.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def whole_file(file: Path) -> Iterator[TextIO]:
+    """A text stream beside `file` that takes its place when the block ends, and vanishes if the block fails."""
     partial = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
-        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        with partial.open("w", encoding="utf-8") as stream:
+            yield stream
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)

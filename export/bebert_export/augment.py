@@ -17,11 +17,11 @@ from typing import BinaryIO
 import torch
 from rich.console import Console
 
+from bebert_export.atomic import write_atomically
 from bebert_export.augmentation import CandidateSource, Sampling, Words, augment_example
 from bebert_export.examples import Examples, read_examples
 from bebert_export.masked_lm import MaskedLanguageModel
 from bebert_export.progress import Advance, count_bar
-from bebert_export.run_folder import write_atomically
 from bebert_export.word_vectors import read_word_vectors
 from bebert_infer.errors import InputError
 from bebert_infer.threads import thread_budget

@@ -1,7 +1,6 @@
 """Data of a GLUE task from the Hugging Face hub, kept as JSONL in the cache: only the first use needs the network."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +9,7 @@ import numpy as np
 
 from bebert_export.tasks import TASKS, Task
 from bebert_infer.errors import DataError, MissingExtraError
+from bebert_infer.files import whole_file
 from bebert_kernels.kernel_cache import find_directory
 
 HUB = "nyu-mll/glue"
@@ -39,14 +39,9 @@ def task_file(task: Task, part: Literal["train", "dev"]) -> Path:
     if not file.is_file():
         rows = _fetch(task, split)
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f".{file.name}.{os.getpid()}.part")
-        try:
-            with partial.open("w", encoding="utf-8") as stream:
-                for row in rows:
-                    stream.write(json.dumps(_record(task, row), ensure_ascii=False) + "\n")
-            partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole_file(file) as stream:
+            for row in rows:
+                stream.write(json.dumps(_record(task, row), ensure_ascii=False) + "\n")
     return file
 
 

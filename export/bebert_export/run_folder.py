@@ -20,8 +20,6 @@ from bebert_export.snapshots import Snapshots
 from bebert_export.tensorboard import Board
 from bebert_infer.errors import InputError
 
-__all__ = ["RunFolder", "write_atomically", "write_json"]
-
 
 class RunFolder:
     """Files of a run under `path`: options.json, log.jsonl, stages/<name>.safetensors.

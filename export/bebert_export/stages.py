@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from tokenizers import Tokenizer
 
+from bebert_export.atomic import write_atomically
 from bebert_export.data import encode, load_tokenizer
 from bebert_export.evaluation import Split
 from bebert_export.examples import Examples, class_ids, label_names, named_class_ids, read_examples, scores
@@ -17,7 +18,7 @@ from bebert_export.glue import data_file
 from bebert_export.narrowing import kept_heads
 from bebert_export.pretrained import Pretrained, load_pretrained, quiet_transformers
 from bebert_export.progress import stage_bar
-from bebert_export.run_folder import RunFolder, write_atomically
+from bebert_export.run_folder import RunFolder
 from bebert_export.train_options import TrainOptions
 from bebert_export.training import TrainingSet, fit, predict
 from bebert_export.used_rows import used_rows

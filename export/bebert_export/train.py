@@ -22,13 +22,14 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from bebert_export.atomic import write_json
 from bebert_export.calibration import calibrate
 from bebert_export.devices import chosen_precision, device, is_main, processes, processes_here
 from bebert_export.evaluation import packed_logits, score_all
 from bebert_export.examples import Examples
 from bebert_export.pretrained import check_init
 from bebert_export.rounds import Boosting, Member
-from bebert_export.run_folder import RunFolder, write_json
+from bebert_export.run_folder import RunFolder
 from bebert_export.run_readme import write_readme
 from bebert_export.stages import Data, FullPrecision, full_precision, read_data
 from bebert_export.start import first_student
