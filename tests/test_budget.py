@@ -10,7 +10,7 @@ pytest.importorskip("accelerate", reason="training needs the extra [export]")
 
 from rich.console import Console
 from safetensors.torch import load_file
-from toy import write_data, write_encoder
+from toy import write_task
 
 from bebert_export import calibration, train
 from bebert_export.budget import LEAST, RESERVE, StageCost, scale_epochs
@@ -57,11 +57,7 @@ def test_the_stopwatch_adds_up_the_fits_of_a_stage_and_leaves_out_their_first_st
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("toy")
-    write_encoder(folder / "encoder")
-    write_data(folder / "train.tsv", 200, 1, noise=0.05)
-    write_data(folder / "dev.tsv", 20, 2)
-    return folder
+    return write_task(tmp_path_factory.mktemp("toy"), 200, 20)
 
 
 def run(toy, out, **changes):

@@ -16,7 +16,7 @@ pytest.importorskip("accelerate", reason="training needs the extra [export]")
 
 from rich.console import Console
 from safetensors.torch import load_file
-from toy import write_data, write_encoder
+from toy import write_task
 
 from bebert_export import progress, train
 from bebert_export.run_folder import RunFolder
@@ -43,11 +43,7 @@ class Killed(BaseException):
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("toy")
-    write_encoder(folder / "encoder")
-    write_data(folder / "train.tsv", 200, 1, noise=0.05)
-    write_data(folder / "dev.tsv", 20, 2)
-    return folder
+    return write_task(tmp_path_factory.mktemp("toy"), 200, 20)
 
 
 @pytest.fixture(autouse=True)

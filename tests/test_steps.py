@@ -13,7 +13,7 @@ pytest.importorskip("transformers", reason="training needs the extra [export]")
 
 from rich.console import Console
 from test_training import options, quick_backend, training_set  # noqa: F401 - a fixture for all tests here
-from toy import write_data, write_encoder
+from toy import write_task
 
 from bebert_export import rounds, start
 from bebert_export.data import encode, load_tokenizer
@@ -33,11 +33,7 @@ SIZES = {"hidden_size": 16, "attention_size": 16, "num_heads": 2, "intermediate_
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Folder with an encoder, train.tsv and dev.tsv."""
-    folder = tmp_path_factory.mktemp("steps")
-    write_encoder(folder / "encoder")
-    write_data(folder / "train.tsv", 320, 1, noise=0.05)
-    write_data(folder / "dev.tsv", 80, 2)
-    return folder
+    return write_task(tmp_path_factory.mktemp("steps"), 320, 80)
 
 
 def student(family, bits, *, seed=0, labels=2):

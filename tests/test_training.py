@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="training needs the extra [export]")
 pytest.importorskip("transformers", reason="training needs the extra [export]")
 
 from rich.console import Console
-from toy import write_data, write_encoder
+from toy import write_data, write_task
 
 from bebert_export import rounds
 from bebert_export.data import encode, load_tokenizer
@@ -40,11 +40,7 @@ def quick_backend(monkeypatch):
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
     """Folder with an encoder, train.tsv (a few labels are wrong, so that members err) and dev.tsv."""
-    folder = tmp_path_factory.mktemp("toy")
-    write_encoder(folder / "encoder")
-    write_data(folder / "train.tsv", 320, 1, noise=0.05)
-    write_data(folder / "dev.tsv", 80, 2)
-    return folder
+    return write_task(tmp_path_factory.mktemp("toy"), 320, 80)
 
 
 def options(toy, out, **changes):

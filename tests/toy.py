@@ -35,6 +35,14 @@ def write_encoder(folder: Path, *, pooler: bool = False, hidden: int = 32, layer
     return folder
 
 
+def write_task(folder: Path, rows: int, dev_rows: int) -> Path:
+    """Encoder, train.tsv (a few labels are wrong, so that members err) and dev.tsv in one folder."""
+    write_encoder(folder / "encoder")
+    write_data(folder / "train.tsv", rows, 1, noise=0.05)
+    write_data(folder / "dev.tsv", dev_rows, 2)
+    return folder
+
+
 def tokenizer_json(vocabulary: list[str]) -> str:
     """A BERT-uncased tokenizer over `vocabulary`."""
     ids = {piece: i for i, piece in enumerate(vocabulary)}
