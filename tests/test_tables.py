@@ -9,7 +9,8 @@ import pytest
 
 from bebert_export.examples import named_class_ids, read_examples
 from bebert_infer.errors import DataError, InputError
-from bebert_infer.files import read_texts
+from bebert_infer.bulk import BulkOptions, check_columns
+from bebert_infer.rows import open_rows
 
 ROWS = [('a "good" film, really', "so", "1"), ("ein Stück\u2028mehr ", "déjà", "0"), ("NA", "null", "1")]
 
