@@ -30,7 +30,7 @@ ODD = [
     "tab\tnew\nline\rfeed\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029 nbsp\xa0 thin\u2009 mongol\u180e zero\u200bwidth\u2060",
     "\u202eright to left\u202c שלום עולם مرحبا بالعالم\u200f",
     "👩‍👩‍👧‍👦 👍🏽 🏳️‍🌈 🇩🇪 ❤️",  # joined, coloured, variation selectors, flags
-    "e\u0301\u0327 Z\u0351\u036b\u0343\u036a\u0302\u036b\u033d\u034f\u0334\u0319\u0324\u031e\u0349\u035a\u032f\u031e\u0320\u034d ÅŞß ﬁ İi̇ Σς",
+    "e\u0301\u0327 Z\u0351\u036b\u0343\u036a\u0302\u036b\u033d\u034f\u0334\u0319\u0324\u031e\u0349 ÅŞß ﬁ İi̇ Σς",
     "中文字符 and 漢字カタカナ한국어 \U00020000\U0002f800",
     "\u0378\u0530\U000e0fff\U0010ffff \ue000 \ufdd0",  # unassigned, private use, no characters
     "[CLS] [SEP] [MASK] [PAD] [UNK] [cls][SEP]##a ##",  # words that look like the tokenizer's own
@@ -60,6 +60,7 @@ class Both:
         self.theirs = transformers.BertTokenizerFast.from_pretrained(folder)
 
     def compare(self, texts):
+        """Assert that both say the same of these texts or pairs, cut to LENGTH tokens and whole."""
         for cut in (True, False):
             encoder, long = (self.ours, LongTexts("truncate")) if cut else (self.whole, LongTexts())
             rows = [encoder.encode(text, long, "it").windows[0] for text in texts]
@@ -90,17 +91,15 @@ def test_odd_texts_alone_and_in_pairs(both):
     both.compare([(first, second) for first in texts for second in texts])
 
 
-def test_every_code_point_alone_and_inside_a_word(both):
-    """All 1,112,064 of them, assigned or not, 64 in a text, in random order among words."""
-    random = np.random.default_rng(0)
-    points = np.array([code for code in range(0x110000) if not 0xD800 <= code < 0xE000])
-    points = np.concatenate([points[: 0x3400 * 2], random.choice(points, 2**15, replace=False)])
-    for start in range(0, len(points), 2**12):
-        some = [chr(code) for code in points[start : start + 2**12]]
-        texts = ["x " + " ".join(some[i : i + 64]) for i in range(0, len(some), 64)]
-        texts += ["x " + "".join(f"a{letter}b " for letter in some[i : i + 64]) for i in range(0, len(some), 64)]
-        both.compare(texts)
-        both.compare(list(zip(texts, texts[::-1], strict=True)))
+def test_code_points_of_all_blocks_alone_and_inside_a_word(both):
+    """All of U+0000 to U+33FF and 4,096 of the others, assigned or not, 64 in a text among letters."""
+    others = [code for code in range(0x3400, 0x110000) if not 0xD800 <= code < 0xE000]
+    points = [*range(0x3400), *sorted(np.random.default_rng(0).choice(others, 2**12, replace=False).tolist())]
+    letters = [chr(code) for code in points]
+    parts = [letters[start : start + 64] for start in range(0, len(letters), 64)]
+    texts = ["x " + " ".join(part) for part in parts] + ["x " + "".join(f"a{c}b " for c in part) for part in parts]
+    both.compare(texts)
+    both.compare(list(zip(texts[::8], texts[1::8], strict=True)))
 
 
 characters = st.characters(exclude_categories=["Cs"])
@@ -114,7 +113,7 @@ def test_any_text(uncased, some):
     uncased.compare([some])
 
 
-@pytest.mark.parametrize("unit", ["a", "中", "\u0301", "#", "a\u0301", "👍🏽\u200d", "\x00a", "[SEP]", "ß."])
+@pytest.mark.parametrize("unit", ["a", "中", "\u0301", "👍🏽\u200d", "\x00[SEP]"])
 def test_long_runs_without_a_space(uncased, unit):
     """One million characters: answered within seconds, like Hugging Face's."""
     some = "x" + (unit * 10**6)[: 10**6 - 1]
