@@ -66,6 +66,33 @@ class EncodedText:
     cut: int = 0
 
 
+def cut(row: Encoding, length: int, name: str) -> EncodedText:
+    """A row without the end of its text, `length` tokens long.
+
+    Of a pair the longer text loses tokens until both have half, as by "longest_first" of Hugging Face's tokenizers; the
+    odd token goes to the longer one, of equals to the second. Raises InputError.
+    """
+    parts = row.sequence_ids
+    counts = [parts.count(0), parts.count(1)]
+    room = length - (len(parts) - sum(counts))
+    if room < 1:
+        raise InputError(f"{name} has no room beside its special tokens in {length} tokens; allow more")
+    short = int(counts[0] > counts[1])
+    left = [room, room]
+    left[short] = min(counts[short], room // 2)
+    left[1 - short] -= left[short]
+    kept = []
+    for index, part in enumerate(parts):
+        if part is None:
+            kept.append(index)
+        elif left[part]:
+            left[part] -= 1
+            kept.append(index)
+    ids, types = row.ids, row.type_ids
+    window = [ids[index] for index in kept], [types[index] for index in kept]
+    return EncodedText((window,), cut=len(ids) - len(kept))
+
+
 def split(row: Encoding, length: int, long: LongTexts, name: str) -> tuple[Window, ...]:
     """Windows of at most `length` tokens over the last text of `row`, which is longer. Raises InputError."""
     ids, types, parts = row.ids, row.type_ids, row.sequence_ids

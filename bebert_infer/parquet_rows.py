@@ -8,7 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from bebert_infer.errors import DataError
-from bebert_infer.rows import ACCEPTED, MAX_ROW_BYTES, Row, RowFile
+from bebert_infer.rows import ACCEPTED, Row, RowFile
+
+BATCH_BYTES = 2**20  # of rows that are in memory at a time, by their mean size in the file
 
 
 def open_parquet(path: Path, wanted: Sequence[str]) -> RowFile:
@@ -25,7 +27,7 @@ def open_parquet(path: Path, wanted: Sequence[str]) -> RowFile:
         raise DataError(f'cannot read "{path}": {error.strerror}; pass a file, {ACCEPTED}') from None
     metadata = file.metadata
     stored = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
-    rows_a_batch = max(1, min(1024, MAX_ROW_BYTES * metadata.num_rows // max(stored, 1)))
+    rows_a_batch = max(1, min(1024, BATCH_BYTES * metadata.num_rows // max(stored, 1)))
 
     def rows() -> Iterator[Row]:
         number = 0

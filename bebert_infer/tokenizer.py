@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from bebert_infer.errors import InputError, ModelFormatError, safe
 from bebert_infer.limits import InputLimits
-from bebert_infer.long_texts import EncodedText, LongTexts, Window, split
+from bebert_infer.long_texts import EncodedText, LongTexts, Window, cut, split
 
 Text = str | tuple[str, str]
 
@@ -30,20 +30,22 @@ class TextEncoder:
 
     def __init__(self, tokenizer_json: str, max_length: int, vocab_size: int, limits: InputLimits | None = None):
         self._limits = limits or InputLimits()
-        self._json = tokenizer_json
-        self._tokenizer = self._load()
-        self._cutting: Tokenizer | None = None  # one more that truncates, made when the first text needs it
+        try:
+            self._tokenizer = Tokenizer.from_str(tokenizer_json)
+        except Exception as error:  # the library raises bare Exception
+            raise ModelFormatError(f"tokenizer.json cannot be read: {error}") from None
         if self._tokenizer.get_vocab_size() > vocab_size:
             raise ModelFormatError(
                 f"tokenizer.json has {self._tokenizer.get_vocab_size()} tokens, the model only {vocab_size}; "
                 "they do not belong together"
             )
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()  # for good: it is a state that all threads share; long_texts.cut does it
         self.max_length = self._limits.length(max_length)
 
     def encode(self, text: Text, long: LongTexts, name: str) -> EncodedText:
         """Token ids of one text or pair, which errors call `name`.
 
-        `truncate` takes tokens from the longer side of a pair first, ties from the second, as the published code does.
         Raises InputError for a text that is empty, no Unicode, or longer than the limits.
         """
         sides = (text,) if isinstance(text, str) else text
@@ -60,29 +62,12 @@ class TextEncoder:
             )
         if long.policy == "windows":
             return EncodedText(split(row, self.max_length, long, name))
-        # The library does not truncate at all where special tokens leave no room.
-        if self._tokenizer.num_special_tokens_to_add(len(sides) == 2) >= self.max_length:
-            raise InputError(f"{name} has no room beside its special tokens in {self.max_length} tokens; allow more")
-        if self._cutting is None:
-            cutting = self._load()
-            cutting.enable_truncation(self.max_length, strategy="longest_first")
-            self._cutting = cutting
-        row = self._cutting.encode(*sides)
-        return EncodedText(((row.ids, row.type_ids),), cut=count - len(row.ids))
+        return cut(row, self.max_length, name)
 
     def check(self, long: LongTexts) -> None:
         """Raise InputError for options that fit no text of this model."""
         if long.policy == "windows":
             long.step(self.max_length - self._tokenizer.num_special_tokens_to_add(False))
-
-    def _load(self) -> Tokenizer:
-        try:
-            tokenizer = Tokenizer.from_str(self._json)
-        except Exception as error:  # the library raises bare Exception
-            raise ModelFormatError(f"tokenizer.json cannot be read: {error}") from None
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        return tokenizer
 
     def _check(self, text: str, name: str) -> None:
         if len(text) > self._limits.characters:

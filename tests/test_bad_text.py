@@ -59,9 +59,9 @@ class Both:
         self.whole = TextEncoder(text, 10**7, 10**6)
         self.theirs = transformers.BertTokenizerFast.from_pretrained(folder)
 
-    def compare(self, texts):
+    def compare(self, texts, cuts=(True, False)):
         """Assert that both say the same of these texts or pairs, cut to LENGTH tokens and whole."""
-        for cut in (True, False):
+        for cut in cuts:
             encoder, long = (self.ours, LongTexts("truncate")) if cut else (self.whole, LongTexts())
             rows = [encoder.encode(text, long, "it").windows[0] for text in texts]
             found = collate(rows)
@@ -98,7 +98,7 @@ def test_code_points_of_all_blocks_alone_and_inside_a_word(both):
     letters = [chr(code) for code in points]
     parts = [letters[start : start + 64] for start in range(0, len(letters), 64)]
     texts = ["x " + " ".join(part) for part in parts] + ["x " + "".join(f"a{c}b " for c in part) for part in parts]
-    both.compare(texts)
+    both.compare(texts, [False])
     both.compare(list(zip(texts[::8], texts[1::8], strict=True)))
 
 
@@ -115,11 +115,11 @@ def test_any_text(uncased, some):
 
 @pytest.mark.parametrize("unit", ["a", "中", "\u0301", "👍🏽\u200d", "\x00[SEP]"])
 def test_long_runs_without_a_space(uncased, unit):
-    """One million characters: answered within seconds, like Hugging Face's."""
-    some = "x" + (unit * 10**6)[: 10**6 - 1]
-    started = time.perf_counter()
+    """One megabyte: answered within seconds, like Hugging Face's."""
+    some = unit * (10**6 // len(unit.encode()))
+    started = time.process_time()
     row = uncased.ours.encode(some, LongTexts("truncate"), "it").windows[0][0]
-    assert time.perf_counter() - started < 30
+    assert time.process_time() - started < 20
     assert row == uncased.theirs(some, truncation=True, max_length=LENGTH)["input_ids"]
 
 
