@@ -35,7 +35,10 @@ def open_parquet(path: Path, wanted: Sequence[str]) -> RowFile:
         try:
             for batch in file.iter_batches(rows_a_batch, columns=names, use_threads=False):
                 columns = [_cells(batch.column(batch.schema.names.index(name))) for name in names]
-                for index in range(batch.num_rows):
+                count = batch.num_rows
+                del batch
+                pa.default_memory_pool().release_unused()  # Arrow's allocator keeps tens of MB of freed pages otherwise
+                for index in range(count):
                     number += 1
                     cells = {name: column[index] for name, column in zip(names, columns, strict=True)}
                     broken = [name for name, cell in cells.items() if cell is _BROKEN]

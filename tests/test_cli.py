@@ -133,7 +133,7 @@ def test_control_c_keeps_the_answers_so_far(model, tmp_path):
     import time
 
     source, target = tmp_path / "in.txt", tmp_path / "out.jsonl"
-    source.write_text("".join(f"good film {number}\n" for number in range(3000)))
+    source.write_text("".join(f"good film {number}\n" for number in range(1200)))
     code = "from bebert_infer.cli import main; main()"
     arguments = [sys.executable, "-c", code, "predict", str(model), "--input", str(source), "--output", str(target)]
     environment = os.environ | {"BEBERT_BACKEND": "reference", "COLUMNS": "200"}
@@ -146,12 +146,12 @@ def test_control_c_keeps_the_answers_so_far(model, tmp_path):
     assert child.returncode == 130 and "Traceback" not in said, said
     assert "answers are kept in" in said and not target.exists()
     kept = part.read_bytes().count(b"\n")
-    assert 0 < kept < 3000
+    assert 0 < kept < 1200
     with source.open("a"):  # neither size nor time changes
         pass
     assert run("predict", model, "--input", source, "--output", target).returncode == 0
     rows = [json.loads(line)["row"] for line in target.read_text().splitlines()]
-    assert rows == list(range(1, 3001)) and not part.exists()
+    assert rows == list(range(1, 1201)) and not part.exists()
 
 
 @pytest.mark.parametrize(
