@@ -156,7 +156,8 @@ def check_columns(file: RowFile, options: BulkOptions) -> None:
     """Raise InputError if the header of a file has no column of texts, or not those that were named."""
     if file.header is None:
         return
-    missing = [name for name in (options.text_column, options.pair_column) if name not in (None, *file.header)]
+    named = [name for name in (options.text_column, options.pair_column) if name is not None]
+    missing = [name for name in named if name not in file.header]
     if missing or not set(options.texts) & set(file.header):
         columns = _shown(file.header) or "no columns"
         raise InputError(
