@@ -56,7 +56,7 @@ def _figures(one: Measured, adders: float, peer: float | None) -> dict[str, Any]
         figures["gmacs"] = round(work.macs / one.median / 1e9, 1)
     if work.planes:
         figures["of_bound"] = round(work.macs / one.median / bound(work.planes, adders), 3)
-    if work.macs and peer is not None:
+    if peer is not None and (work.planes or case.needs):  # products with signs, and the peers themselves
         figures["against_numkong_u1"] = round(peer / one.median, 2)
     if work.elements:
         figures["elements_per_ns"] = round(work.elements / one.median / 1e9, 2)
