@@ -100,19 +100,6 @@ def product(
 
 
 @kernel
-def product_once(
-    scratch: Units,
-    rows: int,
-    blocks: int,
-    out: Floats,
-    staged: int,
-    a: int,
-    panel: int,
-    groups: int,
-    base: int,
-    scale: np.float32,
-    to: int,
-    out_stride: int,
-) -> None:
+def product_once(*arguments: Any) -> None:
     """Compile `product` once for both uses."""
-    product(scratch, rows, blocks, out, staged, a, panel, groups, base, scale, to, out_stride)
+    product(*arguments)

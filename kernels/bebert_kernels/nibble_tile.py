@@ -156,8 +156,6 @@ def compare(
 
 
 @kernel
-def compare_once(
-    scratch: Words, rows: int, codes: int, words: int, quads: int, planes: int, further: int, zeros: int, result: int
-) -> None:
+def compare_once(*arguments: Any) -> None:
     """Compile `compare` once for both uses."""
-    compare(scratch, rows, codes, words, quads, planes, further, zeros, result)
+    compare(*arguments)
