@@ -32,14 +32,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print one table of all kernels; append a record where one is asked for."""
     measured = config.stash[MEASURED]
+    missing = {case.longrepr[2].removeprefix("Skipped: ") for case in terminalreporter.stats.get("skipped", [])}
+    for line in sorted(missing):
+        terminalreporter.write_line(line)
     if not measured:
         return
     found = numbers(measured) | {"cores_of_others": config.stash[LOAD].cores()}
     terminalreporter.section("kernels, one thread")
     for line in table(found):
-        terminalreporter.write_line(line)
-    missing = {case.longrepr[2].removeprefix("Skipped: ") for case in terminalreporter.stats.get("skipped", [])}
-    for line in sorted(missing):
         terminalreporter.write_line(line)
     if (folder := config.getoption("--record")) is not None:
         terminalreporter.write_line(f"record appended to {write_record('kernels', found, folder)}")

@@ -47,7 +47,7 @@ class Work:
     result    : what is compared, if not what `call` returns
     functions : kernels and functions of `compiled` that it enters by
     macs      : multiply-adds; 0 for other kernels, whose rates are those of `elements` (values that go in or come out,
-                whichever are more) and `octets` (bytes read and written, each once)
+                whichever are more) and, where it is known, `octets` (bytes read and written, each once)
     planes    : bitplanes of the activations where weights are signs: the bound is that of `bebert_kernels/bound.py`
     """
 
@@ -59,6 +59,11 @@ class Work:
     elements: int = 0
     octets: int = 0
     result: Callable[[], Any] | None = None
+
+    @property
+    def amounts(self) -> dict[str, int]:
+        """Its numbers, without its data."""
+        return {name: getattr(self, name) for name in ("macs", "planes", "elements", "octets")}
 
 
 @dataclass(frozen=True)

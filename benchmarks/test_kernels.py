@@ -25,4 +25,4 @@ def test_kernel(case, benchmark, request):
     benchmark(work.call)
     if benchmark.stats is not None:  # None where benchmarks are switched off
         stats = benchmark.stats.stats
-        request.config.stash[MEASURED].append(Measured(case, work, stats.median, stats.min, stats.rounds))
+        request.config.stash[MEASURED].append(Measured(case, stats.median, stats.min, stats.rounds, **work.amounts))
