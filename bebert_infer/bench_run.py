@@ -143,7 +143,8 @@ class Run(msgspec.Struct, frozen=True):
 def baseline(run: Run, group: Group) -> EngineFacts | None:
     """The engine that speed-ups are taken against: PyTorch fp32, or else the first fp32 engine; None without one."""
     floats = [engine for engine in run.engines_of(group) if engine.kind == "fp32"]
-    return next((engine for engine in floats if engine.name.lower().startswith("pytorch")), (floats or [None])[0])
+    of_torch = [engine for engine in floats if engine.name.lower().startswith("pytorch")]
+    return next(iter(of_torch + floats), None)
 
 
 def parse_run(run: dict[str, Any]) -> Run:
