@@ -15,9 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bebert_infer.bench_run import BUSY, EngineFacts, Run, Timing, read_run, timing_key
+from bebert_infer.bench_records import BUSY, FEWEST, EngineFacts, Run, Timing, read_run, timing_key
 
-FEWEST = 5  # calls, below which p10 and p90 say nothing
 CHANGED = 1.1  # figures that were taken once are listed when they differ by more than this factor
 SLOWER, FASTER, SAME, UNKNOWN = "slower", "faster", "in noise", f"< {FEWEST} calls"
 RULE = (
@@ -87,7 +86,8 @@ def compare_runs(a: Path, b: Path, console: Console) -> None:
     run_a, run_b = read_run(a), read_run(b)
     found = compare(run_a, run_b)
     for name, file, run in (("A", a, run_a), ("B", b, run_b)):
-        commit = f", commit {run.commit[:12]}" if run.commit else ""
+        changed = "-dirty" if run.commit and run.commit.endswith("-dirty") else ""
+        commit = f", commit {run.commit[:12]}{changed}" if run.commit else ""
         _say(console, f"{name}: {file}, {run.date}, bebert-infer {run.version_of_bebert}{commit}")
     for sentence in found.differences:
         _say(console, sentence, "yellow")
@@ -165,7 +165,8 @@ def _differences(a: Run, b: Run) -> list[str]:
                 f"Others kept {run.cores_of_others:.2f} cores busy during {name} (more than {BUSY:g}): "
                 "its times may be too long."
             )
-    return found
+        found += [f"Note of {name}: {note}" for note in run.notes]
+    return list(dict.fromkeys(found))
 
 
 def _geometries(run: Run) -> dict[str, Any]:
@@ -231,7 +232,7 @@ def _table(group: str, changes: list[Change]) -> Table:
             f"  {change.tokens} tokens{batch}, {_threads(change.threads)}",
             *(f"{value:.4g}" if value < 1e4 else f"{value:.0f}" for value in (change.before_ms, change.after_ms)),
             f"{change.ratio:.2f}",
-            f"{change.low:.2f}–{change.high:.2f}",
+            "–" if change.verdict == UNKNOWN else f"{change.low:.2f}–{change.high:.2f}",
             change.verdict,
             style=colours.get(change.verdict, ""),
         )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bebert_infer.bench_run import EngineFacts
+from bebert_infer.bench_records import EngineFacts
 from bebert_infer.extras import load_package
 
 WIDTH, DPI = 9.6, 400 / 3  # inches, pixels an inch: 1280 pixels

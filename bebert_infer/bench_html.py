@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from bebert_infer.bench_plots import Picture
-from bebert_infer.bench_run import EngineFacts
+from bebert_infer.bench_records import EngineFacts
 
 NONE = "–"  # not measured
 

@@ -1,4 +1,4 @@
-"""Pictures of a benchmark run (`bench_run.py`): PNG files 1280 pixels wide, drawn with the parts of `bench_drawing.py`.
+"""Pictures of a benchmark run (`bench_records.py`): PNG files 1280 pixels wide, of parts of `bench_drawing.py`.
 
 matplotlib is loaded when pictures are drawn.
 """
@@ -33,7 +33,7 @@ from bebert_infer.bench_drawing import (
     title,
 )
 from bebert_infer.bench_published import ROWS, SCORE
-from bebert_infer.bench_run import MIB, EngineFacts, Group, Latency, Run, Throughput, baseline
+from bebert_infer.bench_records import MIB, EngineFacts, Group, Latency, Run, Throughput, baseline
 from bebert_infer.extras import load_package
 
 
@@ -234,7 +234,7 @@ def _operations(figure: Any, run: Run, group: Group) -> None:
     panel.set_yticks(range(len(parts)), [short(engine) for engine in parts])
     panel.set_ylim(len(parts) - 0.4, -0.6)
     panel.set_xlim(0, 1.15 * max(totals) or 1.0)
-    panel.set_xlabel("milliseconds of one pass of one member, 128 tokens, 1 thread")
+    panel.set_xlabel(f"milliseconds of one pass of one member, {run.operation_tokens(group)} tokens, 1 thread")
 
 
 def scored(run: Run) -> list[EngineFacts]:

@@ -10,10 +10,10 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from bebert_infer import bench_tables as tables
+from bebert_infer import bench_sections as sections
 from bebert_infer.bench_html import NONE, bullets, digits, facts, figure, paragraph, shown, threads_in_words
 from bebert_infer.bench_plots import Picture, save_plots
-from bebert_infer.bench_run import BUSY, MIB, EngineFacts, Run, parse_run
+from bebert_infer.bench_records import BUSY, MIB, EngineFacts, Run, parse_run
 from bebert_infer.errors import MissingExtraError
 from bebert_infer.files import whole_file
 
@@ -51,27 +51,27 @@ def write_report(run: dict[str, Any], folder: Path) -> Path:
 
 
 def _body(run: Run, pictures: list[Picture], notes: list[str]) -> str:
-    sections: list[tuple[str, str, Callable[[Run], Iterable[str]]]] = [  # heading, pictures of, text
+    contents: list[tuple[str, str, Callable[[Run], Iterable[str]]]] = [  # heading, pictures of, text
         ("In short", "", _summary),
         ("What was measured", "", _subject),
         ("Machine", "", _machine),
         ("Method", "", lambda run: [paragraph(" ".join(METHOD))]),
-        ("Latency of one sentence", "latency", tables.latency),
-        ("Times faster than full precision", "speedup", tables.speedup),
-        ("Throughput of batches", "throughput", tables.throughput),
-        ("Start-up and memory", "", tables.start),
-        ("Size", "size", tables.size),
-        ("Operations", "", tables.operations),
-        ("Time by operation", "time", tables.time),
-        ("Accuracy", "accuracy", tables.accuracy),
-        ("Energy", "", tables.energy),
-        ("Engines that are missing", "", tables.missing),
+        ("Latency of one sentence", "latency", sections.latency),
+        ("Times faster than full precision", "speedup", sections.speedup),
+        ("Throughput of batches", "throughput", sections.throughput),
+        ("Start-up and memory", "", sections.start),
+        ("Size", "size", sections.size),
+        ("Operations", "", sections.operations),
+        ("Time by operation", "time", sections.time),
+        ("Accuracy", "accuracy", sections.accuracy),
+        ("Energy", "", sections.energy),
+        ("Engines that are missing", "", sections.missing),
     ]
     if run.cores_of_others is not None and run.cores_of_others > BUSY:
         busy = f"Other processes kept {run.cores_of_others:.2f} cores busy meanwhile (more than {BUSY:g})"
         notes = [*notes, f"{busy}: these times may be too long. Measure again on a quiet machine."]
-    parts = [paragraph(note, "warning") for note in notes]
-    for heading, kind, write in sections:
+    parts = [paragraph(note, "warning") for note in [*notes, *run.notes]]
+    for heading, kind, write in contents:
         parts.append(f"<section>\n<h2>{heading}</h2>")
         parts += [figure(picture) for picture in pictures if picture.section == kind]
         parts += write(run)
@@ -118,10 +118,16 @@ def _kept(engine: EngineFacts) -> str:
 
 
 def _subject(run: Run) -> Iterable[str]:
-    yield bullets(
-        f"{group.name}: {group.title} ({', '.join(f'{name} {value:,}' for name, value in group.geometry.items())})"
-        for group in run.groups
-    )
+    lines = []
+    for group in run.groups:
+        widths = ", ".join(f"{name} {value:,}" for name, value in group.geometry.items())
+        left_out = ", ".join(map(str, group.left_out))
+        title = "" if group.title == group.name else f": {group.title}"
+        lines.append(
+            f"{group.name}{title} ({widths})"
+            + (f"; too long for it and left out: {left_out} tokens" if left_out else "")
+        )
+    yield bullets(lines)
     yield facts((name.replace("_", " "), value) for name, value in run.settings.items())
 
 

@@ -10,7 +10,7 @@ from bench_runs import bench_run
 from rich.console import Console
 
 from bebert_infer.bench_compare import CHANGED, FASTER, FEWEST, SAME, SLOWER, UNKNOWN, compare, compare_runs
-from bebert_infer.bench_run import parse_run, read_run
+from bebert_infer.bench_records import parse_run, read_run
 from bebert_infer.errors import DataError
 
 PACKED = "1-1-4 half width, 2 members"
@@ -81,7 +81,8 @@ def test_rows_of_one_run_only_are_listed(run):
 
 def test_equal_runs_differ_in_nothing(run):
     found = _compare(run, run)
-    assert not (found.differences or found.figures or found.only_a or found.only_b)
+    assert found.differences == [f"Note of {name}: {run['notes'][0]}" for name in "AB"]
+    assert not (found.figures or found.only_a or found.only_b)
 
 
 def test_what_differs_around_the_figures_is_said(run):
@@ -91,7 +92,9 @@ def test_what_differs_around_the_figures_is_said(run):
     other["machine"]["versions"] |= {"numpy": "2.5", "openvino": "2026.4", "new": "1"}
     other["settings"] |= {"rounds": 9, "lengths": [16]}
     other["groups"][0]["geometry"]["layers"] = 3
-    other |= {"version_of_bebert": "0.2.0", "cores_of_others": 0.7}
+    run["machine"]["versions"]["bebert-infer"], other["machine"]["versions"]["bebert-infer"] = "0.1.0", "0.2.0"
+    run |= {"notes": []}
+    other |= {"version_of_bebert": "0.2.0", "cores_of_others": 0.7, "notes": ["half of it."]}
     assert _compare(run, other).differences == [
         "Different CPU: A Intel(R) Xeon(R) Processor @ 2.50GHz (cpu family 6, model 85, stepping 7), B Cortex-A76.",
         "Different number of cores: A 2, B 4.",
@@ -105,6 +108,7 @@ def test_what_differs_around_the_figures_is_said(run):
         "Different setting rounds: A 7, B 9.",
         f"Different geometry of BERT-base: A {run['groups'][0]['geometry']}, B {other['groups'][0]['geometry']}.",
         "Others kept 0.70 cores busy during B (more than 0.2): its times may be too long.",
+        "Note of B: half of it.",
     ]
 
 

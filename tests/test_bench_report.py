@@ -15,8 +15,8 @@ from bebert_infer.bench_drawing import largest, log_ticks, short, spread
 from bebert_infer.bench_html import digits
 from bebert_infer.bench_plots import save_plots
 from bebert_infer.bench_published import ROWS
+from bebert_infer.bench_records import parse_run
 from bebert_infer.bench_report import write_report
-from bebert_infer.bench_run import parse_run
 from bebert_infer.errors import DataError, MissingExtraError
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -101,6 +101,8 @@ def test_the_page_has_every_engine_every_figure_and_all_pictures(folder):
     for word in (run.machine.cpu, "avx512bw", "af4042d", 'pip install "bebert-infer[bench]"', "Not available on this"):
         assert word in page.text
     assert "3.25×" in page.texts  # 213.9 / 65.8 ms
+    assert "BERT-base: operations for 64 tokens, all members" in page.texts
+    assert "left out, because --quick" in page.text and "left out: 1024 tokens" in page.text
     assert page.tags.count("img") == len(list(folder.glob("*.png")))
     assert all(text for name, text in page.attributes if name == "alt")
 
@@ -206,6 +208,14 @@ def test_what_was_not_measured_is_said_and_never_drawn(tmp_path):
         assert sentence in page.texts
     assert "Measured here" not in page.texts and "1-1-4 half width, 2 members (random weights)" in page.texts
     assert {file.name.split("-")[0] for file in tmp_path.glob("*.png")} == {"latency", "size", "accuracy.png"}
+
+
+def test_one_call_has_no_range(tmp_path, without_matplotlib):
+    run = bench_run(count=1, lengths=(128,))
+    for row in [*run["latency"], *run["throughput"]]:
+        row["calls"] = 1
+    page = Page(write_report(run, tmp_path).read_text("utf-8"))
+    assert "214 (1 call)" in page.texts and "5.19 (1 call)" in page.texts and "(205" not in page.text
 
 
 def test_a_report_that_fails_leaves_the_older_one_as_it_was(tmp_path, monkeypatch):

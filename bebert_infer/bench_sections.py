@@ -6,7 +6,7 @@ from typing import Any
 from bebert_infer.bench_html import NONE, bullets, digits, paragraph, shown, table, threads_in_words
 from bebert_infer.bench_plots import scored
 from bebert_infer.bench_published import ROWS, SCORE, SOURCE
-from bebert_infer.bench_run import MIB, EngineFacts, Group, Run, Throughput, Timing, baseline
+from bebert_infer.bench_records import FEWEST, MIB, EngineFacts, Group, Run, Throughput, Timing, baseline
 
 FORMULA = (
     "FLOPs as the papers count them: (linear layers: 2·MAC·w·a + attention products: 2·MAC·a·a) / 64 + float "
@@ -42,7 +42,13 @@ def _timing_tables(
 
 
 def _range(row: Timing) -> str:
+    if row.calls < FEWEST:
+        return f"{digits(row.median_ms)} ({_calls(row)})"
     return f"{digits(row.median_ms)} ({digits(row.p10_ms)}–{digits(row.p90_ms)})"
+
+
+def _calls(row: Timing) -> str:
+    return f"{row.calls} call" + "s" * (row.calls > 1)
 
 
 def latency(run: Run) -> Iterable[str]:
@@ -85,6 +91,8 @@ def throughput(run: Run) -> Iterable[str]:
 
 
 def _rate(row: Throughput) -> str:
+    if row.calls < FEWEST:
+        return f"{digits(row.sentences_per_s)} ({_calls(row)})"
     slow, fast = 1e3 * row.batch / row.p90_ms, 1e3 * row.batch / row.p10_ms
     return f"{digits(row.sentences_per_s)} ({digits(slow)}–{digits(fast)})"
 
@@ -154,7 +162,7 @@ def operations(run: Run) -> Iterable[str]:
             )
             for engine in run.engines_of(group)
         ]
-        caption = f"{group.name}: operations for 128 tokens, all members"
+        caption = f"{group.name}: operations for {run.operation_tokens(group)} tokens, all members"
         yield table(caption, ("engine", *headings, "as the papers count (GFLOPs)"), rows)
     yield paragraph(FORMULA)
 
@@ -179,7 +187,8 @@ def time(run: Run) -> Iterable[str]:
                 (operation, *(cells.get((engine, operation), NONE) for engine in engines))
                 for operation in sorted(sums, key=lambda operation: -sums[operation])
             ]
-            caption = f"{group.name}: milliseconds (share) of one pass of one member, 128 tokens, 1 thread"
+            tokens = run.operation_tokens(group)
+            caption = f"{group.name}: milliseconds (share) of one pass of one member, {tokens} tokens, 1 thread"
             yield table(caption, ("operation", *engines), rows)
     if not found:
         yield paragraph("Not measured in this run.")

@@ -16,6 +16,7 @@ from bebert_infer.errors import DataError
 FORMAT = "bebert-bench"
 VERSION = 1
 MIB = 2**20
+FEWEST = 3  # calls, below which p10 and p90 say nothing
 BUSY = 0.2  # cores that others may keep busy before times are not to be trusted
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -42,6 +43,7 @@ class Group(msgspec.Struct, frozen=True):
     name: str
     title: str
     geometry: dict[str, int]
+    left_out: list[int] = []  # lengths that were asked for and are too long for it
 
 
 class Accuracy(msgspec.Struct, frozen=True):
@@ -55,7 +57,8 @@ class Accuracy(msgspec.Struct, frozen=True):
 class EngineFacts(msgspec.Struct, frozen=True):
     """What an engine is and costs apart from its speed.
 
-    operations   : multiply-adds by "weight bits×activation bits", "fp32" in FLOPs; 128 tokens, all members
+    operations   : multiply-adds by "weight bits×activation bits", "fp32" in FLOPs; all members
+    operations_tokens : length of the sentence that operations are counted and timed for
     flops_paper  : FLOPs as the papers count them
     """
 
@@ -68,11 +71,12 @@ class EngineFacts(msgspec.Struct, frozen=True):
     scheme: str | None = None
     bytes_by_kind: dict[str, Size] | None = None
     operations: dict[str, float] | None = None
+    operations_tokens: Count = 128
     flops_paper: float | None = None
     accuracy: Accuracy | None = None
     load_s: float | None = None
     first_answer_s: float | None = None
-    peak_rss_bytes: Size | None = None
+    peak_rss_bytes: float | None = None  # a median may lie between two
 
 
 class Timing(msgspec.Struct, frozen=True):
@@ -102,7 +106,7 @@ class Throughput(Timing, frozen=True, kw_only=True):
 
 
 class OperationTime(msgspec.Struct, frozen=True):
-    """All operations of one kind in one pass of one member over 128 tokens, 1 thread; share of the pass, 0 to 1."""
+    """All operations of one kind in one pass of one member on 1 thread; share of the pass, 0 to 1."""
 
     group: str
     engine: str
@@ -127,6 +131,7 @@ class Run(msgspec.Struct, frozen=True):
     throughput: list[Throughput] = []
     time_by_operation: list[OperationTime] = []
     missing: dict[str, str] = {}
+    notes: list[str] = []
     energy: str = "not available on this machine"
     commit: str | None = None
     cores_of_others: float | None = None
@@ -134,6 +139,10 @@ class Run(msgspec.Struct, frozen=True):
     def engines_of(self, group: Group) -> list[EngineFacts]:
         """Engines of a group, in the order of the run."""
         return [engine for engine in self.engines if engine.group == group.name]
+
+    def operation_tokens(self, group: Group) -> int:
+        """Length of the sentence that operations of a group are counted and timed for."""
+        return max((engine.operations_tokens for engine in self.engines_of(group)), default=128)
 
     def threads(self) -> list[int]:
         """Numbers of threads that something was measured with."""
