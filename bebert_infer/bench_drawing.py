@@ -21,6 +21,8 @@ MARKERS = "osD^vPX<>*hp"
 PARTS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 PART_HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")
 OTHERS = "all others"
+NONE = "–"  # not measured
+CLEAR = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}  # behind letters on bars and lines
 STYLE = {"font.size": POINTS, "text.parse_math": False, "hatch.linewidth": 0.6, "hatch.color": "white"}
 
 
@@ -28,6 +30,13 @@ def short(name: str, limit: int = 34) -> str:
     """A name that fits into a picture, on one line."""
     name = " ".join("".join(letter if letter.isprintable() else " " for letter in name).split()) or "?"
     return name if len(name) <= limit else f"{name[: limit // 2]}…{name[-(limit // 2 - 1) :]}"
+
+
+def digits(value: float | None) -> str:
+    """A positive figure with three significant digits, or all digits before the point."""
+    if value is None:
+        return NONE
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}".rstrip(".")
 
 
 def title(figure: Any, text: str) -> None:
@@ -119,14 +128,14 @@ def label_beside(panel: Any, marks: Sequence[Mark], gap: float) -> None:
         panel.text(1.06, height, short(mark.name), va="center", transform=panel.transAxes)
 
 
-def bars(panel: Any, engines: Sequence[EngineFacts], values: Sequence[float | None], form: str, names: bool) -> None:
-    """Horizontal bars with their figures at the end, one an engine; what was not measured says so."""
+def bars(panel: Any, engines: Sequence[EngineFacts], values: Sequence[float | None], unit: str, names: bool) -> None:
+    """Horizontal bars with their figures and a unit at the end, one an engine; what was not measured says so."""
     known = [value for value in values if value is not None]
     for place, (engine, value) in enumerate(zip(engines, values, strict=True)):
-        text = "not measured" if value is None else form.format(value)
+        text = "not measured" if value is None else digits(value) + unit
         if value is not None:
             panel.barh(place, value, 0.72, color=COLOURS[engine.kind], hatch=HATCHES[engine.kind])
-        panel.annotate(text, (value or 0.0, place), xytext=(4, 0), textcoords="offset points", va="center")
+        panel.annotate(text, (value or 0.0, place), xytext=(5, 0), textcoords="offset points", va="center", bbox=CLEAR)
     panel.set_yticks(range(len(engines)), [short(engine.name) for engine in engines] if names else [""] * len(engines))
     panel.set_ylim(len(engines) - 0.4, -0.6)
     panel.set_xlim(0, 1.3 * max(known, default=1.0) or 1.0)
@@ -168,9 +177,8 @@ def stacks(figure: Any, panel: Any, bars: Mapping[int, Mapping[str, float]], lea
         for name, value in parts.items():
             panel.barh(place, value, 0.72, left=left, edgecolor="white", linewidth=0.5, **styles[name])
             if total and value >= least:
-                box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
                 share = f"{100 * value / total:.0f} %"
-                panel.text(left + value / 2, place, share, ha="center", va="center", bbox=box)
+                panel.text(left + value / 2, place, share, ha="center", va="center", bbox=CLEAR)
             left += value
     handles = [patches.Patch(label=short(name), **style) for name, style in styles.items()]
     if handles:

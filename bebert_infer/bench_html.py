@@ -5,10 +5,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from bebert_infer.bench_drawing import NONE
 from bebert_infer.bench_plots import Picture
 from bebert_infer.bench_records import EngineFacts
-
-NONE = "–"  # not measured
 
 
 def paragraph(text: str, kind: str = "") -> str:
@@ -54,13 +53,6 @@ def _words(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def digits(value: float | None) -> str:
-    """A positive figure with three significant digits, or all digits before the point."""
-    if value is None:
-        return NONE
-    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}".rstrip(".")
 
 
 def shown(engine: EngineFacts) -> str:

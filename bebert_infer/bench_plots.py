@@ -21,6 +21,7 @@ from bebert_infer.bench_drawing import (
     WIDTH,
     Mark,
     bars,
+    digits,
     grid,
     kind_legend,
     label_beside,
@@ -137,11 +138,12 @@ def _latency(figure: Any, engines: list[EngineFacts], rows: list[Latency], place
     panel.set_xlabel("tokens of the sentence (logarithmic)")
     panel.set_ylabel("milliseconds (logarithmic); band: p10 to p90")
     ends = []
+    faint = min(0.15, 0.9 / len(engines))  # bands of many engines must leave their lines visible
     for number, engine in enumerate(engines):
         own = sorted((row for row in rows if row.engine == engine.name), key=lambda row: row.tokens)
         x, y = [row.tokens for row in own], [row.median_ms for row in own]
         colour, marker = COLOURS[engine.kind], MARKERS[number % len(MARKERS)]
-        panel.fill_between(x, [row.p10_ms for row in own], [row.p90_ms for row in own], color=colour, alpha=0.15, lw=0)
+        panel.fill_between(x, [row.p10_ms for row in own], [row.p90_ms for row in own], color=colour, alpha=faint, lw=0)
         style = {"linestyle": LINES[engine.kind], "markeredgecolor": "white", "markeredgewidth": 0.5}
         panel.plot(x, y, color=colour, marker=marker, linewidth=1.6, markersize=6.5, **style)
         ends.append(Mark(engine.name, x[-1], y[-1], colour, marker))
@@ -158,7 +160,7 @@ def _latency_of_one_length(figure: Any, panel: Any, engines: list[EngineFacts], 
         panel.errorbar([row.median_ms], [place], xerr=error, color=colour, marker=marker, markersize=7, capsize=4)
         right = max(row.p90_ms, row.median_ms)
         panel.annotate(
-            f"{row.median_ms:.3g} ms", (right, place), xytext=(9, 0), textcoords="offset points", va="center"
+            f"{digits(row.median_ms)} ms", (right, place), xytext=(9, 0), textcoords="offset points", va="center"
         )
     panel.set_yticks(range(len(engines)), [short(engine.name) for engine in engines])
     panel.set_ylim(len(engines) - 0.4, -0.6)
@@ -174,9 +176,9 @@ def _speedup(figure: Any, engines: list[EngineFacts], rows: list[Latency], base:
         tokens = lengths[index]
         mine = medians[base.name, tokens]
         times = [medians.get((engine.name, tokens)) for engine in engines]
-        bars(panel, engines, [None if time is None else mine / time for time in times], "{:.2f}×", index % 2 == 0)
+        bars(panel, engines, [None if time is None else mine / time for time in times], "×", index % 2 == 0)
         panel.axvline(1, color="black", linewidth=1)
-        panel.set_title(f"{tokens} tokens; {short(base.name, 20)}: {mine:.3g} ms", loc="left", fontsize=POINTS)
+        panel.set_title(f"{tokens} tokens; {short(base.name, 20)}: {digits(mine)} ms", loc="left", fontsize=POINTS)
     title(figure, f"Times faster than {short(base.name)}: {short(place, 50)}")
     kind_legend(figure, engines)
 
@@ -187,7 +189,7 @@ def _throughput(figure: Any, engines: list[EngineFacts], rows: list[Throughput],
     batches = sorted({(row.batch, row.tokens) for row in rows})
     for index, panel in enumerate(panels(figure, len(batches), len(engines), "sentences a second (median)")):
         batch, tokens = batches[index]
-        bars(panel, engines, [rates.get((e.name, batch, tokens)) for e in engines], "{:,.3g}", index % 2 == 0)
+        bars(panel, engines, [rates.get((e.name, batch, tokens)) for e in engines], "", index % 2 == 0)
         panel.set_title(f"batch of {batch}, {tokens} tokens each", loc="left", fontsize=POINTS)
     title(figure, f"Throughput: {short(place, 60)}")
     kind_legend(figure, engines)
@@ -198,7 +200,7 @@ def _sizes(figure: Any, group: Group, engines: list[EngineFacts]) -> None:
     left, right = figure.subplots(1, 2, width_ratios=[2, 3])
     figure.set_size_inches(WIDTH, 2.9 + 0.3 * len(engines))
     title(figure, f"Size on disk: {short(group.name, 60)}")
-    bars(left, engines, [engine.bytes / MIB for engine in engines], "{:,.3g}", True)
+    bars(left, engines, [engine.bytes / MIB for engine in engines], "", True)
     left.set_xlabel("all files (MiB)")
     itemised = largest({engine.name: engine.bytes_by_kind for engine in engines if engine.bytes_by_kind}, 7)
     shares = {}
@@ -230,7 +232,7 @@ def _operations(figure: Any, run: Run, group: Group) -> None:
     grid(panel, "x")
     stacks(figure, panel, dict(enumerate(parts.values())), 0.08 * max(totals))
     for place, total in enumerate(totals):
-        panel.annotate(f"{total:.3g} ms", (total, place), xytext=(5, 0), textcoords="offset points", va="center")
+        panel.annotate(f"{digits(total)} ms", (total, place), xytext=(5, 0), textcoords="offset points", va="center")
     panel.set_yticks(range(len(parts)), [short(engine) for engine in parts])
     panel.set_ylim(len(parts) - 0.4, -0.6)
     panel.set_xlim(0, 1.15 * max(totals) or 1.0)

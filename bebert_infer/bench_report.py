@@ -11,7 +11,8 @@ from string import Template
 from typing import Any
 
 from bebert_infer import bench_sections as sections
-from bebert_infer.bench_html import NONE, bullets, digits, facts, figure, paragraph, shown, threads_in_words
+from bebert_infer.bench_drawing import NONE, digits
+from bebert_infer.bench_html import bullets, facts, figure, paragraph, shown, threads_in_words
 from bebert_infer.bench_plots import Picture, save_plots
 from bebert_infer.bench_records import BUSY, MIB, EngineFacts, Run, parse_run
 from bebert_infer.errors import MissingExtraError
@@ -20,8 +21,8 @@ from bebert_infer.files import whole_file
 METHOD = (
     "All engines of a group take turns in one run, with the same token ids and the same number of threads, in an order "
     "that rotates, so that whatever else the machine does falls on all of them alike.",
-    "Every turn begins with a pause and a call that is not timed, then come the timed ones; tables show the median of "
-    "all timed calls and in brackets p10 and p90, below and above which a tenth of the calls lay.",
+    "Every turn begins with a pause and a call that is not timed, which long calls do without; tables show the median "
+    "of the timed calls of all turns and in brackets p10 and p90, below and above which a tenth of them lay.",
     "Start-up and peak memory come from a process of its own for each engine, sizes are the bytes of all files that an "
     "engine loads, and random weights take the same time as trained ones but answer nothing.",
 )
@@ -142,7 +143,7 @@ def _machine(run: Run) -> Iterable[str]:
         ("instruction set of the kernels", machine.isa),
         (
             "kernels by product",
-            ", ".join(f"{product}: {kernel}" for product, kernel in machine.products.items()) or NONE,
+            "; ".join(f"{product}: {kernel}" for product, kernel in machine.products.items()) or NONE,
         ),
         ("Python", machine.python),
         ("packages", ", ".join(versions) or NONE),

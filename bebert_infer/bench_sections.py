@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from bebert_infer.bench_html import NONE, bullets, digits, paragraph, shown, table, threads_in_words
+from bebert_infer.bench_drawing import NONE, digits
+from bebert_infer.bench_html import bullets, paragraph, shown, table, threads_in_words
 from bebert_infer.bench_plots import scored
 from bebert_infer.bench_published import ROWS, SCORE, SOURCE
 from bebert_infer.bench_records import FEWEST, MIB, EngineFacts, Group, Run, Throughput, Timing, baseline
@@ -138,12 +139,12 @@ def size(run: Run) -> Iterable[str]:
                 shown(engine),
                 digits(engine.bytes / MIB),
                 f"{engine.bytes:,}",
-                NONE if base is None or not engine.bytes else f"{base.bytes / engine.bytes:.1f}×",
+                *([] if base is None else [f"{base.bytes / engine.bytes:.1f}×" if engine.bytes else NONE]),
             )
             for engine in engines
         ]
-        than = "times smaller" if base is None else f"times smaller than {base.name}"
-        yield table(f"{group.name}: all files that an engine loads", ("engine", "MiB", "bytes", than), rows)
+        than = [] if base is None else [f"times smaller than {base.name}"]
+        yield table(f"{group.name}: all files that an engine loads", ("engine", "MiB", "bytes", *than), rows)
         itemised = [(engine, engine.bytes_by_kind) for engine in engines if engine.bytes_by_kind]
         if itemised:
             rows = [(shown(engine), *(f"{parts.get(kind, 0):,}" for kind in kinds)) for engine, parts in itemised]

@@ -11,8 +11,7 @@ import pytest
 from bench_runs import bench_run
 
 from bebert_infer import bench_drawing
-from bebert_infer.bench_drawing import largest, log_ticks, short, spread
-from bebert_infer.bench_html import digits
+from bebert_infer.bench_drawing import digits, largest, log_ticks, short, spread
 from bebert_infer.bench_plots import save_plots
 from bebert_infer.bench_published import ROWS
 from bebert_infer.bench_records import parse_run
