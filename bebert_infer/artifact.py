@@ -31,8 +31,10 @@ CONFIG, TENSORS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenize
 MAX_CONFIG_BYTES = 4 * 2**20
 MAX_CONFIG_VALUES = 2**18
 MAX_TENSORS = 2**16
-# Sizes of a step whose reciprocal and whose square are float32 numbers.
-MIN_STEP, MAX_STEP = 1e-18, 1e18
+# Trained values lie far inside. With these limits and the widths of config.py no product, sum, variance or quotient of a
+# forward pass leaves float32, so that a model that loads never answers NaN: the largest is the variance of
+# scale · step · dot = 1e4 · 1e4 · 255 · 65,536.
+MAX_VALUE, MIN_STEP = 1e4, 1e-18
 Tensors = dict[str, NDArray]
 
 
@@ -132,18 +134,24 @@ def bit_depths(config: Config) -> dict[str, int]:
 
 
 def _value_faults(tensors: Mapping[str, NDArray], config: Config) -> list[str]:
-    """Values that would crash a kernel or poison an answer: not finite, steps of 0, padding bits that are set."""
-    faults = alpha_faults(config.combination, tensors["alphas"])
+    """Values that would crash a kernel or poison an answer: NaN, absurd sizes, steps of 0, padding bits set."""
+    faults: list[str] = []
     depths = bit_depths(config)
     for name, array in tensors.items():
         if name in depths:
             spare = -depths[name] % 64
             if spare and np.any(array[:, -1] >> np.uint64(64 - spare)):
                 faults.append(f"{name} has bits set beyond depth {depths[name]}; padding bits are 0")
+        elif name == "alphas":
+            faults += alpha_faults(config.combination, array)
         elif not np.all(np.isfinite(array)):
             faults.append(f"{name} holds NaN or infinity")
-        elif name.endswith(".step") and not MIN_STEP <= abs(array[0]) <= MAX_STEP:
-            faults.append(f"{name} is {array[0]:g}; a step may be negative, but not 0 or beyond {MIN_STEP:g}…{MAX_STEP:g}")
+        elif max(array.max(), -array.min()) > MAX_VALUE:
+            faults.append(f"{name} reaches {max(array.max(), -array.min()):g}; accepted is ±{MAX_VALUE:g}")
+        elif name.endswith(".step") and abs(array[0]) < MIN_STEP:
+            faults.append(
+                f"{name} is {array[0]:g}; a step may be negative, but not 0 or closer to it than {MIN_STEP:g}"
+            )
         elif name.endswith(".clip") and not array[0] < array[1]:
             faults.append(f"{name} is {array.tolist()}; the first must be below the second")
     return faults

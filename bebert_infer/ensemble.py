@@ -13,7 +13,7 @@ from bebert_infer.artifact import Artifact, read_artifact
 from bebert_infer.backend import choose_backend
 from bebert_infer.batch import Batch, Limits, checked_inputs, padded_batch, ragged_batch
 from bebert_infer.combine import class_probabilities, combine
-from bebert_infer.errors import InputError, ModelFormatError
+from bebert_infer.errors import InputError
 from bebert_infer.loading import build_members
 from bebert_infer.quantizer import MinimumRule
 from bebert_infer.robustness import Noise
@@ -187,22 +187,11 @@ class Ensemble:
             for index, member in enumerate(self.members if batch.sentences else []):
                 own = None if noise is None else noise.part(slice(None), index)
                 out[index] = member.forward(batch, self.kernels, "batch", noise=own)
-            return self._checked(out)
+            return out
         for sentences, chunk in batch.chunks(MAX_ROWS):
             parts = None if noise is None else [noise.part(sentences, index) for index in range(len(self.members))]
             self._run_members(chunk, out[:, sentences], parts)
-        return self._checked(out)
-
-    def _checked(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Weights of any finite size load, and huge ones overflow on the way: NaN must not pass for an answer."""
-        finite = np.isfinite(logits)
-        if not finite.all():
-            member = int(np.argwhere(~finite)[0][0])
-            raise ModelFormatError(
-                f"member {member} of {self.artifact.path} answers NaN or infinity: its weights are too large for "
-                "float32; export the model again"
-            )
-        return logits
+        return out
 
     def trace(
         self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, token_type_ids: ArrayLike | None = None
