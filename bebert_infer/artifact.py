@@ -31,8 +31,8 @@ CONFIG, TENSORS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenize
 MAX_CONFIG_BYTES = 4 * 2**20
 MAX_CONFIG_VALUES = 2**18
 MAX_TENSORS = 2**16
-# Trained values lie far inside. With these limits and the widths of config.py no product, sum, variance or quotient of a
-# forward pass leaves float32, so that a model that loads never answers NaN: the largest is the variance of
+# Trained values lie far inside. With these limits and the widths of config.py no product, sum, variance or quotient of
+# a forward pass leaves float32, so that a model that loads never answers NaN: the largest is the variance of
 # scale · step · dot = 1e4 · 1e4 · 255 · 65,536.
 MAX_VALUE, MIN_STEP = 1e4, 1e-18
 Tensors = dict[str, NDArray]

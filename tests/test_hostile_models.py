@@ -91,6 +91,7 @@ def test_a_file_that_ends_at_any_512th_byte_or_any_header_byte_is_refused(signs,
     data = (folder / TENSORS).read_bytes()
     header = 8 + int.from_bytes(data[:8], "little")
     for end in [*range(0, len(data), 512), len(data) - 1]:
+        shutil.copy(signs / CONFIG, folder)
         put_tensors(folder, data[:end], honest=False)
         with pytest.raises(ModelFormatError, match="an incomplete copy"):
             read_artifact(folder)

@@ -46,14 +46,19 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
     Raises DataError if the folder has neither.
     """
-    if (folder / "tokenizer.json").is_file():
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    elif (folder / "vocab.txt").is_file():
-        tokenizer = Tokenizer.from_str(
-            BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=_lower_case(folder)).to_str()
-        )
-    else:
-        raise DataError(f"{folder} has neither tokenizer.json nor vocab.txt; copy one of them there")
+    try:
+        if (folder / "tokenizer.json").is_file():
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        elif (folder / "vocab.txt").is_file():
+            tokenizer = Tokenizer.from_str(
+                BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=_lower_case(folder)).to_str()
+            )
+        else:
+            raise DataError(f"{folder} has neither tokenizer.json nor vocab.txt; copy one of them there")
+    except DataError:
+        raise
+    except Exception as error:  # the library raises bare Exception
+        raise DataError(f"the tokenizer of {folder} cannot be read: {str(error):.200}; fetch it again") from None
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer

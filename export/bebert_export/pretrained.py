@@ -15,6 +15,7 @@ from transformers import logging as transformers_logging
 from bebert_export.data import load_tokenizer
 from bebert_export.examples import Examples
 from bebert_export.training import seed_everything
+from bebert_export.untrusted import check_finite, without_pickles
 from bebert_export.vocabulary import trim_vocabulary
 from bebert_infer.errors import DataError
 
@@ -134,9 +135,9 @@ def _check_head(folder: Path, config: BertConfig, labels: list[str]) -> None:
 
 def _load(folder: Path, config: BertConfig, whole: bool) -> BertForSequenceClassification:
     try:
-        with quiet_transformers():
+        with quiet_transformers(), without_pickles(folder) as safe:
             loaded: Any = BertForSequenceClassification.from_pretrained(
-                folder, config=config, dtype=torch.float32, output_loading_info=True
+                safe, config=config, dtype=torch.float32, output_loading_info=True, use_safetensors=True
             )
     except OSError as error:
         raise DataError(f"{folder} has no readable weights ({error}); put model.safetensors there") from None
@@ -146,6 +147,7 @@ def _load(folder: Path, config: BertConfig, whole: bool) -> BertForSequenceClass
             f"{folder} lacks {', '.join(sorted(report['missing_keys']))}; with teacher_epochs 0 it must hold a "
             "fine-tuned classifier, else choose teacher_epochs above 0"
         )
+    check_finite(model, folder)
     return model
 
 
