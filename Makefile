@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint types format clean
+.PHONY: demo test lint types format fuzz clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/bebert demo
@@ -25,6 +25,12 @@ types: $(VENV)/.everything
 format: $(VENV)/.everything
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Fuzz the loading of models for FUZZ_SECONDS; led by coverage where atheris has a wheel for this Python, else at random.
+FUZZ_SECONDS ?= 120
+fuzz: $(VENV)/.everything
+	-$(PIP) --editable '.[fuzz]'
+	$(BIN)/python tests/fuzz/model_folder.py $(FUZZ_SECONDS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

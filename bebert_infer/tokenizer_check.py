@@ -141,25 +141,41 @@ class _Check:
         if value["type"] == "BertProcessing":
             for field in ("sep", "cls"):
                 pair = value.get(field)
-                if not isinstance(pair, list) or len(pair) != 2:
+                if not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[0], str):
                     self.refuse(f"post_processor.{field}", pair, "a token and its id")
                 self.ids(f"post_processor.{field}", pair[1:])
             return
-        for field in ("single", "pair"):
-            pieces = value.get(field)
-            if not isinstance(pieces, list) or not 1 <= len(pieces) <= 16:
-                self.refuse(f"post_processor.{field}", pieces, "a list of 1 to 16 pieces")
-            for index, piece in enumerate(pieces):
-                inner = next(iter(piece.values())) if isinstance(piece, dict) and len(piece) == 1 else None
-                kind = inner.get("type_id") if isinstance(inner, dict) else None
-                if type(kind) is not int or not 0 <= kind < max(self.types, 2):
-                    self.refuse(f"post_processor.{field}[{index}]", piece, f"a piece of segment 0 to {self.types - 1}")
         special = value.get("special_tokens")
         if not isinstance(special, dict):
             self.refuse("post_processor.special_tokens", special, "an object of tokens")
         for name, token in special.items():
-            self.fields(f"post_processor.special_tokens[{name}]", token, {"id", "ids", "tokens"})
-            self.ids(f"post_processor.special_tokens[{name}].ids", token.get("ids"))
+            field = f"post_processor.special_tokens[{name:.80}]"
+            self.fields(field, token, {"id", "ids", "tokens"})
+            self.ids(f"{field}.ids", token.get("ids"))
+            tokens = token.get("tokens")
+            if token.get("id") != name or not isinstance(tokens, list) or len(tokens) != len(token["ids"]):
+                self.refuse(field, token, "an object with that id, ids, and as many tokens")
+            if not all(isinstance(text, str) for text in tokens):
+                self.refuse(f"{field}.tokens", tokens, "a list of texts")
+        for field, sequences in (("single", ["A"]), ("pair", ["A", "B"])):
+            self.template(f"post_processor.{field}", value.get(field), special, sequences)
+
+    def template(self, field: str, pieces: Any, special: dict[str, Any], sequences: list[str]) -> None:
+        """Check what is put around one text or two; the library aborts at a piece that it does not know."""
+        if not isinstance(pieces, list) or not 1 <= len(pieces) <= 16:
+            self.refuse(field, pieces, "a list of 1 to 16 pieces")
+        seen = []
+        for index, piece in enumerate(pieces):
+            name, inner = next(iter(piece.items())) if isinstance(piece, dict) and len(piece) == 1 else (None, None)
+            known = {"SpecialToken": special, "Sequence": sequences}.get(name, ()) if isinstance(name, str) else ()
+            fits = isinstance(inner, dict) and inner.keys() == {"id", "type_id"} and isinstance(inner["id"], str)
+            if not fits or inner["id"] not in known:
+                self.refuse(f"{field}[{index}]", piece, "a Sequence A or B or one of special_tokens, with a type_id")
+            if type(inner["type_id"]) is not int or not 0 <= inner["type_id"] < max(self.types, 2):
+                self.refuse(f"{field}[{index}].type_id", inner["type_id"], f"0 to {self.types - 1}")
+            seen += [inner["id"]] if name == "Sequence" else []
+        if sorted(seen) != sequences:
+            self.refuse(field, f"the sequences {seen}", f"each of {sequences} once")
 
     def ids(self, field: str, values: Any) -> None:
         if not isinstance(values, Iterable) or isinstance(values, str):

@@ -499,6 +499,19 @@ TOKENIZERS = {
         lambda t: t["post_processor"].update(single=t["post_processor"]["single"] * 99),
         "post_processor.single",
     ),
+    "template of another token": (
+        lambda t: t["post_processor"]["single"][0]["SpecialToken"].update(id="[X]"),
+        "post_processor.single[0]",
+    ),
+    "template without text": (lambda t: t["post_processor"]["single"].pop(1), "the sequences []"),
+    "second text of one": (
+        lambda t: t["post_processor"]["single"][1]["Sequence"].update(id="B"),
+        "post_processor.single[1]",
+    ),
+    "tokens of another number": (
+        lambda t: t["post_processor"]["special_tokens"]["[SEP]"].update(tokens=[]),
+        "post_processor.special_tokens[[SEP]]",
+    ),
     "byte level": (lambda t: t.update(post_processor={"type": "ByteLevel"}), "post_processor ByteLevel"),
     "new part": (lambda t: t.update(code="import os"), "tokenizer fields ['code']"),
     "decoder": (lambda t: t.update(decoder={"type": "Replace"}), "decoder Replace"),

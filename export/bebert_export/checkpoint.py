@@ -60,7 +60,7 @@ def find_members(path: Path) -> list[tuple[Path, Path]]:
         return [(path, path.parent)]
     if not path.is_dir():
         raise MissingCheckpointError(
-            f'there is no checkpoint "{path}"; pass a folder with config.json and model.safetensors or pytorch_model.bin'
+            f'there is no checkpoint "{path}"; pass a folder with config.json and {" or ".join(WEIGHTS)}'
         )
     for name in WEIGHTS:
         if (path / name).is_file():
