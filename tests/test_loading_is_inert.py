@@ -51,7 +51,8 @@ WATCH = """
             if not own and not path.startswith(("/proc/", "/sys/fs/cgroup")):
                 seen.append([event, path])
         elif event.split(".")[0] in (
-            "exec", "compile", "import", "subprocess", "socket", "pickle", "marshal", "ctypes", "shutil", "code", "urllib",
+            "exec", "compile", "import", "subprocess", "socket", "pickle", "marshal", "ctypes",
+            "shutil", "code", "urllib",
         ) or event in (
             "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.remove", "os.rename", "os.mkdir", "os.link",
             "os.symlink", "os.chmod", "os.putenv", "builtins.input", "cpython.run_command",

@@ -18,6 +18,7 @@ from bebert_export.training import seed_everything
 from bebert_export.untrusted import check_finite, without_pickles
 from bebert_export.vocabulary import trim_vocabulary
 from bebert_infer.errors import DataError
+from bebert_infer.tokenizer_check import check_tokenizer
 
 HUB_FILES = ["config.json", "*.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
 
@@ -51,10 +52,15 @@ def local_folder(init: str, option: str = "init") -> Path:
 
 
 def check_init(init: str) -> None:
-    """Raise DataError unless `init` is a BERT encoder with a tokenizer, before a run writes anything."""
+    """Raise DataError unless `init` is a BERT encoder with a tokenizer, before a run writes anything.
+
+    ModelFormatError for a tokenizer that a packed model could not bring.
+    """
     folder = local_folder(init)
-    _checked_config(folder)
-    load_tokenizer(folder)
+    config = _checked_config(folder)
+    text = load_tokenizer(folder).to_str().encode()
+    # What a packed model may not bring should not be found out when the training is over.
+    check_tokenizer(text, folder / "tokenizer.json", config.vocab_size, config.type_vocab_size)
 
 
 def load_pretrained(
