@@ -20,7 +20,7 @@ from bebert_infer.errors import ModelFormatError
 from bebert_infer.model_file import fill, opened
 from bebert_infer.strict_json import read_json
 
-DTYPES = {"U64": np.dtype("<u8"), "F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+DTYPES: dict[str, np.dtype[Any]] = {"U64": np.dtype("<u8"), "F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 LENGTH = 8  # bytes before the header
 VALUES = 10  # JSON values that describe one tensor, and two to spare
 ALIGN = 64  # bytes; a cache line
@@ -47,8 +47,8 @@ def read_whole(file: Path, size: int) -> tuple[NDArray[np.uint8], str]:
         skip = -(room.ctypes.data + LENGTH + int.from_bytes(start, "little")) % ALIGN
         raw = room[skip : skip + size]
         raw[:LENGTH] = start
-        fill(stream, memoryview(raw)[LENGTH:], file)
-    return raw, hashlib.sha256(raw).hexdigest()
+        fill(stream, raw.data[LENGTH:], file)
+    return raw, hashlib.sha256(raw.data).hexdigest()
 
 
 def split_tensors(

@@ -166,6 +166,7 @@ class _Check:
             self.refuse(field, pieces, "a list of 1 to 16 pieces")
         seen = []
         for index, piece in enumerate(pieces):
+            inner: Any
             name, inner = next(iter(piece.items())) if isinstance(piece, dict) and len(piece) == 1 else (None, None)
             known = {"SpecialToken": special, "Sequence": sequences}.get(name, ()) if isinstance(name, str) else ()
             fits = isinstance(inner, dict) and inner.keys() == {"id", "type_id"} and isinstance(inner["id"], str)
