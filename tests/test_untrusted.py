@@ -29,7 +29,7 @@ from bebert_export.untrusted import Limits, read_pickle, without_pickles
 from bebert_infer import InputError
 from bebert_infer.errors import CheckpointError, DataError
 
-LIMITS = Limits(memory=256, seconds=20)
+LIMITS = Limits(memory=128, seconds=20)
 
 
 class Runs:
@@ -70,11 +70,11 @@ def _hostile(kind: str, folder: Path) -> tuple[Path, str]:
         torch.save({"a": torch.zeros(1).expand(10**6, 10**6)}, file)
         return file, "claims more than"
     elif kind == "zip bomb":
-        torch.save({"a": torch.zeros(2**28)}, folder / "large.bin")  # 1 GiB of zeros, 1 MB packed
+        torch.save({"a": torch.zeros(2**26)}, folder / "large.bin")  # 256 MiB of zeros, packed
         _rewritten(file, folder / "large.bin", deflate=True)
         (folder / "large.bin").unlink()
         assert file.stat().st_size < 2**21
-        return file, "takes more than 256 MiB to read"
+        return file, "takes more than 128 MiB to read"
     elif kind == "memory in the pickle":  # a list doubled again and again, by the machine that reads pickles
         file.write_bytes(b"\x80\x02" + b"(" * 10 + b"U\xff" + b"x" * 255 + b"2" * 10**7 + b".")
         return file, ""
