@@ -8,7 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint types format clean bench-kernels
+.PHONY: demo test lint types format fuzz bench-kernels clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/bebert demo
@@ -26,6 +26,12 @@ types: $(VENV)/.everything
 format: $(VENV)/.everything
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Fuzz the loading of models for FUZZ_SECONDS; led by coverage where atheris has a wheel for this Python, else at random.
+FUZZ_SECONDS ?= 120
+fuzz: $(VENV)/.everything
+	-$(PIP) --editable '.[fuzz]'
+	$(BIN)/python tests/fuzz/model_folder.py $(FUZZ_SECONDS)
 
 bench-kernels: $(VENV)/.everything
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks/test_kernels.py --quiet --benchmark-enable --benchmark-quiet \

@@ -1,13 +1,12 @@
 """A model folder on disk: `config.json`, `model.safetensors`, `tokenizer.json`, `README.md`.
 
 Reading validates everything before anything is used, and names all faults in one error. No byte of a folder is
-ever executed, and no path in it is followed. Writing is atomic and reproducible byte for byte.
+ever executed, and no path in it is followed (`model_file.py` says which links are). Writing is atomic and
+reproducible byte for byte.
 """
 
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +14,27 @@ from pathlib import Path
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from bebert_infer.config import FORMAT, FORMAT_VERSION, LINEARS, Config, expected_tensors
+from bebert_infer.combine import alpha_faults
+from bebert_infer.config import FORMAT, FORMAT_VERSION, LINEARS, Config, expected_tensors, tensor_totals
 from bebert_infer.errors import MissingModelError, ModelFormatError
+from bebert_infer.folder_swap import staging
+from bebert_infer.model_file import read_bytes
+from bebert_infer.strict_json import read_json
+from bebert_infer.tensor_file import read_whole, split_tensors
+from bebert_infer.tokenizer_check import MAX_BYTES as MAX_TOKENIZER_BYTES
+from bebert_infer.tokenizer_check import check_tokenizer
 
 CONFIG, TENSORS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenizer.json", "README.md"
-MAX_CONFIG_BYTES = 64 * 2**20
+# A member takes 3 KB and 80 values in the config, and 650 tensors where it has 12 layers of two branches.
+MAX_CONFIG_BYTES = 4 * 2**20
+MAX_CONFIG_VALUES = 2**18
+MAX_TENSORS = 2**16
+# Trained values lie far inside. With these limits and the widths of config.py no product, sum, variance or quotient of
+# a forward pass leaves float32, so that a model that loads never answers NaN: the largest is the variance of
+# scale · step · dot = 1e4 · 1e4 · 255 · 65,536.
+MAX_VALUE, MIN_STEP = 1e4, 1e-18
 Tensors = dict[str, NDArray]
 
 
@@ -39,20 +51,14 @@ class Artifact:
 def read_config(path: str | os.PathLike[str]) -> Config:
     """Read and check `config.json` of a folder. Raises ModelFormatError with all faults."""
     folder = Path(path)
-    if not folder.exists():
+    file = folder / CONFIG
+    if not _exists(folder):
         raise MissingModelError(f'there is no model folder "{folder}"; pass the folder that holds {CONFIG}')
-    if not folder.is_dir() or not (folder / CONFIG).is_file():
+    if not _exists(file):
         raise MissingModelError(
             f'"{folder}" is no bebert model: it has no {CONFIG}; make one with `bebert convert` or `bebert train`'
         )
-    file = folder / CONFIG
-    if file.stat().st_size > MAX_CONFIG_BYTES:
-        raise ModelFormatError(f"{file} has {file.stat().st_size} bytes; at most {MAX_CONFIG_BYTES} are accepted")
-    raw = file.read_bytes()
-    try:
-        head = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ModelFormatError(f"{file} is not JSON: {error}") from None
+    head = read_json(read_bytes(file, MAX_CONFIG_BYTES), file, MAX_CONFIG_VALUES)
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise ModelFormatError(
             f'{file} does not say "format": "{FORMAT}", so this is no packed model; '
@@ -60,7 +66,7 @@ def read_config(path: str | os.PathLike[str]) -> Config:
         )
     if head.get("format_version") != FORMAT_VERSION:
         raise ModelFormatError(
-            f"{file} has format_version {head.get('format_version')}; this release reads {FORMAT_VERSION}: "
+            f"{file} has format_version {str(head.get('format_version')):.40}; this release reads {FORMAT_VERSION}: "
             "upgrade bebert-infer or export the model again"
         )
     try:
@@ -68,6 +74,13 @@ def read_config(path: str | os.PathLike[str]) -> Config:
     except msgspec.ValidationError as error:
         raise ModelFormatError(f"{file}: {error}") from None
     _refuse(file, config.faults())
+    count, size = tensor_totals(config)
+    if count > MAX_TENSORS or size >= config.tensors_bytes:
+        # Found before anything of that size is made: 1,000 members of 1,000 layers are quickly written down.
+        raise ModelFormatError(
+            f"{file} asks for {count} tensors of {size} bytes in all; accepted are at most {MAX_TENSORS} tensors, and "
+            f"fewer bytes than the {config.tensors_bytes} of tensors_bytes"
+        )
     return config
 
 
@@ -76,45 +89,35 @@ def read_artifact(path: str | os.PathLike[str]) -> Artifact:
     config = read_config(path)
     folder = Path(path)
     file = folder / TENSORS
-    if not file.is_file():
+    if not _exists(file):
         raise ModelFormatError(f'"{folder}" has a {CONFIG} but no {TENSORS}; copy the whole folder')
-    size = file.stat().st_size
-    if size != config.tensors_bytes:
-        raise ModelFormatError(
-            f"{file} has {size} bytes, the config says {config.tensors_bytes}: an incomplete copy? fetch it again"
-        )
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    raw, digest = read_whole(file, config.tensors_bytes)
     if digest != config.tensors_sha256:
         raise ModelFormatError(
-            f"{file} has sha256 {digest[:16]}…, the config says {config.tensors_sha256[:16]}…: fetch it again"
+            f"{file} has sha256 {digest[:16]}…, tensors_sha256 in the config says {config.tensors_sha256:.16}…: "
+            "fetch it again"
         )
-    tensors = _read_tensors(file, config)
-    tokenizer = folder / TOKENIZER
-    if config.tokenizer is not None and not tokenizer.is_file():
-        raise ModelFormatError(f'"{folder}" has no {TOKENIZER}, but its config has a tokenizer; copy the whole folder')
-    text = tokenizer.read_text("utf-8") if config.tokenizer is not None else None
-    return Artifact(folder, config, tensors, text)
-
-
-def _read_tensors(file: Path, config: Config) -> Tensors:
-    expected = expected_tensors(config)
-    try:
-        with safe_open(file, framework="numpy") as stored:  # memory-mapped; checks lengths and offsets itself
-            names = set(stored.keys())
-            faults = [f"{name} is missing" for name in sorted(set(expected) - names)]
-            faults += [f"{name} is not expected" for name in sorted(names - set(expected))]
-            for name in sorted(names & set(expected)):
-                part = stored.get_slice(name)
-                found = (part.get_dtype(), list(part.get_shape()))
-                if found != expected[name]:
-                    faults.append(f"{name} is {found[0]}{found[1]}, expected {expected[name][0]}{expected[name][1]}")
-            _refuse(file, faults)
-            tensors = {name: stored.get_tensor(name) for name in expected}
-    except SafetensorError as error:
-        raise ModelFormatError(f"{file} is no safetensors file: {error}") from None
+    tensors, faults = split_tensors(raw, file, expected_tensors(config))
+    _refuse(file, faults)
     _refuse(file, _value_faults(tensors, config))
-    return tensors
+    return Artifact(folder, config, tensors, None if config.tokenizer is None else _read_tokenizer(folder, config))
+
+
+def _read_tokenizer(folder: Path, config: Config) -> str:
+    file = folder / TOKENIZER
+    if not _exists(file):
+        raise ModelFormatError(f'"{folder}" has no {TOKENIZER}, but its config has a tokenizer; copy the whole folder')
+    raw = read_bytes(file, MAX_TOKENIZER_BYTES)
+    check_tokenizer(raw, file, config.vocab_size, config.type_vocab_size)
+    return raw.decode()
+
+
+def _exists(path: Path) -> bool:
+    """Whether a name is there, be it a link that leads nowhere."""
+    try:
+        return os.path.lexists(path)
+    except ValueError:  # a NUL in the name
+        return False
 
 
 def bit_depths(config: Config) -> dict[str, int]:
@@ -131,18 +134,24 @@ def bit_depths(config: Config) -> dict[str, int]:
 
 
 def _value_faults(tensors: Mapping[str, NDArray], config: Config) -> list[str]:
-    """Values that would crash a kernel or poison an answer: not finite, steps of 0, padding bits that are set."""
-    faults = []
+    """Values that would crash a kernel or poison an answer: NaN, absurd sizes, steps of 0, padding bits set."""
+    faults: list[str] = []
     depths = bit_depths(config)
     for name, array in tensors.items():
         if name in depths:
             spare = -depths[name] % 64
             if spare and np.any(array[:, -1] >> np.uint64(64 - spare)):
                 faults.append(f"{name} has bits set beyond depth {depths[name]}; padding bits are 0")
+        elif name == "alphas":
+            faults += alpha_faults(config.combination, array)
         elif not np.all(np.isfinite(array)):
             faults.append(f"{name} holds NaN or infinity")
-        elif name.endswith(".step") and np.any(array == 0):
-            faults.append(f"{name} is 0; a step may be negative but not 0")
+        elif max(array.max(), -array.min()) > MAX_VALUE:
+            faults.append(f"{name} reaches {max(array.max(), -array.min()):g}; accepted is ±{MAX_VALUE:g}")
+        elif name.endswith(".step") and abs(array[0]) < MIN_STEP:
+            faults.append(
+                f"{name} is {array[0]:g}; a step may be negative, but not 0 or closer to it than {MIN_STEP:g}"
+            )
         elif name.endswith(".clip") and not array[0] < array[1]:
             faults.append(f"{name} is {array.tolist()}; the first must be below the second")
     return faults
@@ -174,48 +183,23 @@ def finish_config(config: Config, tensors: Tensors) -> tuple[Config, bytes]:
 def write_artifact(
     path: str | os.PathLike[str], config: Config, tensors: Tensors, tokenizer_json: str | None, card: str
 ) -> Config:
-    """Write a model folder so that it is there whole or not at all; an existing model is replaced only at the end.
+    """Write a model folder so that it is there whole or not at all; an old model is exchanged for it in one step.
 
-    `config` needs no sha256 yet. Raises ModelFormatError if tensors and config do not fit, or if `path` exists and
-    is no model folder. Returns the config as written.
+    `config` needs no sha256 yet. Raises ModelFormatError if tensors, tokenizer and config do not fit, or if `path`
+    exists and is no model folder. Returns the config as written.
     """
     folder = Path(path)
     if folder.exists() and not (folder / CONFIG).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise ModelFormatError(f'"{folder}" exists and is no model folder; choose another place')
     config, data = finish_config(config, tensors)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        _write(staging / TENSORS, data)
-        _write(staging / CONFIG, msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n")
-        if tokenizer_json is not None:
-            _write(staging / TOKENIZER, tokenizer_json.encode())
-        _write(staging / CARD, card.encode())
-        staging.chmod(0o755)
-        _swap(staging, folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    text = None if tokenizer_json is None else tokenizer_json.encode()
+    if text is not None:
+        check_tokenizer(text, folder / TOKENIZER, config.vocab_size, config.type_vocab_size)
+    with staging(folder) as made:
+        made.mkdir()
+        (made / TENSORS).write_bytes(data)
+        (made / CONFIG).write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n")
+        if text is not None:
+            (made / TOKENIZER).write_bytes(text)
+        (made / CARD).write_text(card, "utf-8")
     return config
-
-
-def _write(file: Path, data: bytes) -> None:
-    with file.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _swap(staging: Path, folder: Path) -> None:
-    """Put the finished folder in its place; an old one steps aside first and comes back if the move fails."""
-    if not folder.exists():
-        staging.rename(folder)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-    folder.rename(aside / folder.name)
-    try:
-        staging.rename(folder)
-    except OSError:
-        (aside / folder.name).rename(folder)
-        raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)

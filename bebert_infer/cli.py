@@ -97,10 +97,23 @@ def convert(
     ] = None,
     labels: Annotated[str | None, typer.Option(help="Label names: negative,positive", show_default=False)] = None,
     max_length: Annotated[int | None, typer.Option(min=1, help="Token limit for texts.", show_default=False)] = None,
+    memory_limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            envvar="BEBERT_PICKLE_MEMORY",
+            help="MiB that reading a pickle may take. Default: 4 times the file and 512 more.",
+            show_default=False,
+        ),
+    ] = None,
+    time_limit: Annotated[
+        int, typer.Option(min=1, envvar="BEBERT_PICKLE_SECONDS", help="Seconds of CPU time for reading a pickle.")
+    ] = 120,
 ) -> None:
     """Convert published checkpoints (BinaryBERT, BEBERT, BiBERT, BiT, TernaryBERT) to one packed model.
 
-    Pickles are read without running code. The packed engine is compared with the PyTorch graph, code by code,
+    Pickles (.bin) are read without running their code, in a process of its own with limits on memory and time.
+    The packed engine is compared with the PyTorch graph, code by code,
     and nothing is written unless they agree.
     """
     from bebert_infer.extras import load_export
@@ -116,6 +129,7 @@ def convert(
             tokenizer=tokenizer,
             labels=None if labels is None else [label.strip() for label in labels.split(",")],
             max_length=max_length,
+            limits=load_export("untrusted").Limits(memory_limit, time_limit),
         )
     _print_conversion(converted, out, time.perf_counter() - started)
 

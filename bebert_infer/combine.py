@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from bebert_infer.errors import InputError
 
 Floats = NDArray[np.float64]
+# Far beyond any trained weight; sums over members and products with float32 logits stay finite.
+MAX_ALPHA = 1e100
 
 
 def softmax(logits: NDArray) -> Floats:
@@ -30,6 +32,19 @@ def check_alphas(rule: str, alphas: Floats) -> None:
         raise InputError(f"alphas are {alphas.tolist()}; for a mean their sum must not be 0")
     if rule == "median" and ((alphas < 0).any() or alphas.sum() <= 0):
         raise InputError(f"alphas are {alphas.tolist()}; a median accepts none below 0 and a positive sum")
+
+
+def alpha_faults(rule: str, alphas: Floats) -> list[str]:
+    """Everything about stored alphas that leaves a model without an answer; empty for good ones."""
+    if not np.isfinite(alphas).all() or np.abs(alphas).max() > MAX_ALPHA:
+        return [f"alphas are {alphas.tolist()!s:.80}; accepted are finite numbers up to {MAX_ALPHA:g} in size"]
+    if rule == "logits" and not np.abs(alphas).sum() > 1 / MAX_ALPHA:
+        return ["alphas are all 0; for a sum of logits one must not be"]
+    try:
+        check_alphas(rule, alphas)
+    except InputError as error:
+        return [str(error)]
+    return []
 
 
 def combine(rule: str, member_logits: NDArray[np.float32], alphas: Floats) -> Floats:

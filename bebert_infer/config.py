@@ -4,6 +4,7 @@ The schema is complete: from a config, `expected_tensors` lists name, dtype and 
 `model.safetensors`. `docs/format.md` says the same in prose.
 """
 
+import math
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -15,6 +16,8 @@ FORMAT_VERSION = 1
 COMBINATIONS = ("vote", "logits", "probabilities", "mean", "median")
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+# Dot products of 8-bit codes are counted in int32: 255 × 65,536 fits.
+Width = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 LINEARS = ("query", "key", "value", "attention_output", "intermediate", "output", "pooler")
 CODES = ("query_codes", "key_codes", "value_codes", "probability_codes")
 
@@ -45,15 +48,15 @@ class MemberConfig(msgspec.Struct, frozen=True):
     """Dimensions and quantizers of one member. C hidden width, attention width = heads * head size."""
 
     family: str
-    scheme: str
+    scheme: Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]?(-[1-9][0-9]?){2}$")]
     branches: Literal[1, 2]
     row_scales: bool
-    hidden_size: Count
-    attention_size: Count
+    hidden_size: Width
+    attention_size: Width
     num_attention_heads: Count
-    intermediate_size: Count
+    intermediate_size: Width
     num_hidden_layers: Annotated[int, msgspec.Meta(ge=0, le=1000)]
-    layer_norm_eps: Annotated[float, msgspec.Meta(gt=0)]
+    layer_norm_eps: Annotated[float, msgspec.Meta(ge=1e-30, le=1)]  # as float32 above 0
     attention: Literal["softmax", "boolean"]
     activation: Literal["relu", "gelu"]
     sites: dict[str, Site]
@@ -133,8 +136,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def faults(self) -> list[str]:
         """Everything that contradicts itself; empty for a good config."""
         found = [fault for i, member in enumerate(self.members) for fault in member.faults(f"members[{i}]")]
-        if sorted(self.id2label) != sorted(str(index) for index in range(self.num_labels)):
-            found.append(f"id2label has keys {sorted(self.id2label)}; accepted are 0 to {self.num_labels - 1}")
+        # Lengths first: a config may claim two billion labels.
+        numbered = len(self.id2label) == self.num_labels
+        if not numbered or self.id2label.keys() != {str(index) for index in range(self.num_labels)}:
+            keys = str(sorted(self.id2label))
+            found.append(f"id2label has keys {keys:.80}; accepted are 0 to {self.num_labels - 1}")
         elif self.label2id != {self.id2label[str(i)]: i for i in range(self.num_labels)}:
             found.append("label2id is not the inverse of id2label; label names must differ")
         regression = self.problem_type == "regression"
@@ -158,6 +164,20 @@ def expected_tensors(config: Config) -> dict[str, tuple[str, list[int]]]:
     for index, member in enumerate(config.members):
         found.update(_member_tensors(f"members.{index}", member, config))
     return found
+
+
+def tensor_totals(config: Config) -> tuple[int, int]:
+    """Number and bytes of all tensors of `expected_tensors`, without listing every layer."""
+    count, size = 1, 8 * len(config.members)
+    for member in config.members:
+        shapes = [
+            _member_tensors("", msgspec.structs.replace(member, num_hidden_layers=n), config).values() for n in (0, 1)
+        ]
+        counts = [len(found) for found in shapes]
+        sizes = [sum((8 if kind == "U64" else 4) * math.prod(shape) for kind, shape in found) for found in shapes]
+        count += counts[0] + member.num_hidden_layers * (counts[1] - counts[0])
+        size += sizes[0] + member.num_hidden_layers * (sizes[1] - sizes[0])
+    return count, size
 
 
 def _member_tensors(prefix: str, member: MemberConfig, config: Config) -> dict[str, tuple[str, list[int]]]:

@@ -10,12 +10,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from safetensors.torch import load_file, save_file
+
 from bebert_export.checkpoint import find_members, read_checkpoint
 from bebert_export.convert import convert
 from bebert_export.modeling import Student, StudentConfig
 from bebert_infer import Ensemble, InputError
 from bebert_infer.errors import CheckpointError, ParityError
 
+# Not a pickle, which would be read by a process of its own each time: tests/test_untrusted.py does that.
+MODEL = "model.safetensors"
 # Dimensions with nothing round about them: hidden no multiple of 64, odd FFN width, head sizes 24 and 5.
 ODD = StudentConfig(
     "binarybert",
@@ -57,7 +61,7 @@ def make_checkpoint(folder: Path, config: StudentConfig, seed: int = 0, **fields
             elif parameter.dim() == 2:
                 parameter.copy_(torch.randn_like(parameter) * 0.1 + 0.01 * torch.randn(len(parameter), 1))
     folder.mkdir(parents=True, exist_ok=True)
-    torch.save(student.state_dict() | _dead_keys(student), folder / "pytorch_model.bin")
+    save_file(student.state_dict() | _dead_keys(student), folder / MODEL)
     raw = {
         "num_attention_heads": config.num_heads,
         "hidden_size": config.hidden_size,
@@ -98,7 +102,7 @@ def test_every_family_with_odd_dimensions_agrees_with_torch(tmp_path, name):
     assert converted.written.parity.codes > 1000
     model = Ensemble.from_pretrained(tmp_path / "model")
     ids = np.random.default_rng(5).integers(0, config.vocab_size, (1, 21))
-    student = read_checkpoint(source / "pytorch_model.bin", source).student
+    student = read_checkpoint(source / MODEL, source).student
     with torch.no_grad():
         expected = student(torch.from_numpy(ids)).logits.numpy()
     # seeds chosen so that no value lies at a threshold; one flipped code would move logits by more than 1e-2
@@ -154,10 +158,9 @@ def test_several_folders_make_one_ensemble_with_given_alphas(tmp_path):
 def test_numbered_files_of_one_folder_make_one_ensemble_in_numeric_order(tmp_path):
     """BEBERT saves 0.bin, 1.bin, … 10.bin beside one config."""
     folder = make_checkpoint(tmp_path / "bebert", ODD)
-    saved = folder / "pytorch_model.bin"
     for name in ("10.bin", "2.bin", "0.bin"):
-        shutil.copy(saved, folder / name)
-    saved.unlink()
+        torch.save(load_file(folder / MODEL), folder / name)
+    (folder / MODEL).unlink()
     assert [file.name for file, _ in find_members(folder)] == ["0.bin", "2.bin", "10.bin"]
     assert len(Ensemble(convert_and_read(folder, tmp_path / "model")).members) == 3
 
@@ -170,7 +173,7 @@ def convert_and_read(source: Path, out: Path):
 
 
 def test_float64_old_names_and_dead_keys_change_nothing(checkpoint, tmp_path):
-    state = torch.load(checkpoint / "pytorch_model.bin", weights_only=True)
+    state = load_file(checkpoint / MODEL)
     odd = {}
     for key, value in state.items():
         key = key.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
@@ -178,7 +181,7 @@ def test_float64_old_names_and_dead_keys_change_nothing(checkpoint, tmp_path):
     odd["module.bert.embeddings.position_ids"] = torch.arange(45)[None]
     other = tmp_path / "other"
     shutil.copytree(checkpoint, other)
-    torch.save(odd, other / "pytorch_model.bin")
+    save_file(odd, other / MODEL)
     plain, renamed = convert_and_read(checkpoint, tmp_path / "a"), convert_and_read(other, tmp_path / "b")
     assert plain.config.tensors_sha256 == renamed.config.tensors_sha256
 
@@ -210,11 +213,11 @@ def test_a_tokenizer_of_another_model_is_refused(checkpoint, tmp_path):
 
 
 def _state(checkpoint: Path) -> dict:
-    return torch.load(checkpoint / "pytorch_model.bin", weights_only=True)
+    return load_file(checkpoint / MODEL)
 
 
 def _damage(kind: str, checkpoint: Path) -> None:
-    weights, config = checkpoint / "pytorch_model.bin", checkpoint / "config.json"
+    weights, config = checkpoint / MODEL, checkpoint / "config.json"
     state, raw = _state(checkpoint), json.loads(config.read_text())
     layer = "bert.encoder.layer.0"
     if kind == "no config":
@@ -229,6 +232,10 @@ def _damage(kind: str, checkpoint: Path) -> None:
         config.write_text(json.dumps(raw | {"hidden_size": 768, "num_hidden_layers": 12}))
     elif kind == "weight bits":
         config.write_text(json.dumps(raw | {"weight_bits": 2}))
+    elif kind == "eps":
+        config.write_text(json.dumps(raw | {"layer_norm_eps": "1"}))
+    elif kind == "nested config":
+        config.write_text("[" * 10**5)
     elif kind == "truncated":
         weights.write_bytes(weights.read_bytes()[:5000])
     elif kind == "html":
@@ -242,6 +249,10 @@ def _damage(kind: str, checkpoint: Path) -> None:
             state[f"{layer}.output.dense_2.bias"] = torch.zeros(3)
         elif kind == "nan":
             state["classifier.weight"][0, 0] = float("nan")
+        elif kind == "other type":
+            state["classifier.bias"] = torch.ones(5, dtype=torch.int64)
+        elif kind == "no matrix":
+            state["classifier.weight"] = torch.ones(3)
         elif kind == "unknown family":
             state = {"encoder.block.0.weight": torch.zeros(3, 3)}
         elif kind == "full precision":
@@ -252,12 +263,16 @@ def _damage(kind: str, checkpoint: Path) -> None:
             state["qa_outputs.weight"] = torch.zeros(2, 70)
         elif kind == "zero step":
             state[f"{layer}.attention.self.clip_query"] = torch.tensor(0.0)
-        torch.save(state, weights)
+        save_file(state, weights)
 
 
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
+        ("other type", "classifier.bias has dtype torch.int64, expected torch.float32"),
+        ("no matrix", r"classifier.weight has shape \[3\]; accepted are matrices"),
+        ("eps", "layer_norm_eps '1'; accepted is"),
+        ("nested config", "is not JSON"),
         ("no config", "has no config.json"),
         ("broken config", "is not JSON"),
         ("no heads", "num_attention_heads None"),
@@ -295,7 +310,7 @@ def test_weights_that_are_exactly_zero_become_plus_one_and_are_counted(tmp_path,
         state[key] -= state[key].double().mean().float()
         state[key][0, 0] -= state[key].sum()
     state[key][5] = 0
-    torch.save(state, source / "pytorch_model.bin")
+    save_file(state, source / MODEL)
     written = convert([source], tmp_path / "model").written
     assert written.parity.label_agreement == 1
     assert written.config.evidence["weights_exactly_zero"] == written.zeros

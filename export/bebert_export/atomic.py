@@ -1,12 +1,11 @@
 """Write files so that they only ever appear whole, whatever kills the process."""
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from bebert_export.devices import main_writes
+from bebert_infer.folder_swap import staging
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -23,10 +22,5 @@ def write_json(path: Path, value: object) -> None:
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        temporary = Path(folder) / path.name
+    with staging(path) as temporary:
         write(temporary)
-        if path.is_dir():
-            shutil.rmtree(path)
-        temporary.replace(path)

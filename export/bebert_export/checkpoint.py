@@ -5,7 +5,6 @@ them. Files hold latent float weights; what the published code saves under `quan
 """
 
 import json
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +17,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bebert_export.modeling import Student, StudentConfig, student_config
+from bebert_export.untrusted import Limits, read_pickle
 from bebert_infer.errors import CheckpointError, MissingCheckpointError
 
-WEIGHTS = ("pytorch_model.bin", "model.safetensors")
+MAX_CONFIG_BYTES = 2**20
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # if both are there, the one that is no pickle
 # Stored but without effect: BiBERT's scales, gates and clips at 1 bit, BiT's move_q/k/v, buffers (numerics §8.2, §9).
 DEAD = re.compile(
     r"(\.scale|\.gate|\.weight_clip_val|\.embed_clip_val|\.move_[qkv]\.bias|\.position_ids|\.act_clip_val|\.clip_\w+)$"
@@ -52,14 +53,14 @@ class Checkpoint:
 def find_members(path: Path) -> list[tuple[Path, Path]]:
     """Return (weights file, folder of config.json) of every member below `path`.
 
-    A folder with `pytorch_model.bin` or `model.safetensors`, one with `0.bin`, `1.bin`, … (BEBERT) in that order, or
+    A folder with `model.safetensors` or `pytorch_model.bin`, one with `0.bin`, `1.bin`, … (BEBERT) in that order, or
     one weights file. Raises CheckpointError if there is none.
     """
     if path.is_file():
         return [(path, path.parent)]
     if not path.is_dir():
         raise MissingCheckpointError(
-            f'there is no checkpoint "{path}"; pass a folder with config.json and pytorch_model.bin'
+            f'there is no checkpoint "{path}"; pass a folder with config.json and {" or ".join(WEIGHTS)}'
         )
     for name in WEIGHTS:
         if (path / name).is_file():
@@ -72,16 +73,23 @@ def find_members(path: Path) -> list[tuple[Path, Path]]:
     return [(file, path) for file in numbered]
 
 
-def read_checkpoint(weights: Path, folder: Path) -> Checkpoint:
-    """Read one member. Raises CheckpointError, naming the file, for everything that is not a published layout."""
+def read_checkpoint(weights: Path, folder: Path, limits: Limits | None = None) -> Checkpoint:
+    """Read one member. Raises CheckpointError, naming the file, for everything that is not a published layout.
+
+    limits : of the process that reads a pickle; default those of the environment
+    """
     raw = _read_config(folder / "config.json")
     try:
-        state = _clean(_read_state(weights))
+        state = _clean(_read_state(weights, limits))
         family = recognise(state)
         config = _student_config(family, state, raw)
         _check_dump(state)
+        with torch.device("meta"):  # shapes only: a small file may describe a model that fills the memory
+            shapes = Student(config).state_dict()
+        ignored = _check(shapes, state, family)
         student = Student(config)
-        ignored = _load(student, state)
+        student.load_state_dict({key: state[key] for key in shapes})
+        student.eval()
     except (CheckpointError, ValueError) as error:
         raise CheckpointError(f"{weights}: {error}") from None
     return Checkpoint(weights, student, raw, ignored)
@@ -118,9 +126,11 @@ def recognise(state: Mapping[str, Tensor]) -> str:
 def _read_config(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise CheckpointError(f'"{file.parent}" has no config.json; copy it there, it tells heads and activation bits')
+    if file.stat().st_size > MAX_CONFIG_BYTES:
+        raise CheckpointError(f"{file} has {file.stat().st_size} bytes; accepted are at most {MAX_CONFIG_BYTES}")
     try:
         raw = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is not JSON: {error}") from None
     if not isinstance(raw, dict):
         raise CheckpointError(f"{file} is no JSON object; a config is an object of fields")
@@ -129,26 +139,14 @@ def _read_config(file: Path) -> dict[str, Any]:
     return raw
 
 
-def _read_state(file: Path) -> dict[str, Tensor]:
+def _read_state(file: Path, limits: Limits | None) -> dict[str, Tensor]:
+    if file.suffix != ".safetensors":
+        return read_pickle(file, limits)
     try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        # weights_only: a pickle from the net must not run code.
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        SafetensorError,
-        OSError,
-        ValueError,
-        KeyError,
-    ) as error:
+        return load_file(file)
+    except (SafetensorError, RuntimeError, OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"cannot be read as a state dict ({reason[:160]}); fetch it again") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError("is no state dict of tensors; save model.state_dict()")
-    return state
 
 
 def _clean(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -171,8 +169,10 @@ def _student_config(family: str, state: Mapping[str, Tensor], raw: Mapping[str, 
         raise CheckpointError(f"config.json has weight_bits {raw['weight_bits']}; {family} tensors have {weight_bits}")
     if family == "bit" and raw.get("not_quantize_attention"):
         raise CheckpointError("config.json has not_quantize_attention true; accepted is false: float probabilities")
-    eps = float(raw.get("layer_norm_eps", 1e-12))
-    config = student_config(family, state, heads, bits, layer_norm_eps=eps, dropout=0.0)
+    eps = raw.get("layer_norm_eps", 1e-12)
+    if not isinstance(eps, int | float) or not 1e-30 <= eps <= 1:
+        raise CheckpointError(f"config.json has layer_norm_eps {eps!r:.80}; accepted is 1e-30 to 1")
+    config = student_config(family, state, heads, bits, layer_norm_eps=float(eps), dropout=0.0)
     contradictions = [
         f"{field} {raw[field]} (tensors: {getattr(config, name)})"
         for field, name in FIELDS.items()
@@ -194,23 +194,24 @@ def _check_dump(state: Mapping[str, Tensor]) -> None:
                 )
 
 
-def _load(student: Student, state: dict[str, Tensor]) -> list[str]:
-    """Load the live tensors; returns the keys that were left out. Raises CheckpointError with all faults."""
-    own = student.state_dict()
+def _check(own: Mapping[str, Tensor], state: Mapping[str, Tensor], family: str) -> list[str]:
+    """Compare all tensors with those of the student; returns the keys that have no use. Raises CheckpointError."""
     faults = [f"{key} is missing" for key in own if key not in state]
     for key, target in own.items():
-        if key in state and state[key].shape != target.shape:
+        if key not in state:
+            continue
+        if state[key].shape != target.shape:
             faults.append(f"{key} has shape {list(state[key].shape)}, expected {list(target.shape)}")
-        elif key in state and not torch.isfinite(state[key]).all():
+        elif state[key].dtype != target.dtype:
+            faults.append(f"{key} has dtype {state[key].dtype}, expected {target.dtype}")
+        elif not torch.isfinite(state[key]).all():
             faults.append(f"{key} holds NaN or infinity")
         elif key.endswith(("input_clip_val", "clip_query", "clip_key", "clip_value", "clip_attn")):
-            if key in state and target.dim() == 0 and float(state[key]) == 0 and student.config.family != "bit":
+            if target.dim() == 0 and float(state[key]) == 0 and family != "bit":
                 faults.append(f"{key} is a step of 0")
     extra = sorted(set(state) - set(own))
-    faults += [f"{key} belongs to no known layer" for key in extra if not DEAD.search(key)]
+    faults += [f"{key:.200} belongs to no known layer" for key in extra if not DEAD.search(key)]
     if faults:
         more = f"; and {len(faults) - 10} more" if len(faults) > 10 else ""
         raise CheckpointError("; ".join(faults[:10]) + more)
-    student.load_state_dict({key: state[key] for key in own})
-    student.eval()
     return extra

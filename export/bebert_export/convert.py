@@ -5,8 +5,10 @@ from pathlib import Path
 
 from bebert_export.checkpoint import Checkpoint, find_members, read_checkpoint
 from bebert_export.data import load_tokenizer
+from bebert_export.untrusted import Limits
 from bebert_export.write import Written, write_ensemble
 from bebert_infer.errors import InputError
+from bebert_infer.tokenizer_check import check_tokenizer
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ def convert(
     tokenizer: Path | None = None,
     labels: list[str] | None = None,
     max_length: int | None = None,
+    limits: Limits | None = None,
 ) -> Converted:
     """Convert one or several checkpoints to one model folder.
 
@@ -33,12 +36,13 @@ def convert(
     combination : default "vote" for several members, "logits" for one, "mean" for regression
     tokenizer   : folder with vocab.txt or tokenizer.json; default the first checkpoint's folder, and if that has
                   none the model takes token ids only
+    limits      : of the processes that read pickles, one after the other; default those of the environment
     labels      : default id2label of the first config, else LABEL_0, LABEL_1, …
 
     Raises CheckpointError, InputError or ParityError; then nothing is written.
     """
     members = [member for source in sources for member in find_members(source)]
-    checkpoints = [read_checkpoint(weights, folder) for weights, folder in members]
+    checkpoints = [read_checkpoint(weights, folder, limits) for weights, folder in members]
     first = checkpoints[0]
     outputs = first.student.config.num_labels
     chosen = labels or _labels(first.raw_config, outputs)
@@ -72,4 +76,6 @@ def _tokenizer(folder: Path | None, checkpoint: Checkpoint) -> str | None:
     size, rows = tokenizer.get_vocab_size(), checkpoint.student.config.vocab_size
     if size > rows:
         raise InputError(f"the tokenizer of {chosen} has {size} tokens, the checkpoint only {rows}; pass the right one")
-    return tokenizer.to_str()
+    text = tokenizer.to_str()
+    check_tokenizer(text.encode(), chosen / "tokenizer.json", rows, checkpoint.student.config.type_vocab_size)
+    return text

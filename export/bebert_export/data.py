@@ -44,16 +44,19 @@ class Encoded:
 def load_tokenizer(folder: Path) -> Tokenizer:
     """Tokenizer of a model folder: `tokenizer.json`, else built from `vocab.txt`; no padding, no truncation.
 
-    Raises DataError if the folder has neither.
+    Raises DataError if the folder has neither, or one that the library cannot read.
     """
-    if (folder / "tokenizer.json").is_file():
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    elif (folder / "vocab.txt").is_file():
-        tokenizer = Tokenizer.from_str(
-            BertWordPieceTokenizer(str(folder / "vocab.txt"), **_normalizer_options(folder)).to_str()
-        )
-    else:
-        raise DataError(f"{folder} has neither tokenizer.json nor vocab.txt; copy one of them there")
+    files = ("tokenizer.json", "vocab.txt")
+    found = next((folder / name for name in files if (folder / name).is_file()), None)
+    if found is None:
+        raise DataError(f"{folder} has neither {' nor '.join(files)}; copy one of them there")
+    try:
+        if found.name == "tokenizer.json":
+            tokenizer = Tokenizer.from_file(str(found))
+        else:
+            tokenizer = Tokenizer.from_str(BertWordPieceTokenizer(str(found), **_normalizer_options(folder)).to_str())
+    except Exception as error:  # the library raises bare Exception
+        raise DataError(f"the tokenizer of {folder} cannot be read: {str(error):.200}; fetch it again") from None
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer

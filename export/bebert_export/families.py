@@ -187,15 +187,24 @@ def student_config(
     def shape(name: str) -> tuple[int, ...]:
         if f"{name}.weight" not in state:
             raise ValueError(f'the state dict has no tensor "{name}.weight", which {family} needs')
-        return tuple(state[f"{name}.weight"].shape)
+        found = tuple(state[f"{name}.weight"].shape)
+        if len(found) != 2:
+            raise ValueError(f"{name}.weight has shape {list(found)}; accepted are matrices")
+        return found
 
     prefix = "bert.encoder.layer."
-    layers = {int(key[len(prefix) :].split(".")[0]) for key in state if key.startswith(prefix)}
-    if not layers or layers != set(range(len(layers))):
-        raise ValueError(f"encoder layers are numbered {sorted(layers)}; accepted are 0, 1, 2 ... without gaps")
+    layers = {key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)}
+    if not layers or layers != {str(index) for index in range(len(layers))}:
+        raise ValueError(
+            f"encoder layers are numbered {str(sorted(layers)):.200}; accepted are 0, 1, 2 ... without gaps"
+        )
+    if len(state) < 16 * len(layers):
+        raise ValueError(
+            f"there are {len(layers)} encoder layers, but only {len(state)} tensors; a layer has 16 or more"
+        )
     vocab_size, hidden_size = shape(f"bert.embeddings.word_embeddings{suffix}")
     # TernaryBERT stores its constant clip; in BiBERT at 1 bit the same key is dead
-    clips = [value for key, value in state.items() if key.endswith(".weight_clip_val")]
+    clips = [value for key, value in state.items() if key.endswith(".weight_clip_val") and value.shape == (2,)]
     return StudentConfig(
         family=family,
         activation_bits=activation_bits,

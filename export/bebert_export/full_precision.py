@@ -12,6 +12,7 @@ from bebert_export.data import encode, load_tokenizer
 from bebert_export.examples import Examples
 from bebert_export.pretrained import quiet_transformers
 from bebert_export.training import predict
+from bebert_export.untrusted import check_finite, without_pickles
 from bebert_infer.errors import DataError
 
 
@@ -48,16 +49,24 @@ def load_classifier(folder: Path) -> Any:
             f'"{folder}" has no config.json; pass a folder of a fine-tuned classifier (Hugging Face layout)'
         )
     try:
-        with quiet_transformers():
+        with quiet_transformers(), without_pickles(folder) as safe:
             loaded: Any = AutoModelForSequenceClassification.from_pretrained(
-                folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+                safe,
+                dtype=torch.float32,
+                local_files_only=True,
+                output_loading_info=True,
+                use_safetensors=True,
+                trust_remote_code=False,
             )
+    except DataError:
+        raise
     except (OSError, ValueError) as error:
         raise DataError(f"{folder} has no readable classifier: {error}") from None
     model, loading = loaded
     if loading["missing_keys"]:  # the library would fill them with random numbers
         missing = sorted(loading["missing_keys"])[0]
         raise DataError(f"{folder} has no weights for {missing}; pass a classifier that was fine-tuned")
+    check_finite(model, folder)
     return model.eval()
 
 

@@ -23,6 +23,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel
 from bebert_export.augmentation import Words, may_change
 from bebert_export.data import load_tokenizer
 from bebert_export.pretrained import local_folder, quiet_transformers
+from bebert_export.untrusted import without_pickles
 from bebert_export.word_vectors import WordVectors
 from bebert_infer.errors import DataError
 
@@ -125,8 +126,12 @@ class MaskedLanguageModel:
 
 def _load(folder: Path) -> PreTrainedModel:
     try:
-        with quiet_transformers():
-            model, report = AutoModelForMaskedLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+        with quiet_transformers(), without_pickles(folder) as safe:
+            model, report = AutoModelForMaskedLM.from_pretrained(
+                safe, dtype=torch.float32, output_loading_info=True, use_safetensors=True, trust_remote_code=False
+            )
+    except DataError:
+        raise
     except (OSError, ValueError) as error:
         reason = str(error).split("\n")[0]
         raise DataError(f"{folder} holds no masked language model ({reason})") from None

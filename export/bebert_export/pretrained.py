@@ -15,8 +15,10 @@ from transformers import logging as transformers_logging
 from bebert_export.data import load_tokenizer
 from bebert_export.examples import Examples
 from bebert_export.training import seed_everything
+from bebert_export.untrusted import check_finite, without_pickles
 from bebert_export.vocabulary import trim_vocabulary
 from bebert_infer.errors import DataError
+from bebert_infer.tokenizer_check import check_tokenizer
 
 HUB_FILES = ["config.json", "*.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
 
@@ -50,10 +52,15 @@ def local_folder(init: str, option: str = "init") -> Path:
 
 
 def check_init(init: str) -> None:
-    """Raise DataError unless `init` is a BERT encoder with a tokenizer, before a run writes anything."""
+    """Raise DataError unless `init` is a BERT encoder with a tokenizer, before a run writes anything.
+
+    ModelFormatError for a tokenizer that a packed model could not bring.
+    """
     folder = local_folder(init)
-    _checked_config(folder)
-    load_tokenizer(folder)
+    config = _checked_config(folder)
+    text = load_tokenizer(folder).to_str().encode()
+    # What a packed model may not bring should not be found out when the training is over.
+    check_tokenizer(text, folder / "tokenizer.json", config.vocab_size, config.type_vocab_size)
 
 
 def load_pretrained(
@@ -134,9 +141,9 @@ def _check_head(folder: Path, config: BertConfig, labels: list[str]) -> None:
 
 def _load(folder: Path, config: BertConfig, whole: bool) -> BertForSequenceClassification:
     try:
-        with quiet_transformers():
+        with quiet_transformers(), without_pickles(folder) as safe:
             loaded: Any = BertForSequenceClassification.from_pretrained(
-                folder, config=config, dtype=torch.float32, output_loading_info=True
+                safe, config=config, dtype=torch.float32, output_loading_info=True, use_safetensors=True
             )
     except OSError as error:
         raise DataError(f"{folder} has no readable weights ({error}); put model.safetensors there") from None
@@ -146,6 +153,7 @@ def _load(folder: Path, config: BertConfig, whole: bool) -> BertForSequenceClass
             f"{folder} lacks {', '.join(sorted(report['missing_keys']))}; with teacher_epochs 0 it must hold a "
             "fine-tuned classifier, else choose teacher_epochs above 0"
         )
+    check_finite(model, folder)
     return model
 
 
