@@ -48,6 +48,7 @@ class Group:
     """Packed models that replace the same full-precision BERT, compared with its peers.
 
     packed         : name -> (model folder, whether its weights are random)
+    vocabulary, positions : token ids and lengths that all of its engines take
     full_precision : folder of the parent's weights; None gives the peers random ones
     data           : labelled file for accuracy
     """
@@ -56,16 +57,18 @@ class Group:
     title: str
     geometry: Geometry
     packed: dict[str, tuple[Path, bool]]
+    vocabulary: int
+    positions: int
     full_precision: Path | None = None
     data: Path | None = None
 
     def lengths(self, wanted: tuple[int, ...]) -> tuple[int, ...]:
         """Those lengths that fit into the model's positions."""
-        return tuple(length for length in wanted if length <= self.geometry.positions)
+        return tuple(length for length in wanted if length <= self.positions)
 
     def tokens(self, wanted: int) -> int:
         """Sentence length for throughput, operations and first answers: as wanted, or all positions."""
-        return min(wanted, self.geometry.positions)
+        return min(wanted, self.positions)
 
     def packed_engines(self, tokens: int) -> list[Engine]:
         """The packed models with their facts; operations for a sentence of `tokens` tokens."""
@@ -82,7 +85,9 @@ def model_group(folder: Path, name: str, title: str, data: Path | None, full_pre
     if full_precision is not None:
         geometry = load_export("peers", extra="bench").geometry_of(full_precision)
     engine = f"bebert {_scheme(config.members)}, {_members(len(config.members))}"
-    return Group(name, title, geometry, {engine: (folder, False)}, full_precision, data)
+    words = min(geometry.vocabulary, config.vocab_size)
+    positions = min(geometry.positions, config.max_position_embeddings)
+    return Group(name, title, geometry, {engine: (folder, False)}, words, positions, full_precision, data)
 
 
 def random_group(artifacts: dict[str, Artifact], name: str, title: str, folder: Path) -> Group:
@@ -93,7 +98,7 @@ def random_group(artifacts: dict[str, Artifact], name: str, title: str, folder: 
         write_artifact(path, artifact.config, artifact.tensors, None, "Random weights, for `bebert bench`.\n")
         packed[engine] = (path, True)
     geometry = parent_geometry(next(iter(artifacts.values())).config)
-    return Group(name, title, geometry, packed)
+    return Group(name, title, geometry, packed, geometry.vocabulary, geometry.positions)
 
 
 def engine_name(scheme: str, half_width: bool, members: int) -> str:

@@ -66,7 +66,7 @@ def run_groups(groups: list[Group], settings: Settings, folder: Path, status: St
     load = OtherLoad()
     for group in groups:
         if not group.lengths(settings.lengths):
-            limit = group.geometry.positions
+            limit = group.positions
             raise InputError(f"--tokens is {min(settings.lengths)}; {group.name} takes at most {limit}")
         _accuracy(run, group)  # first: a wrong file is told before minutes of work
     peers: dict[str, list[Engine]] = {}
@@ -127,7 +127,7 @@ def _open(run: Run, group: Group, engines: list[Engine], threads: int) -> dict[s
         with run.status(f"{group.name}: loading {engine.name}"):
             try:
                 on_tokens = engine.load(threads)
-                on_tokens(random_tokens(group.geometry.vocabulary, 1, min(run.settings.lengths)))()
+                on_tokens(random_tokens(group.vocabulary, 1, min(run.settings.lengths)))()
             except BebertError:
                 raise
             except Exception as error:
@@ -143,7 +143,7 @@ def _same_network(run: Run, group: Group, engines: list[Engine], opened: dict[st
     """Compare the logits of peers with PyTorch's, so that nothing else is measured under their names."""
     if BASELINE not in opened:
         return
-    ids = random_tokens(group.geometry.vocabulary, 1, group.lengths(run.settings.lengths)[0])
+    ids = random_tokens(group.vocabulary, 1, group.lengths(run.settings.lengths)[0])
     expected = opened[BASELINE](ids)()
     for engine in engines:
         if engine.kind == PACKED:
@@ -162,7 +162,7 @@ def _shape(
 ) -> list[dict[str, Any]]:
     """Turns of all engines on one batch of sentences of one length; joules are of one call."""
     rounds = run.settings.rounds if batch == 1 else run.settings.batch_rounds
-    ids = random_tokens(group.geometry.vocabulary, batch, tokens)
+    ids = random_tokens(group.vocabulary, batch, tokens)
     what = f"{batch} sentences" if batch > 1 else "one sentence"
     with run.status(f"{group.name}: {what} of {tokens} tokens, {threads} threads, {len(opened)} engines in turn"):
         calls = {name: on_tokens(ids) for name, on_tokens in opened.items()}
@@ -205,13 +205,12 @@ def _alone(run: Run, groups: list[Group]) -> None:
             if run.late(f"{engine.group}, {engine.name}: load, first answer, memory"):
                 continue
             with run.status(f"{engine.group}: {engine.name} in a process of its own"):
-                tokens, words = group.tokens(run.settings.batch_tokens), group.geometry.vocabulary
+                tokens, words = group.tokens(run.settings.batch_tokens), group.vocabulary
                 figures = process_figures(engine, run.settings.threads[0], tokens, words)
             if isinstance(figures, str):
                 run.notes.append(f"{engine.group}, {engine.name}: {figures}")
             else:
                 found.setdefault((engine.group, engine.name), []).append(figures)
-    run.latency.sort(key=lambda row: row["tokens"])
     for key, all_figures in found.items():
         medians = {name: statistics.median(one[name] for one in all_figures) for name in all_figures[0]}
         run.facts[key] = run.facts.get(key, {}) | medians
@@ -242,12 +241,12 @@ def _record(run: Run, groups: Iterable[Group], cores_of_others: float | None) ->
                 "name": group.name,
                 "title": group.title,
                 "geometry": asdict(group.geometry),
-                "left_out": [n for n in run.settings.lengths if n > group.geometry.positions],
+                "left_out": [n for n in run.settings.lengths if n > group.positions],
             }
             for group in groups
         ],
         "engines": engines,
-        "latency": run.latency,
+        "latency": sorted(run.latency, key=lambda row: row["tokens"]),
         "throughput": run.throughput,
         "time_by_operation": run.operations,
         "missing": run.missing,
