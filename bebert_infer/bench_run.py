@@ -101,6 +101,7 @@ def _take_turns(run: Run, group: Group, engines: list[Engine], share: float) -> 
     ]
     shapes.sort(key=lambda shape: shape != (1, tokens))
     for number, threads in enumerate(settings.threads):
+        opened: dict[str, OnTokens] = {}  # those of another budget go before the next ones are loaded
         opened = _open(run, group, engines, threads)
         if number == 0:
             engines = [engine for engine in engines if engine.name in opened]

@@ -90,7 +90,7 @@ def bench(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of tables.")] = False,
 ) -> None:
-    """Measure speed, memory, size, operations and accuracy against full precision and int8, engines in turn.
+    r"""Measure speed, memory, size, operations and accuracy against full precision and int8, engines in turn.
 
     [dim]bebert bench --quick[/]
     [dim]bebert bench model/ --data dev.tsv --full-precision run/full_precision --output report/[/]
@@ -98,9 +98,9 @@ def bench(
     [dim]bebert bench --compare old.jsonl report/bench.json[/]
     [dim]bebert bench model/ --sustained 120[/]
 
-    Without a model: the shipped one against its parent, and BERT-base with random weights (speed does not depend on
-    them). Peers are used where installed, pip install "bebert-infer[bench]" has all. Their files, 1.4 GB for BERT-base,
-    are kept for the next run, which then starts sooner; those not used for 30 days are removed.
+    Without a model: the shipped one against its parent, and BERT-base with random weights, on which speed does not
+    depend. Peers are used where installed: pip install "bebert-infer\[bench]" has all. Their files, 1.3 GB for
+    BERT-base, are kept for the next run, which then starts sooner; those not used for 30 days are removed.
     """
     if compare is not None:
         importlib.import_module("bebert_infer.bench_compare").compare_runs(*compare, _console())
@@ -147,7 +147,15 @@ def _measure(
         folder = stack.enter_context(peers_folder(settings.peers_folder)) if settings.peers else own
         with status("models with random weights"):
             groups = _groups(model, size, scheme, members, settings, own)
-        return run_groups(groups, settings, folder, status)
+        run = run_groups(groups, settings, folder, status)
+        if folder != own:
+            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            messages.print(
+                f"files of peers, {size / 1e9:.2f} GB, are kept for the next run in {escape(str(folder))}",
+                highlight=False,
+                soft_wrap=True,
+            )
+        return run
 
 
 def _groups(
