@@ -77,31 +77,33 @@ def take_turns(
 ) -> dict[str, Times]:
     """Give every call one turn a round, as the head of this file says.
 
-    calls_a_turn : timed calls of a turn; of calls longer than LONG only one
+    calls_a_turn : timed calls of a turn; an engine that takes longer than LONG has one call a turn, which is timed
     seconds      : begin no further round after this time; the first one is always finished
     """
     times = {name: Times() for name in calls}
     order, long = list(calls), {}
-    for name, call in calls.items():
+    for call in calls.values():
         call()  # compiles, loads, allocates
-        started = clock()
-        call()
-        long[name] = clock() - started > LONG
     begun = clock()
     for number in range(rounds):
         if number and clock() - begun > seconds:
             break
         for name in order:
-            call = calls[name]
+            call, turn = calls[name], []
             time.sleep(pause)
-            if not long[name]:
-                call()
-            before = energy()
-            for _ in range(1 if long[name] else calls_a_turn):
-                started = clock()
-                call()
-                times[name].ms.append(1e3 * (clock() - started))
+            before, started = energy(), clock()
+            call()
+            first = clock() - started
+            if long.setdefault(name, first > LONG):  # of its first turn, so that an engine is treated alike in all
+                turn.append(first)
+            else:
+                before = energy()
+                for _ in range(calls_a_turn):
+                    started = clock()
+                    call()
+                    turn.append(clock() - started)
             joules = joules_between(before, energy())
+            times[name].ms += [1e3 * one for one in turn]
             if joules is not None:
                 times[name].joules = joules + (times[name].joules or 0.0)
         order = order[1:] + order[:1]

@@ -45,14 +45,15 @@ class Run:
     throughput: list[dict[str, Any]] = field(default_factory=list)
     operations: list[dict[str, Any]] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def late(self, what: str, share: float = 1.0) -> bool:
-        """Whether a quick run has used up this share of its time; then a note says what is left out."""
+        """Whether a quick run has used up this share of its time; then what is left out is noted."""
         limit = self.settings.prepare_seconds
         over = self.settings.spent() > limit + share * (self.settings.total_seconds - limit)
         if over:
-            self.notes.append(f"left out, --quick has no time left: {what}")
+            self.left_out.append(what)
         return over
 
 
@@ -196,14 +197,14 @@ def _by_operation(run: Run, engine: Engine, tokens: int) -> list[dict[str, Any]]
 
 
 def _alone(run: Run, groups: list[Group]) -> None:
-    """Every engine in processes of its own, ours first, engines in turn; medians count."""
+    """Every engine in processes of its own, ours first, then the peers of the last group; medians count."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     by_name = {group.name: group for group in groups}
-    ordered = sorted(run.engines, key=lambda engine: engine.kind != PACKED)
+    ordered = sorted(run.engines, key=lambda engine: (engine.kind != PACKED, -list(by_name).index(engine.group)))
     for _ in range(run.settings.processes):
         for engine in ordered:
             group = by_name[engine.group]
-            if run.late(f"{engine.group}, {engine.name}: load, first answer, memory"):
+            if run.late(f"{engine.group}, start of {engine.name}"):
                 continue
             with run.status(f"{engine.group}: {engine.name} in a process of its own"):
                 tokens, words = group.tokens(run.settings.batch_tokens), group.vocabulary
@@ -226,6 +227,9 @@ def _record(run: Run, groups: Iterable[Group], cores_of_others: float | None) ->
         | run.facts.get((engine.group, engine.name), {})
         for engine in run.engines
     ]
+    if run.left_out:
+        what = "; ".join(dict.fromkeys(run.left_out))
+        run.notes.append(f"left out, because --quick had no time left (the next run finds files of peers made): {what}")
     with run.status("which kernels this machine uses"):
         about = machine()
     return {

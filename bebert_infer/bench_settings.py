@@ -91,7 +91,7 @@ def make_settings(
             "profile_rounds": 5,
             "shape_seconds": 8.0,
             "prepare_seconds": 60.0,
-            "total_seconds": 145.0,
+            "total_seconds": 155.0,
         }
     if lengths is not None:
         values["lengths"] = tuple(sorted(set(_numbers("--tokens", lengths))))

@@ -4,13 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from bebert_infer import cli_bench
 from bebert_infer.bench import Geometry, Times, measure, parent_geometry, spread, take_turns
 from bebert_infer.bench_settings import BATCHES, LENGTHS, make_settings
 from bebert_infer.bench_tables import print_run, ratio_table
+from bebert_infer.cli import app
 from bebert_infer.errors import InputError
 from bebert_infer.power import Reading
 from bebert_infer.synthetic import random_model
@@ -30,8 +35,8 @@ def test_every_engine_has_its_turn_in_every_round_and_turns_rotate():
     calls = {name: lambda name=name: seen.append(name) for name in "abc"}
     times = measure(calls, 2, calls_a_turn=2, pause=0)
     assert {name: len(values) for name, values in times.items()} == {"a": 4, "b": 4, "c": 4}
-    # twice each to warm up; then in each turn one call that is not timed and two that are
-    assert "".join(seen) == "aabbcc" + "aaabbbccc" + "bbbcccaaa"
+    # once each to warm up; then in each turn one call that is not timed and two that are
+    assert "".join(seen) == "abc" + "aaabbbccc" + "bbbcccaaa"
 
 
 @pytest.fixture
@@ -164,6 +169,31 @@ def test_a_history_has_one_line_a_run_and_nothing_else_is_left(record):
     assert [entry.name for entry in folder.iterdir()] == ["history.jsonl"]
 
 
+def stub(monkeypatch, name, **functions):
+    """A module of another part of the command, which only has to be called."""
+    monkeypatch.setitem(sys.modules, name, SimpleNamespace(**functions))
+
+
+def test_output_is_a_folder_with_the_run_and_its_report(record, tmp_path, monkeypatch, capsys):
+    run, folder = record[0], tmp_path / "new" / "report"
+    drawn = []
+    stub(monkeypatch, "bebert_infer.bench_report", write_report=lambda *arguments: drawn.append(arguments))
+    monkeypatch.setattr(cli_bench, "find_spec", lambda name: None)
+    cli_bench._keep(run, folder, None, Console(stderr=True))
+    assert json.loads((folder / "bench.json").read_text()) == run and not drawn
+    assert "pip install matplotlib" in capsys.readouterr().err
+    monkeypatch.setattr(cli_bench, "find_spec", lambda name: name)
+    cli_bench._keep(run, folder, None, Console(stderr=True))
+    assert drawn == [(run, folder)] and [entry.name for entry in folder.iterdir()] == ["bench.json"]
+
+
+def test_compare_takes_two_files_and_measures_nothing(monkeypatch):
+    seen = []
+    stub(monkeypatch, "bebert_infer.bench_compare", compare_runs=lambda a, b, console: seen.append((a, b)))
+    done = CliRunner().invoke(app, ["bench", "--compare", "a.json", "b.jsonl"], catch_exceptions=False)
+    assert done.exit_code == 0 and seen == [(Path("a.json"), Path("b.jsonl"))] and not done.output
+
+
 def test_tables_name_engines_percentiles_and_ratios_and_fit_the_page(record, capsys):
     run, _ = record
     latency, engine = run["latency"], run["engines"][0]
@@ -237,10 +267,6 @@ def test_without_torch_it_measures_ours_and_names_what_is_missing():
     ],
 )
 def test_a_wrong_option_is_one_sentence(arguments, part, monkeypatch):
-    from typer.testing import CliRunner
-
-    from bebert_infer.cli import app
-
     monkeypatch.setenv("BEBERT_BACKEND", "reference")
     with pytest.raises((InputError, ValueError), match=part):
         CliRunner().invoke(app, ["bench", *map(str, arguments), "--no-peers"], catch_exceptions=False)
