@@ -27,7 +27,7 @@ def run(*arguments: object, code: str = "") -> subprocess.CompletedProcess[str]:
     code += "from bebert_infer.cli import main; main()"
     environment = os.environ | {"COLUMNS": "200", "BEBERT_BACKEND": "reference"}
     command = [sys.executable, "-c", code, "bench", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)
 
 
 def test_every_engine_has_its_turn_in_every_round_and_turns_rotate():

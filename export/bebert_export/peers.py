@@ -164,7 +164,7 @@ def geometry_of(folder: Path) -> Geometry:
         intermediate=config.intermediate_size,
         vocabulary=config.vocab_size,
         positions=config.max_position_embeddings,
-        labels=config.num_labels,
+        labels=config.num_labels or Geometry.labels,
     )
 
 
