@@ -227,6 +227,11 @@ def _record(run: Run, groups: Iterable[Group], cores_of_others: float | None) ->
         | run.facts.get((engine.group, engine.name), {})
         for engine in run.engines
     ]
+    measured = {(engine.group, engine.name) for engine in run.engines}
+    for (group_name, name), facts in run.facts.items():
+        if (group_name, name) not in measured and facts.get("accuracy"):  # of the parent, which could not be timed
+            score = facts["accuracy"]
+            run.notes.append(f"{group_name}, full precision: {score['metric']} {score['value']:.4f}")
     if run.left_out:
         what = "; ".join(dict.fromkeys(run.left_out))
         run.notes.append(f"left out, because --quick had no time left (the next run finds files of peers made): {what}")

@@ -48,8 +48,11 @@ def _print_table(console: Console, table: Table) -> None:
 
 def _print_ends(run: dict[str, Any], console: Console) -> None:
     console.print()
+    reasons: dict[str, list[str]] = {}
     for name, reason in run["missing"].items():
-        console.print(f"{escape(name)}: {escape(reason)}", highlight=False, soft_wrap=True)
+        reasons.setdefault(reason, []).append(name)
+    for reason, names in reasons.items():
+        console.print(f"{escape(', '.join(names))}: {escape(reason)}", highlight=False, soft_wrap=True)
     for note in run["notes"]:
         console.print(escape(note), highlight=False, soft_wrap=True)
     lines = [f"energy: {run['energy']}"]

@@ -170,8 +170,8 @@ def _groups(
         return [random_group(artifacts, size, f"{size}, random weights", folder)]
     chosen = model or demo_path()
     name = chosen.resolve().name if model else "demo model"
-    title = f"{name}, {'random weights in its full-precision peers' if settings.full_precision is None else ''}"
-    first = model_group(chosen, name, title.removesuffix(", "), settings.data, settings.full_precision)
+    weights = "random weights" if settings.full_precision is None else "those of its full-precision parent"
+    first = model_group(chosen, name, f"{name}; peers have {weights}", settings.data, settings.full_precision)
     if model is not None:
         return [first]
     base = {
