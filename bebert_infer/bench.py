@@ -81,7 +81,8 @@ def take_turns(
     seconds      : begin no further round after this time; the first one is always finished
     """
     times = {name: Times() for name in calls}
-    order, long = list(calls), {}
+    order = list(calls)
+    long: dict[str, bool] = {}
     for call in calls.values():
         call()  # compiles, loads, allocates
     begun = clock()

@@ -15,7 +15,7 @@ from bebert_infer.errors import BebertError
 from bebert_infer.extras import load_export
 
 UNUSED = 30 * 86400  # seconds after which files of other geometries and versions are removed from the cache
-LEFT_OUT = "its files were not made in the time of --quick; `bebert bench` makes them and keeps them"
+LEFT_OUT = "were not made in the time of --quick; `bebert bench` makes them and keeps them"
 
 
 def find_peers(
@@ -34,7 +34,7 @@ def find_peers(
             continue
         for group in groups:
             if settings.spent() > settings.prepare_seconds:
-                missing[name] = f"{group.name}: {LEFT_OUT}"
+                missing[name] = f"{group.name}: its files {LEFT_OUT}"
                 continue
             with status(f"{group.name}: preparing {name}"):
                 if group.name not in workshops:

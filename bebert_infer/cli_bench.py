@@ -148,10 +148,10 @@ def _measure(
         with status("models with random weights"):
             groups = _groups(model, size, scheme, members, settings, own)
         run = run_groups(groups, settings, folder, status)
-        if folder != own:
-            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        kept = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder != own else 0
+        if kept:
             messages.print(
-                f"files of peers, {size / 1e9:.2f} GB, are kept for the next run in {escape(str(folder))}",
+                f"files of peers, {kept / 1e9:.2f} GB, are kept for the next run in {escape(str(folder))}",
                 highlight=False,
                 soft_wrap=True,
             )
