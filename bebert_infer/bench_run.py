@@ -110,7 +110,8 @@ def _take_turns(run: Run, group: Group, engines: list[Engine], share: float) -> 
             run.engines += engines
             _same_network(run, group, engines, opened)
         for batch, length in shapes:
-            if run.late(f"{group.name}, {batch} × {length} tokens, {threads} threads", share):
+            main = (batch, length) == (1, tokens)  # what ratios are made of is never left out
+            if not main and run.late(f"{group.name}, {batch} × {length} tokens, {threads} threads", share):
                 continue
             rows = _shape(run, group, opened, threads, batch, length)
             if batch == 1:

@@ -124,7 +124,8 @@ def bench(
     if profile or sustained is not None:
         _one_model(model, size, scheme, members, settings, tokens is not None, sustained, as_json)
         return
-    run = _measure(model, size, scheme, members, settings, messages) | {"notes": notes}
+    run = _measure(model, size, scheme, members, settings, messages)
+    run["notes"] = notes + run["notes"]
     if as_json:
         typer.echo(json.dumps(run, ensure_ascii=False))
     else:

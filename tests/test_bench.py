@@ -169,6 +169,18 @@ def test_a_history_has_one_line_a_run_and_nothing_else_is_left(record):
     assert [entry.name for entry in folder.iterdir()] == ["history.jsonl"]
 
 
+def test_a_quick_run_without_time_measures_the_main_length_and_names_what_is_left_out():
+    code = "from bebert_infer.bench_settings import Settings; Settings.spent = lambda self: 1e6\n"
+    done = run("--size", "tiny", "--members", 1, "--tokens", "4,9", "--quick", "--no-peers", "--json", code=code)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert [row["tokens"] for row in record["latency"]] == [9] and record["throughput"] == []
+    (note,) = record["notes"]
+    for part in ("no time left", "1 × 4 tokens", "8 × 9 tokens", "start of bebert 1-1-4, 1 member"):
+        assert part in note
+    assert record["engines"][0]["load_s"] is None
+
+
 def stub(monkeypatch, name, **functions):
     """A module of another part of the command, which only has to be called."""
     monkeypatch.setitem(sys.modules, name, SimpleNamespace(**functions))
