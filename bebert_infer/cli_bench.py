@@ -256,16 +256,10 @@ def _keep(run: dict[str, Any], output: Path | None, record: Path | None, message
         return
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / "bench.json", run)
-    if find_spec("matplotlib") is None or find_spec("bebert_infer.bench_report") is None:
-        messages.print(
-            f"{output / 'bench.json'} is written; report.html and plots need matplotlib: pip install matplotlib",
-            highlight=False,
-            soft_wrap=True,
-        )
-        return
-    # The report is written by a module that draws; without it bench.json stands alone.
+    # Loaded here, because it draws. Without matplotlib it writes tables, and in them what to install.
     importlib.import_module("bebert_infer.bench_report").write_report(run, output)
-    messages.print(f"bench.json, report.html and plots in {escape(str(output))}", highlight=False)
+    plots = "plots" if find_spec("matplotlib") else "no plots, which need matplotlib: pip install matplotlib,"
+    messages.print(f"bench.json, report.html and {plots} in {escape(str(output))}", highlight=False, soft_wrap=True)
 
 
 def _console() -> Console:
