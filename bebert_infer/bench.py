@@ -1,40 +1,27 @@
-"""Latency of several engines in one run: packed ensembles here, peers from `bebert_export.peers` where installed.
+"""Turns: several engines are timed in one process so that whatever else the machine does falls on all alike.
 
 Method. Every round gives each engine one turn, in an order that rotates: a pause in which the threads of the engine
 before fall asleep, one call that is not timed (it wakes threads and refills caches, as in a service that is called
-again and again), then the timed calls. So whatever else the machine does falls on all engines alike. Medians count.
+again and again), then the timed calls. Medians count, with the 10th and 90th percentile beside them.
 """
 
-import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_infer.artifact import Artifact
 from bebert_infer.config import Config
-from bebert_infer.ensemble import Ensemble
+from bebert_infer.power import Reading, joules_between, read_energy
 
 PAUSE = 0.02  # seconds; the threads of a peer were seen to spin for up to 4 ms after a call
+LONG = 0.25  # seconds; a call as long as this wakes threads and fills caches by itself, and one a turn is enough
 FULL_PRECISION = "fp32"
 INT8 = "int8"
 
-
-@dataclass(frozen=True)
-class Engine:
-    """Something that classifies one sentence.
-
-    name : what tables show
-    kind : "packed", "fp32", "bf16" or "int8"; ratios are taken against the fastest "fp32" and the fastest "int8"
-    call : returns logits float[1, labels]
-    """
-
-    name: str
-    kind: str
-    call: Callable[[], NDArray]
+Call = Callable[[], Any]  # classifies what it was made for and returns logits float[B, labels]
 
 
 @dataclass(frozen=True)
@@ -65,60 +52,84 @@ def parent_geometry(config: Config) -> Geometry:
     )
 
 
-def packed_engine(name: str, artifact: Artifact, ids: NDArray[np.int64], threads: int) -> Engine:
-    """Return the packed ensemble of an artifact on these token ids, int64[1, T]."""
-    ensemble = Ensemble(artifact, threads=threads)
-    return Engine(name, "packed", lambda: ensemble.logits(ids))
+@dataclass
+class Times:
+    """Milliseconds of the timed calls of one engine; joules of them all, None where the machine has no counter."""
+
+    ms: list[float] = field(default_factory=list)
+    joules: float | None = None
+
+    @property
+    def joules_a_call(self) -> float | None:
+        """Joules of one call on average."""
+        return None if self.joules is None else self.joules / len(self.ms)
 
 
-def measure(
-    calls: Mapping[str, Callable[[], Any]], rounds: int, *, calls_a_turn: int = 3, pause: float = PAUSE
-) -> dict[str, list[float]]:
-    """Give every call one turn a round, as the head of this file says; returns milliseconds of the timed calls."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
+def take_turns(
+    calls: Mapping[str, Call],
+    rounds: int,
+    *,
+    calls_a_turn: int = 3,
+    pause: float = PAUSE,
+    seconds: float = float("inf"),
+    clock: Callable[[], float] = time.perf_counter,
+    energy: Callable[[], Reading] = read_energy,
+) -> dict[str, Times]:
+    """Give every call one turn a round, as the head of this file says.
+
+    calls_a_turn : timed calls of a turn; an engine that takes longer than LONG has one call a turn, which is timed
+    seconds      : begin no further round after this time; the first one is always finished
+    """
+    times = {name: Times() for name in calls}
     order = list(calls)
+    long: dict[str, bool] = {}
     for call in calls.values():
         call()  # compiles, loads, allocates
-    for _ in range(rounds):
+    begun = clock()
+    for number in range(rounds):
+        if number and clock() - begun > seconds:
+            break
         for name in order:
-            call = calls[name]
+            call, turn = calls[name], []
             time.sleep(pause)
+            before, started = energy(), clock()
             call()
-            for _ in range(calls_a_turn):
-                started = time.perf_counter()
-                call()
-                times[name].append(1e3 * (time.perf_counter() - started))
+            first = clock() - started
+            if long.setdefault(name, first > LONG):  # of its first turn, so that an engine is treated alike in all
+                turn.append(first)
+            else:
+                before = energy()
+                for _ in range(calls_a_turn):
+                    started = clock()
+                    call()
+                    turn.append(clock() - started)
+            joules = joules_between(before, energy())
+            times[name].ms += [1e3 * one for one in turn]
+            if joules is not None:
+                times[name].joules = joules + (times[name].joules or 0.0)
         order = order[1:] + order[:1]
     return times
 
 
-@dataclass(frozen=True)
-class Row:
-    """Figures of one engine; the ratios say how many times faster it is than the engine they are taken against."""
-
-    name: str
-    kind: str
-    median_ms: float
-    min_ms: float
-    max_ms: float
-    ratios: dict[str, float]
+def measure(
+    calls: Mapping[str, Call], rounds: int, *, calls_a_turn: int = 3, pause: float = PAUSE
+) -> dict[str, list[float]]:
+    """Milliseconds of the timed calls of every engine, after `take_turns`."""
+    found = take_turns(calls, rounds, calls_a_turn=calls_a_turn, pause=pause)
+    return {name: times.ms for name, times in found.items()}
 
 
-def compare(engines: list[Engine], times: Mapping[str, list[float]], baseline: str | None = None) -> list[Row]:
-    """Return medians, and ratios of medians: against `baseline`, the fastest fp32 and the fastest int8 engine."""
-    medians = {engine.name: statistics.median(times[engine.name]) for engine in engines}
-    against = {}
-    if baseline in medians:
-        against[baseline] = medians[baseline]
-    for kind, title in ((FULL_PRECISION, "fastest fp32"), (INT8, "fastest int8")):
-        of_kind = [medians[engine.name] for engine in engines if engine.kind == kind]
-        if of_kind:
-            against[title] = min(of_kind)
-    rows = []
-    for engine in engines:
-        values, median = times[engine.name], medians[engine.name]
-        ratios = {title: round(other / median, 2) for title, other in against.items()}
-        rows.append(
-            Row(engine.name, engine.kind, round(median, 3), round(min(values), 3), round(max(values), 3), ratios)
-        )
-    return rows
+def spread(milliseconds: list[float]) -> dict[str, Any]:
+    """Median, 10th and 90th percentile (interpolated linearly) and how many calls they come from."""
+    low, middle, high = np.percentile(milliseconds, (10, 50, 90))
+    return {
+        "median_ms": round(float(middle), 4),
+        "p10_ms": round(float(low), 4),
+        "p90_ms": round(float(high), 4),
+        "calls": len(milliseconds),
+    }
+
+
+def random_tokens(vocabulary: int, batch: int, tokens: int) -> NDArray[np.int64]:
+    """The same random token ids in every run, int64[batch, tokens]."""
+    return np.random.default_rng(tokens).integers(0, vocabulary, (batch, tokens))

@@ -1,112 +1,190 @@
-"""`bebert bench`: latency of a packed ensemble beside the full-precision and int8 engines that are installed."""
+"""`bebert bench`: packed models beside the full-precision and int8 engines that are installed."""
 
+import importlib
 import json
 import tempfile
-from contextlib import ExitStack
-from dataclasses import asdict
+from contextlib import AbstractContextManager, ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from bebert_infer.errors import InputError, MissingExtraError
-from bebert_infer.extras import load_export
-from bebert_infer.synthetic import SIZES, random_model
+from bebert_infer.bench_tables import WIDTH, print_run
+from bebert_infer.errors import InputError
 
 if TYPE_CHECKING:  # what loads Numba is imported when the command is called
-    from collections.abc import Callable
-
     from bebert_infer.artifact import Artifact
-    from bebert_infer.bench import Engine, Row
+    from bebert_infer.bench_engines import Group
+    from bebert_infer.bench_settings import Settings
 
 SCHEMES = ("1-1-1", "1-1-4")
-MISSING = "–"
-HINT = 'not installed: pip install "bebert-infer[bench]"'
+SIZES = ("base", "base-half", "tiny")
 
 
 def bench(
-    model: Annotated[Path | None, typer.Argument(help="Folder of a packed model.", show_default=False)] = None,
-    size: Annotated[str, typer.Option(help=f"Without a model, random weights: {', '.join(SIZES)}.")] = "base",
-    scheme: Annotated[str, typer.Option(help=f"Without a model: {' or '.join(SCHEMES)}.")] = "1-1-4",
-    members: Annotated[int, typer.Option(min=1, help="Without a model: how many members.")] = 2,
-    tokens: Annotated[int, typer.Option(min=1, help="Length of the sentence.")] = 128,
-    threads: Annotated[int | None, typer.Option(help="Threads of every engine.", show_default=False)] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns that every engine gets.")] = 7,
+    model: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of a packed model. Default: the shipped one, and BERT-base.", show_default=False),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Labelled file (.tsv, .csv, .jsonl, .parquet) for accuracy.", show_default=False),
+    ] = None,
+    full_precision: Annotated[
+        Path | None,
+        typer.Option(
+            help="The model's full-precision parent (Hugging Face layout), as <run>/full_precision of bebert train. "
+            "Default: peers with random weights.",
+            show_default=False,
+        ),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help=f"Instead of a model, random weights: {', '.join(SIZES)}.", show_default=False)
+    ] = None,
+    scheme: Annotated[str, typer.Option(help=f"With --size: {' or '.join(SCHEMES)}.")] = "1-1-4",
+    members: Annotated[int, typer.Option(min=1, help="With --size: how many members.")] = 2,
+    tokens: Annotated[
+        str | None,
+        typer.Option(help="Lengths of the sentence. Default: 16,32,64,128,256,512.", show_default=False),
+    ] = None,
+    threads: Annotated[
+        str | None,
+        typer.Option(help="Threads of every engine; several: 1,2,4. Default: all granted.", show_default=False),
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Turns that every engine gets. Default: 7, for batches 3; quick 4 and 1.", show_default=False
+        ),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer of everything: three minutes on two cores.")] = False,
     peers: Annotated[bool, typer.Option(help="Compare with PyTorch, ONNX Runtime and OpenVINO.")] = True,
     peers_folder: Annotated[
-        Path | None, typer.Option(help="Keep the built peers here for the next time.", show_default=False)
+        Path | None,
+        typer.Option(help="Keep the files of peers here. Default: the user's cache folder.", show_default=False),
     ] = None,
     profile: Annotated[
         bool, typer.Option("--profile", help="Instead, the time of each operation of one member on one thread.")
     ] = False,
     sustained: Annotated[
         float | None,
-        typer.Option(help="Instead, this model without a pause for so many seconds: speed, energy and heat over time."),
+        typer.Option(
+            help="Instead, this model without a pause for so many seconds: speed, energy and heat over time.",
+            show_default=False,
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of a table.")] = False,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            help="Instead, ratios of two earlier runs: bench.json or a .jsonl of --record.", show_default=False
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Write bench.json, report.html and plots into this folder.", show_default=False)
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Append the run to this .jsonl, one line a run.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of tables.")] = False,
 ) -> None:
-    """Measure the latency of one sentence, all engines in turn in one run.
+    r"""Measure speed, memory, size, operations and accuracy against full precision and int8, engines in turn.
 
-    [dim]bebert bench model/[/]
-    [dim]bebert bench --size base-half --scheme 1-1-4 --members 2 --no-peers[/]
+    [dim]bebert bench --quick[/]
+    [dim]bebert bench model/ --data dev.tsv --full-precision run/full_precision --output report/[/]
+    [dim]bebert bench model/ --threads 1,2,4 --record history.jsonl[/]
+    [dim]bebert bench --compare old.jsonl report/bench.json[/]
     [dim]bebert bench model/ --sustained 120[/]
+
+    Without a model: the shipped one against its parent, and BERT-base with random weights, on which speed does not
+    depend. Peers are used where installed: pip install "bebert-infer\[bench]" has all. Their files, 1.3 GB for
+    BERT-base, are kept for the next run, which then starts sooner; those not used for 30 days are removed.
     """
-    import numpy as np
-
-    from bebert_infer.artifact import read_artifact
-    from bebert_infer.bench import compare, measure, packed_engine
-    from bebert_infer.threads import thread_budget
-
-    budget, _ = thread_budget(threads)
-    artifact = read_artifact(model) if model else _random(size, scheme, members)
-    if tokens > artifact.config.max_position_embeddings:
-        limit = artifact.config.max_position_embeddings
-        raise InputError(f"--tokens is {tokens}; this model takes at most {limit}")
-    facts = {"model": str(artifact.path), "members": len(artifact.config.members), "tokens": tokens, "threads": budget}
-    if profile:
-        _profile(artifact, tokens, facts | {"members": 1, "threads": 1}, as_json)
+    if compare is not None:
+        importlib.import_module("bebert_infer.bench_compare").compare_runs(*compare, _console())
         return
-    ids = np.random.default_rng(0).integers(0, artifact.config.vocab_size, (1, tokens))
-    if sustained is not None:
-        _sustained(packed_engine("this model", artifact, ids, budget).call, sustained, facts, as_json)
-        return
+    _check_options(model, size, data, full_precision, output, record)
+    from bebert_infer.bench_settings import make_settings
+
+    settings, notes = make_settings(
+        quick=quick,
+        lengths=tokens,
+        threads=threads,
+        rounds=rounds,
+        peers=peers,
+        peers_folder=peers_folder,
+        data=data,
+        full_precision=full_precision,
+    )
     messages = Console(stderr=True)
-    with ExitStack() as stack:
-        engines = [packed_engine("bebert, this model", artifact, ids, budget)]
-        missing: dict[str, str] = {}
-        if peers:
-            folder = peers_folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bebert-bench-")))
-            found, missing = _peers(artifact, ids, budget, folder, messages)
-            engines = found + engines
-        with messages.status(f"{rounds} rounds of {len(engines)} engines"):
-            times = measure({engine.name: engine.call for engine in engines}, rounds)
-    rows = compare(engines, times)
-    if as_json:
-        typer.echo(json.dumps(facts | {"engines": [asdict(row) for row in rows], "missing": missing}))
+    for note in notes:
+        messages.print(escape(note), highlight=False, soft_wrap=True)
+    if profile or sustained is not None:
+        _one_model(model, size, scheme, members, settings, tokens is not None, sustained, as_json)
         return
-    title = f"one sentence of {tokens} tokens, {budget} thread{'s' if budget > 1 else ''}"
-    Console().print(latency_table(rows, title))
-    for name, reason in missing.items():
-        messages.print(f"{name}: {escape(reason)}", style="dim", highlight=False)
+    run = _measure(model, size, scheme, members, settings, messages)
+    run["notes"] = notes + run["notes"]
+    if as_json:
+        typer.echo(json.dumps(run, ensure_ascii=False))
+    else:
+        print_run(run, _console())
+    _keep(run, output, record, messages)
 
 
-def latency_table(rows: "list[Row]", title: str) -> Table:
-    """Medians in milliseconds, and how many times faster each engine is than those that ratios are taken against."""
-    titles = list(rows[0].ratios)
-    table = Table(title=title)
-    table.add_column("engine", no_wrap=True)
-    for heading in ("median ms", "min", "max", *(f"vs {title}" for title in titles)):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        figures = (f"{value:.2f}" for value in (row.median_ms, row.min_ms, row.max_ms))
-        table.add_row(escape(row.name), *figures, *(f"{row.ratios[name]:.2f}×" for name in titles))
-    return table
+def _measure(
+    model: Path | None, size: str | None, scheme: str, members: int, settings: "Settings", messages: Console
+) -> dict[str, Any]:
+    """The record of one run; everything it writes but the files of peers vanishes."""
+    from bebert_infer.bench_peers import peers_folder
+    from bebert_infer.bench_run import run_groups
+
+    def status(text: str) -> AbstractContextManager[Any]:
+        return messages.status(escape(text))
+
+    with ExitStack() as stack:
+        own = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bebert-bench-")))
+        folder = stack.enter_context(peers_folder(settings.peers_folder)) if settings.peers else own
+        with status("models with random weights"):
+            groups = _groups(model, size, scheme, members, settings, own)
+        run = run_groups(groups, settings, folder, status)
+        kept = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder != own else 0
+        if kept:
+            messages.print(
+                f"files of peers, {kept / 1e9:.2f} GB, are kept for the next run in {escape(str(folder))}",
+                highlight=False,
+                soft_wrap=True,
+            )
+        return run
+
+
+def _groups(
+    model: Path | None, size: str | None, scheme: str, members: int, settings: "Settings", folder: Path
+) -> "list[Group]":
+    """One group for a model or a size; without either the shipped model and BERT-base."""
+    from bebert_infer.bench_engines import engine_name, model_group, random_group
+    from bebert_infer.demo import demo_path
+
+    if size is not None:
+        artifacts = {engine_name(scheme, size == "base-half", members): _random(size, scheme, members)}
+        return [random_group(artifacts, size, f"{size}, random weights", folder)]
+    chosen = model or demo_path()
+    name = chosen.resolve().name if model else "demo model"
+    weights = "random weights" if settings.full_precision is None else "those of its full-precision parent"
+    first = model_group(chosen, name, f"{name}; peers have {weights}", settings.data, settings.full_precision)
+    if model is not None:
+        return [first]
+    base = {
+        engine_name(scheme, size == "base-half", members): _random(size, scheme, members)
+        for size, scheme, members in (("base", "1-1-1", 1), ("base-half", "1-1-4", 1), ("base-half", "1-1-4", 2))
+    }
+    return [first, random_group(base, "BERT-base", "BERT-base geometry, random weights in all engines", folder)]
 
 
 def _random(size: str, scheme: str, members: int) -> "Artifact":
+    from bebert_infer.synthetic import random_model
+
     if size not in SIZES:
         raise InputError(f'--size is "{size}"; accepted are {", ".join(SIZES)}')
     if scheme not in SCHEMES:
@@ -114,87 +192,77 @@ def _random(size: str, scheme: str, members: int) -> "Artifact":
     return random_model(size, scheme, members)  # type: ignore[arg-type]
 
 
-def _peers(
-    artifact: "Artifact", ids: Any, threads: int, folder: Path, messages: Console
-) -> "tuple[list[Engine], dict[str, str]]":
-    """Build the peers that are installed, for the full-precision parent of this model; the others with reasons."""
-    from bebert_infer.bench import parent_geometry
-
-    try:
-        module = load_export("peers")
-    except MissingExtraError:
-        return [], {"other engines": HINT}
-    workshop = module.Workshop(parent_geometry(artifact.config), ids, threads, folder)
-    engines, missing = [], {}
-    for name in module.PEERS:
-        with messages.status(f"building {name}"):
-            built = module.build_peer(name, workshop)
-        if isinstance(built, str):
-            missing[name] = built
-        else:
-            engines.append(built)
-    return engines, missing
-
-
-def _sustained(call: "Callable[[], Any]", seconds: float, facts: dict[str, Any], as_json: bool) -> None:
-    """Print speed, energy and heat of every tenth of the time, and whether the machine kept its speed."""
-    from bebert_infer.sustained import SLOWER, slowdown, sustain
-
-    if not 0 < seconds < float("inf"):
-        raise InputError(f"--sustained is {seconds:g}; accepted are seconds above 0")
-    with Console(stderr=True).status(f"{seconds:g} seconds under load"):
-        slices = sustain(call, seconds)
-    factor = slowdown(slices)
-    if as_json:
-        typer.echo(json.dumps(facts | {"slices": [asdict(part) for part in slices], "slowdown": factor}))
-        return
-    table = Table(title=f"one sentence of {facts['tokens']} tokens again and again, {facts['threads']} threads")
-    for heading in (
-        "until second",
-        "answers",
-        "median ms",
-        "joules an answer",
-        "hottest °C",
-        "slowest MHz",
-        "throttled",
-    ):
-        table.add_column(heading, justify="right")
-    for number, part in enumerate(slices, start=1):
-        figures = [
-            f"{value:.{digits}f}" if value is not None else MISSING
-            for value, digits in ((part.median_ms, 2), (part.joules, 4), (part.celsius, 1), (part.megahertz, 0))
-        ]
-        reasons = MISSING if part.throttled is None else ", ".join(part.throttled) or "no"
-        table.add_row(f"{seconds * number / len(slices):.1f}", str(part.answers), *figures, reasons)
-    Console().print(table)
-    kept = "the machine does not keep its speed" if factor > SLOWER else "the machine keeps its speed"
-    Console().print(f"the last tenth takes {factor:.2f}× the fastest one: {kept}", highlight=False)
-    if any(value is None for value in (slices[0].joules, slices[0].celsius, slices[0].megahertz)):
-        Console().print(f"{MISSING}: not available on this machine", style="dim", highlight=False)
+def _check_options(
+    model: Path | None,
+    size: str | None,
+    data: Path | None,
+    full_precision: Path | None,
+    output: Path | None,
+    record: Path | None,
+) -> None:
+    """What is wrong is told before minutes of work."""
+    if model is not None and size is not None:
+        raise InputError(f'both a model and --size "{size}" were given; pass one of them')
+    if size is not None and (data is not None or full_precision is not None):
+        raise InputError("--size has random weights, to which no --data and no --full-precision belongs; pass a model")
+    if data is not None and not data.is_file():
+        raise InputError(f'there is no file "{data}"; --data takes a labelled file')
+    if output is not None and output.exists() and not output.is_dir():
+        raise InputError(f'--output is "{output}", which is a file; pass a folder')
+    if record is not None and (record.suffix != ".jsonl" or record.is_dir()):
+        raise InputError(f'--record is "{record}"; accepted is a file ending in .jsonl')
 
 
-def _profile(artifact: "Artifact", tokens: int, facts: dict[str, Any], as_json: bool) -> None:
-    """Print the time of each operation of one forward pass, with rates against the bound of the instructions."""
+def _one_model(
+    model: Path | None,
+    size: str | None,
+    scheme: str,
+    members: int,
+    settings: "Settings",
+    chosen: bool,
+    sustained: float | None,
+    as_json: bool,
+) -> None:
+    """The modes that measure one packed model at one length."""
+    from bebert_infer.artifact import read_artifact
+    from bebert_infer.bench import random_tokens
+    from bebert_infer.cli_bench_modes import show_profile, show_sustained
     from bebert_infer.ensemble import Ensemble
-    from bebert_infer.profiling import PRODUCTS
-    from bebert_infer.profiling import profile as measure_operations
 
-    rows = measure_operations(Ensemble(artifact, threads=1), tokens)
-    total = sum(row.ms for row in rows)
-    products = sum(row.ms for row in rows if row.operation in PRODUCTS)
-    if as_json:
-        sums = {"ms": total, "products_ms": products}
-        typer.echo(json.dumps(facts | sums | {"operations": [asdict(row) for row in rows]}))
+    artifact = read_artifact(model) if model else _random(size or "base", scheme, members)
+    tokens, threads = settings.lengths[0] if chosen else settings.batch_tokens, settings.threads[0]
+    limit = artifact.config.max_position_embeddings
+    if tokens > limit and chosen:
+        raise InputError(f"--tokens is {tokens}; this model takes at most {limit}")
+    tokens = min(tokens, limit)
+    facts = {"model": str(artifact.path), "members": len(artifact.config.members), "tokens": tokens, "threads": threads}
+    if sustained is None:
+        show_profile(artifact, tokens, facts | {"members": 1, "threads": 1}, as_json)
         return
-    table = Table(title=f"one pass of one member, {tokens} tokens, 1 thread")
-    table.add_column("operation", no_wrap=True)
-    for heading in ("calls", "ms", "share", "TMAC/s", "of the bound"):
-        table.add_column(heading, justify="right")
-    for row in sorted(rows, key=lambda row: -row.ms):
-        rate = f"{row.tmacs:.3f}" if row.tmacs else ""
-        bound = f"{row.tmacs / row.bound:.0%}" if row.tmacs and row.bound else ""
-        table.add_row(escape(row.operation), str(row.calls), f"{row.ms:.3f}", f"{row.share:.0%}", rate, bound)
-    Console().print(table)
-    Console().print(
-        f"{total:.2f} ms in all: {products:.2f} in products, {total - products:.2f} elsewhere", highlight=False
-    )
+    ensemble, ids = Ensemble(artifact, threads=threads), random_tokens(artifact.config.vocab_size, 1, tokens)
+    show_sustained(lambda: ensemble.logits(ids), sustained, facts, as_json)
+
+
+def _keep(run: dict[str, Any], output: Path | None, record: Path | None, messages: Console) -> None:
+    """Write the run where the user wants it: a folder with a report, a line of a history."""
+    from bebert_infer.files import write_json
+
+    if record is not None:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        with record.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(run, ensure_ascii=False) + "\n")
+        messages.print(f"run appended to {escape(str(record))}", highlight=False)
+    if output is None:
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(output / "bench.json", run)
+    # Loaded here, because it draws. Without matplotlib it writes tables, and in them what to install.
+    importlib.import_module("bebert_infer.bench_report").write_report(run, output)
+    plots = "plots" if find_spec("matplotlib") else "no plots, which need matplotlib: pip install matplotlib,"
+    messages.print(f"bench.json, report.html and {plots} in {escape(str(output))}", highlight=False, soft_wrap=True)
+
+
+def _console() -> Console:
+    """As wide as the terminal, or wide enough for every table where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(WIDTH, console.width))

@@ -103,7 +103,8 @@ def cache_state() -> dict[str, Any]:
         state = f"not used: {find_directory()[1]}"
         return {"folder": None, "state": state, "kernels": 0, "bytes": 0, "other_versions": 0}
     files = [file.stat().st_size for file in directory.glob("*.nb[ci]")]
-    others = sum(folder.is_dir() and folder != directory for folder in directory.parent.iterdir())
+    peers = directory.parent / "peers"  # of bebert bench
+    others = sum(folder.is_dir() and folder not in (directory, peers) for folder in directory.parent.iterdir())
     return {
         "folder": str(directory),
         "state": "private, writable" if os.access(directory, os.W_OK) else "private, read only",

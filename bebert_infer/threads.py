@@ -24,6 +24,11 @@ def thread_budget(requested: int | None = None) -> tuple[int, str]:
     variable = os.environ.get("BEBERT_THREADS")
     if variable:
         return _positive("BEBERT_THREADS", variable), "BEBERT_THREADS"
+    return granted_cores()
+
+
+def granted_cores() -> tuple[int, str]:
+    """Return (cores that this process may use, what limits them): the smaller of CPU affinity and cgroup quota."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _cgroup_quota()
     if quota is not None and quota < affinity:

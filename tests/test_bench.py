@@ -1,48 +1,83 @@
-"""`bebert bench` times every engine in turn; peers compute the same network and are limited, kept and named as told."""
+"""`bebert bench` gives every engine its turn, and its record has every figure of the schema, also without any peer."""
 
 import json
+import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
-import numpy as np
 import pytest
+from rich.console import Console
+from typer.testing import CliRunner
 
-from bebert_infer.bench import Engine, Geometry, compare, measure, parent_geometry
+from bebert_infer import cli_bench
+from bebert_infer.bench import Geometry, Times, measure, parent_geometry, spread, take_turns
+from bebert_infer.bench_settings import BATCHES, LENGTHS, make_settings
+from bebert_infer.bench_tables import print_run, ratio_table
+from bebert_infer.cli import app
 from bebert_infer.errors import InputError
+from bebert_infer.power import Reading
 from bebert_infer.synthetic import random_model
-
-SMALL = Geometry(layers=2, hidden=64, heads=2, intermediate=128, vocabulary=50, positions=32)
-LOGITS = np.zeros((1, 2))
+from bebert_infer.threads import granted_cores
 
 
 def run(*arguments: object, code: str = "") -> subprocess.CompletedProcess[str]:
     """Call the command in a process of its own, on the reference backend, which compiles nothing."""
-    import os
-
     code += "from bebert_infer.cli import main; main()"
     environment = os.environ | {"COLUMNS": "200", "BEBERT_BACKEND": "reference"}
     command = [sys.executable, "-c", code, "bench", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)
 
 
-def test_every_engine_has_its_turn_in_every_round():
+def test_every_engine_has_its_turn_in_every_round_and_turns_rotate():
     seen = []
     calls = {name: lambda name=name: seen.append(name) for name in "abc"}
     times = measure(calls, 2, calls_a_turn=2, pause=0)
     assert {name: len(values) for name, values in times.items()} == {"a": 4, "b": 4, "c": 4}
-    assert "".join(seen) == "abc" + "aaabbbccc" + "bbbcccaaa"  # once each; then one call that is not timed and two
+    # once each to warm up; then in each turn one call that is not timed and two that are
+    assert "".join(seen) == "abc" + "aaabbbccc" + "bbbcccaaa"
 
 
-def test_ratios_are_taken_against_the_fastest_of_a_kind():
-    kinds = {"slow": "fp32", "fast": "fp32", "int": "int8", "bits": "packed"}
-    engines = [Engine(name, kind, lambda: LOGITS) for name, kind in kinds.items()]
-    times = {"slow": [9, 8, 100], "fast": [4, 4, 4], "int": [3, 2, 1], "bits": [1, 1, 1]}
-    rows = {row.name: row for row in compare(engines, times, "slow")}
-    assert rows["bits"].ratios == {"slow": 9, "fastest fp32": 4, "fastest int8": 2}
-    assert (rows["slow"].median_ms, rows["slow"].min_ms, rows["slow"].max_ms) == (9, 8, 100)
-    assert compare(engines[3:], times)[0].ratios == {}
+@pytest.fixture
+def clock():
+    """A clock that calls move, and the joules that they cost."""
+
+    class Clock:
+        now, microjoules = 0.0, 0
+
+        def __call__(self):
+            return self.now
+
+        def work(self, seconds):
+            def call():
+                self.now += seconds
+                self.microjoules += round(seconds * 7e6)  # 7 W
+
+            return call
+
+        def energy(self):
+            return Reading({"package": self.microjoules}, {}, [], None)
+
+    return Clock()
+
+
+def test_long_calls_are_timed_once_a_turn_and_time_ends_rounds(clock):
+    calls = {"short": clock.work(0.1), "long": clock.work(2.0)}
+    times = take_turns(calls, 9, pause=0, seconds=5, clock=clock, energy=clock.energy)
+    assert len(times["short"].ms) == 3 * 3 and times["short"].ms[0] == pytest.approx(100)  # 2.4 s a round
+    assert len(times["long"].ms) == 3 and times["long"].ms[0] == pytest.approx(2000)
+    assert times["long"].joules_a_call == pytest.approx(14)
+    assert len(take_turns(calls, 9, pause=0, seconds=0, clock=clock)["long"].ms) == 1, "the first round is finished"
+
+
+def test_without_a_counter_there_are_no_joules():
+    assert Times([1.0]).joules_a_call is None
+
+
+def test_median_and_percentiles():
+    found = spread([float(number) for number in range(101)][::-1])
+    assert found == {"median_ms": 50, "p10_ms": 10, "p90_ms": 90, "calls": 101}
 
 
 @pytest.mark.parametrize("size", ["base", "base-half"])
@@ -50,29 +85,216 @@ def test_the_parent_of_full_and_half_width_is_bert_base(size):
     assert parent_geometry(random_model(size, "1-1-4", 1, vocab_size=9).config) == Geometry(vocabulary=9)
 
 
-def test_a_random_ensemble_alone():
-    done = run("--size", "tiny", "--members", 1, "--tokens", 4, "--rounds", 1, "--no-peers", "--json")
+def test_thread_budgets():
+    cores, _ = granted_cores()
+    settings, notes = make_settings(threads=f"1,{cores + 1},{cores}")
+    assert settings.threads == tuple(dict.fromkeys((1, cores)))
+    assert len(notes) == 1 and f"--threads {cores + 1} is left out" in notes[0] and str(cores) in notes[0]
+    with pytest.raises(InputError, match=f"--threads is {cores + 1}; this process may use {cores} core"):
+        make_settings(threads=str(cores + 1))
+    for wrong in ("two", "1,,2", "0", "", "-1", "1.5"):
+        with pytest.raises(InputError, match="accepted are whole numbers of at least 1 with commas"):
+            make_settings(threads=wrong)
+
+
+def test_a_quick_run_measures_less_in_a_bounded_time():
+    quick, full = make_settings(quick=True)[0], make_settings()[0]
+    assert (full.lengths, full.batches) == (LENGTHS, BATCHES)
+    assert set(quick.lengths) < set(LENGTHS) and set(quick.batches) < set(BATCHES)
+    assert quick.rounds < full.rounds and quick.processes < full.processes
+    assert quick.prepare_seconds < quick.total_seconds < 180 and full.total_seconds == float("inf")
+    assert quick.batch_tokens == full.batch_tokens == 128
+    assert make_settings(quick=True, lengths="32,7", rounds=2)[0].lengths == (7, 32)
+    assert make_settings(lengths="200,64")[0].batch_tokens == 64 and make_settings(lengths="200")[0].batch_tokens == 200
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    """The record of a small random model without peers, and where it was kept."""
+    folder = tmp_path_factory.mktemp("bench")
+    done = run(
+        *("--size", "tiny", "--members", 2, "--tokens", "4,9,600", "--rounds", 2, "--quick", "--no-peers", "--json"),
+        *("--record", folder / "history.jsonl", "--threads", 1),
+        code=f"import tempfile; tempfile.tempdir = {str(folder)!r}\n",
+    )
     assert done.returncode == 0, done.stderr
-    facts = json.loads(done.stdout)
-    assert (facts["tokens"], facts["members"], facts["missing"]) == (4, 1, {})
-    (ours,) = facts["engines"]
-    assert ours["median_ms"] > 0 and ours["kind"] == "packed" and ours["ratios"] == {}
+    return json.loads(done.stdout), folder
 
 
-def test_without_torch_it_measures_ours_and_says_what_to_install():
+def test_the_record_has_every_field_of_the_schema(record):
+    run, _ = record
+    assert {"format": "bebert-bench", "version": 1}.items() <= run.items()
+    assert set(run) >= {
+        *("date", "commit", "version_of_bebert", "machine", "settings", "cores_of_others", "groups", "engines"),
+        *("latency", "throughput", "time_by_operation", "missing", "energy"),
+    }
+    keys = {"cpu", "cores", "memory_bytes", "isa", "products", "python", "versions"}
+    assert set(run["machine"]) == keys and run["machine"]["cpu"] and run["machine"]["versions"]["numpy"]
+    settings = {"lengths": [4, 9, 600], "batches": [8], "batch_tokens": 9, "threads": [1], "rounds": 2, "quick": True}
+    assert run["settings"] == settings | {"data": None}
+    (group,) = run["groups"]
+    assert group["name"] == "tiny" and group["left_out"] == [600]
+    assert set(group["geometry"]) == {
+        *("layers", "hidden", "heads", "intermediate", "vocabulary", "positions", "labels")
+    }
+    assert run["missing"] == {}
+
+
+def test_the_record_says_what_the_engine_is(record):
+    (engine,) = record[0]["engines"]
+    assert engine["name"] == "bebert 1-1-4, 2 members" and engine["kind"] == "packed"
+    assert (engine["members"], engine["scheme"], engine["random_weights"]) == (2, "1-1-4", True)
+    assert sum(engine["bytes_by_kind"].values()) == engine["bytes"]
+    # numerics §6: two branches, 2 layers of 4 · 128 · 128 + 2 · 128 · 512 weights; two members, 9 tokens
+    assert engine["operations"]["1×4"] == 2 * 2 * 2 * (4 * 128 * 128 + 2 * 128 * 512) * 9
+    assert engine["operations"]["4×4"] == 2 * 2 * (2 * 128 * 9 * 9) and engine["operations_tokens"] == 9
+    assert engine["accuracy"] is None and engine["flops_paper"] > 0
+    assert 0 < engine["load_s"] < engine["first_answer_s"] and engine["peak_rss_bytes"] > 2**24
+
+
+def test_figures_of_turns_are_in_order(record):
+    run, _ = record
+    assert [(row["tokens"], row["batch"], row["threads"]) for row in run["latency"]] == [(4, 1, 1), (9, 1, 1)]
+    (batch,) = run["throughput"]
+    assert (batch["batch"], batch["tokens"]) == (8, 9)
+    assert batch["sentences_per_s"] == pytest.approx(8000 / batch["median_ms"], rel=1e-3)
+    for row in (*run["latency"], batch):
+        assert 0 < row["p10_ms"] <= row["median_ms"] <= row["p90_ms"] and row["calls"] >= 2
+
+
+def test_a_history_has_one_line_a_run_and_nothing_else_is_left(record):
+    run, folder = record
+    (line,) = (folder / "history.jsonl").read_text().splitlines()
+    assert json.loads(line) == run
+    assert [entry.name for entry in folder.iterdir()] == ["history.jsonl"]
+
+
+def test_a_quick_run_without_time_measures_the_main_length_and_names_what_is_left_out():
+    code = "from bebert_infer.bench_settings import Settings; Settings.spent = lambda self: 1e6\n"
+    done = run("--size", "tiny", "--members", 1, "--tokens", "4,9", "--quick", "--no-peers", "--json", code=code)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert [row["tokens"] for row in record["latency"]] == [9] and record["throughput"] == []
+    (note,) = record["notes"]
+    for part in ("no time left", "1 × 4 tokens", "8 × 9 tokens", "start of bebert 1-1-4, 1 member"):
+        assert part in note
+    assert record["engines"][0]["load_s"] is None
+
+
+def stub(monkeypatch, name, **functions):
+    """A module of another part of the command, which only has to be called."""
+    monkeypatch.setitem(sys.modules, name, SimpleNamespace(**functions))
+
+
+def test_output_is_a_folder_with_the_run_and_its_report(record, tmp_path, monkeypatch, capsys):
+    run, folder = record[0], tmp_path / "new" / "report"
+    drawn = []
+    stub(monkeypatch, "bebert_infer.bench_report", write_report=lambda *arguments: drawn.append(arguments))
+    monkeypatch.setattr(cli_bench, "find_spec", lambda name: None)
+    cli_bench._keep(run, folder, None, Console(stderr=True))
+    assert json.loads((folder / "bench.json").read_text()) == run and drawn == [(run, folder)]
+    assert "pip install matplotlib" in capsys.readouterr().err
+    monkeypatch.setattr(cli_bench, "find_spec", lambda name: name)
+    cli_bench._keep(run, folder, None, Console(stderr=True))
+    assert "pip install" not in capsys.readouterr().err
+    assert [entry.name for entry in folder.iterdir()] == ["bench.json"]
+
+
+def test_compare_takes_two_files_and_measures_nothing(monkeypatch):
+    seen = []
+    stub(monkeypatch, "bebert_infer.bench_compare", compare_runs=lambda a, b, console: seen.append((a, b)))
+    done = CliRunner().invoke(app, ["bench", "--compare", "a.json", "b.jsonl"], catch_exceptions=False)
+    assert done.exit_code == 0 and seen == [(Path("a.json"), Path("b.jsonl"))] and not done.output
+
+
+def test_tables_name_engines_percentiles_and_ratios_and_fit_the_page(record, capsys):
+    run, _ = record
+    latency, engine = run["latency"], run["engines"][0]
+    lengths = (16, 32, 64, 128, 256, 512)
+    rows = [latency[0] | {"tokens": length, "median_ms": 1234.5} for length in lengths]
+    peers = [
+        engine | {"name": name, "kind": kind, "operations": {"8×8": 1.1e10, "fp32": 2.2e10}, "accuracy": accuracy}
+        for name, kind, accuracy in (
+            ("PyTorch fp32", "fp32", None),
+            ("ONNX Runtime fp32", "fp32", None),
+            ("ONNX Runtime int8 dynamic", "int8", {"metric": "accuracy", "value": 0.86, "rows": 872}),
+        )
+    ]
+    rows += [
+        row | {"engine": peer["name"], "median_ms": median}
+        for peer, median in zip(peers, (4938, 2469, 617.25), strict=True)
+        for row in rows[:6]
+    ]
+    settings = run["settings"] | {"batch_tokens": 128}
+    wide = run | {
+        "settings": settings,
+        "engines": [*peers, engine],
+        "latency": rows,
+        "missing": {"OpenVINO fp32": "not installed: pip …", "B": "slow", "C": "slow"},
+    }
+    print_run(wide, Console(width=120))
+    shown = capsys.readouterr().out
+    assert max(len(line) for line in shown.splitlines()) <= 120 and "…" not in shown.replace("pip …", "")
+    for word in (
+        "4.00×",
+        "2.00×",
+        "0.50×",
+        "86.00 %",
+        "872",
+        "10th–90th",
+        "batch 8",
+        "OpenVINO fp32: not",
+        "B, C: slow",
+    ):
+        assert word in shown, word
+
+
+def test_ratios_are_taken_against_the_fastest_of_a_kind():
+    kinds = {"PyTorch fp32": "fp32", "fast": "fp32", "int": "int8", "bits": "packed"}
+    medians = {"PyTorch fp32": 9.0, "fast": 4.0, "int": 2.0, "bits": 1.0}
+    rows = [{"engine": name, "tokens": 128, "median_ms": median} for name, median in medians.items()]
+    rows += [row | {"tokens": 256, "median_ms": 1000.0} for row in rows]
+    table = ratio_table([{"name": name, "kind": kind} for name, kind in kinds.items()], rows, [], 128)
+    columns = {str(column.header): list(column.cells)[-1] for column in table.columns}
+    assert columns == {
+        "engine": "bits",
+        "than PyTorch fp32": "9.00×",
+        "than fastest fp32": "4.00×",
+        "than fastest int8": "2.00×",
+    }
+
+
+def test_without_torch_it_measures_ours_and_names_what_is_missing():
     code = "import sys; sys.modules['torch'] = None\n"
-    done = run("--size", "tiny", "--members", 1, "--tokens", 4, "--rounds", 1, code=code)
+    done = run("--size", "tiny", "--members", 1, "--tokens", 4, "--rounds", 1, "--quick", code=code)
     assert done.returncode == 0, done.stderr
-    assert "bebert" in done.stdout and "bebert-infer[bench]" in done.stderr
+    assert "bebert 1-1-4, 1 member" in done.stdout
+    for peer in ("PyTorch fp32", "ONNX Runtime int8 dynamic", "OpenVINO int8 NNCF"):
+        assert peer in done.stdout
+    assert "not installed: pip install torch" in done.stdout
+    assert not done.stderr, "no peer, so no word about its files"
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "part"),
-    [("--size", "huge", "base-half"), ("--scheme", "2-2-2", "1-1-4"), ("--tokens", 513, "at most 512")],
+    ("arguments", "part"),
+    [
+        (("--size", "huge"), "base-half"),
+        (("--size", "tiny", "--scheme", "2-2-2"), "1-1-4"),
+        (("--size", "tiny", "--tokens", 513), "at most 512"),
+        (("--tokens", "0"), "whole numbers of at least 1"),
+        (("model", "--size", "tiny"), "pass one of them"),
+        (("--size", "tiny", "--data", "x.tsv"), "random weights"),
+        (("--data", "nowhere.tsv"), 'there is no file "nowhere.tsv"'),
+        (("--record", "x.json"), "ending in .jsonl"),
+        (("--output", __file__), "which is a file"),
+        (("nowhere",), 'no model folder "nowhere"'),
+        (("--size", "tiny", "--profile", "--threads", 4096), "--threads is 4096"),
+    ],
 )
-def test_a_wrong_option_is_one_sentence(option, value, part):
-    done = run(option, value, "--no-peers")
-    assert done.returncode == 2 and part in done.stderr and "Traceback" not in done.stderr
+def test_a_wrong_option_is_one_sentence(arguments, part, monkeypatch):
+    monkeypatch.setenv("BEBERT_BACKEND", "reference")
+    with pytest.raises((InputError, ValueError), match=part):
+        CliRunner().invoke(app, ["bench", *map(str, arguments), "--no-peers"], catch_exceptions=False)
 
 
 def test_the_profile_names_operations_and_rates():
@@ -85,64 +307,3 @@ def test_the_profile_names_operations_and_rates():
         pytest.skip("no native program on this machine")
     assert {"attention", "norm", "output"} <= {row.operation for row in rows}
     assert sum(row.share for row in rows) == pytest.approx(1)
-
-
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory):
-    """What peers of a small BERT are built from."""
-    pytest.importorskip("torch")
-    pytest.importorskip("transformers")
-    from bebert_export.peers import Workshop
-
-    ids = np.random.default_rng(0).integers(0, SMALL.vocabulary, (1, 7))
-    return Workshop(SMALL, ids, 1, tmp_path_factory.mktemp("peers"))
-
-
-NAMES = {
-    "PyTorch fp32": 1e-6,
-    "ONNX Runtime fp32": 1e-4,
-    "OpenVINO fp32": 1e-4,
-    "OpenVINO bf16": 0.05,
-    "PyTorch int8 dynamic": 0.1,
-    "ONNX Runtime int8 dynamic": 0.1,
-    "OpenVINO int8 NNCF": 0.2,
-}
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_peer_computes_the_same_network(workshop, name):
-    from bebert_export.peers import PEERS, build_peer
-
-    assert list(PEERS) == list(NAMES)
-    built = build_peer(name, workshop)
-    if isinstance(built, str):
-        pytest.skip(built)
-    expected = build_peer("PyTorch fp32", workshop).call()
-    assert built.call() == pytest.approx(expected, abs=NAMES[name])
-    assert not workshop.model.training  # an exporter that switched dropout on would slow PyTorch down
-
-
-def test_files_are_made_once(workshop):
-    made = []
-    for _ in range(2):
-        folder = workshop.made("thing", lambda folder: made.append((folder / "file").write_text("x")), "numpy")
-    assert len(made) == 1 and (folder / "file").read_text() == "x"
-    assert [path.name for path in workshop.folder.glob("thing*")] == [folder.name]
-
-
-def test_a_failed_build_leaves_nothing(workshop):
-    def fail(folder: Path) -> None:
-        (folder / "half").write_text("x")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        workshop.made("broken", fail, "numpy")
-    assert not list(workshop.folder.glob("broken*"))
-
-
-def test_a_missing_package_is_named(workshop, monkeypatch):
-    from bebert_export import peers
-
-    monkeypatch.setattr(peers, "find_spec", lambda name: None if name == "nncf" else find_spec(name))
-    answer = peers.build_peer("OpenVINO int8 NNCF", workshop)
-    assert isinstance(answer, str) and answer.startswith("not installed: ") and "nncf" in answer

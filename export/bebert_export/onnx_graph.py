@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
@@ -59,19 +58,7 @@ def export_onnx(folder: Path, out: Path) -> Exported:
     differences: list[float] = []
 
     def write(temporary: Path) -> None:
-        axes = {name: {0: "batch", 1: "tokens"} for name in INPUTS} | {"logits": {0: "batch"}}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about constants of the trace, which the checks below cover
-            torch.onnx.export(
-                _Logits(model).eval(),
-                tuple(_batch(model, 2, 5, 2)),
-                str(temporary),
-                input_names=list(INPUTS),
-                output_names=["logits"],
-                dynamic_axes=axes,
-                opset_version=OPSET,
-                dynamo=False,  # the other exporter needs onnxscript, and its graph is no faster
-            )
+        trace(model, temporary)
         differences.append(_difference(model, temporary))
         if differences[0] > TOLERANCE:
             raise OnnxMismatchError(
@@ -81,6 +68,26 @@ def export_onnx(folder: Path, out: Path) -> Exported:
 
     write_atomically(out, write)
     return Exported(out, out.stat().st_size, differences[0])
+
+
+def trace(model: Any, file: Path) -> None:
+    """Write a BERT classifier of transformers as a graph for any batch and length; `bebert bench` runs the same one.
+
+    Inputs INPUTS, int64[batch, tokens]; output "logits", float32[batch, labels]. Nothing is compared here.
+    """
+    axes = {name: {0: "batch", 1: "tokens"} for name in INPUTS} | {"logits": {0: "batch"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about constants of the trace; `export_onnx` and its tests try other sizes
+        torch.onnx.export(
+            _Logits(model).eval(),  # the exporter leaves all modules in the mode of this one
+            tuple(_batch(model, 2, 5, 2)),
+            str(file),
+            input_names=list(INPUTS),
+            output_names=["logits"],
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            dynamo=False,  # the other exporter needs onnxscript, and its graph is no faster
+        )
 
 
 def _batch(model: Any, sentences: int, tokens: int, padding: int) -> list[Tensor]:
@@ -94,6 +101,8 @@ def _batch(model: Any, sentences: int, tokens: int, padding: int) -> list[Tensor
 
 
 def _difference(model: Any, file: Path) -> float:
+    import onnxruntime  # writing a graph for OpenVINO does without it
+
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     largest = 0.0
     for sentences, tokens, padding in CHECKS:

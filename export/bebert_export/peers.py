@@ -1,57 +1,56 @@
-"""What people run today: full-precision and int8 BERT in PyTorch, ONNX Runtime and OpenVINO, for one sentence length.
+"""Files of the full-precision and int8 engines that a packed model is compared with; `peer_engines` runs them.
 
-All peers hold the same random weights. Each gets the settings that were fastest on the machines measured so far, the
-simplest ones among equals, shapes fixed at one sentence without padding, and as many threads as ours. Files that take
-long to make are kept in a folder and found again by the next run.
+All hold the same weights: random ones of a given geometry, or those of a full-precision folder. Files are made once and
+kept in a folder, under a name that changes with the weights and the versions of the packages.
 """
 
 import hashlib
 import logging
 import os
 import shutil
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
-from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
-from bebert_infer.bench import FULL_PRECISION, INT8, Engine, Geometry
+from bebert_export.full_precision import load_classifier
+from bebert_export.onnx_graph import INPUTS, trace
+from bebert_export.peer_engines import TORCH_INT8_FILE, Peer, quantized
+from bebert_export.pretrained import quiet_transformers
+from bebert_infer.bench import Geometry
+from bebert_infer.errors import DataError
 
-CALIBRATION_SENTENCES = 32
-
-
-class Unavailable(Exception):
-    """A peer cannot run on this CPU or with this version of a package; the message says why."""
+CALIBRATION_SENTENCES = 8  # of random tokens: enough for speed and size, which is all that is measured of NNCF's model
+CALIBRATION_TOKENS = 128
 
 
 @dataclass
 class Workshop:
-    """What every peer is built from.
+    """Where the files of the peers of one model are made and found.
 
-    ids     : int64[1, T], the sentence that is classified
-    threads : of each engine
-    folder  : where files are kept between runs
+    geometry       : of the network with random weights
+    folder         : where files are kept
+    full_precision : a classifier in the Hugging Face layout that takes the place of random weights
     """
 
     geometry: Geometry
-    ids: NDArray[np.int64]
-    threads: int
     folder: Path
+    full_precision: Path | None = None
+    _digest: str = field(default="", init=False)
 
     @cached_property
-    def model(self) -> BertForSequenceClassification:
-        """BERT of this geometry in PyTorch, the same random weights in every run."""
+    def model(self) -> Any:
+        """The network in PyTorch; random weights are the same in every run."""
+        if self.full_precision is not None:
+            return load_classifier(self.full_precision)
         g = self.geometry
         config = BertConfig(
             vocab_size=g.vocabulary,
@@ -66,29 +65,21 @@ class Workshop:
             torch.manual_seed(0)
             return BertForSequenceClassification(config).eval()
 
-    @cached_property
-    def onnx(self) -> Path:
-        """The network as `model.onnx`, input int64[1, T]."""
-
-        def make(folder: Path) -> None:
-            ids = torch.from_numpy(self.ids)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                torch.onnx.export(
-                    _LogitsOnly(self.model).eval(),  # the exporter leaves all modules in the mode of this one
-                    (ids,),
-                    str(folder / "model.onnx"),
-                    input_names=["input_ids"],
-                    output_names=["logits"],
-                    opset_version=17,
-                    dynamo=False,  # the other exporter needs onnxscript, and its graph is no faster
-                )
-
-        return self.made("onnx", make, "torch", "transformers", "onnx") / "model.onnx"
+    def files(self, peer: Peer) -> Path:
+        """The folder that this peer runs from, made if need be."""
+        makers: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
+            "torch": (self._torch, ()),
+            "onnx": (self._onnx, ("onnx",)),
+            "torch-int8": (self._torch_int8, ()),
+            "onnx-int8": (self._onnx_int8, ("onnx", "onnxruntime")),
+            "openvino-int8": (self._openvino_int8, ("onnx", "openvino", "nncf")),
+        }
+        make, packages = makers[peer.files]
+        return self.made(peer.files, make, "torch", "transformers", *packages)
 
     def made(self, name: str, make: Callable[[Path], None], *packages: str) -> Path:
-        """Return a folder filled by `make`, from an earlier run where geometry, length and versions are the same."""
-        facts = repr((self.geometry, self.ids.shape, [(package, version(package)) for package in packages]))
+        """Return a folder filled by `make`, from an earlier run where weights and versions are the same."""
+        facts = repr((self.geometry, self._weights(), [(package, version(package)) for package in packages]))
         target = self.folder / f"{name}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}"
         if not target.is_dir():
             unfinished = self.folder / f"{target.name}.{os.getpid()}"
@@ -103,125 +94,78 @@ class Workshop:
                 shutil.rmtree(unfinished, ignore_errors=True)
         return target
 
+    def _weights(self) -> str:
+        """Sha256 over the files of the full-precision folder that hold weights or geometry."""
+        if self.full_precision is not None and not self._digest:
+            digest = hashlib.sha256()
+            for file in sorted(self.full_precision.glob("*")):
+                if file.suffix in (".safetensors", ".bin") or file.name == "config.json":
+                    with file.open("rb") as stream:
+                        digest.update(hashlib.file_digest(stream, "sha256").digest())
+            self._digest = digest.hexdigest()
+        return self._digest
 
-class _LogitsOnly(nn.Module):
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
+    def _torch(self, folder: Path) -> None:
+        with quiet_transformers():
+            self.model.save_pretrained(folder)
 
-    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        return self.model(input_ids).logits
+    def _onnx(self, folder: Path) -> None:
+        trace(self.model, folder / "model.onnx")
 
+    def _torch_int8(self, folder: Path) -> None:
+        model = quantized(self.model)
+        self.model.config.save_pretrained(folder)
+        torch.save(model.state_dict(), folder / TORCH_INT8_FILE)
 
-def torch_float32(workshop: Workshop) -> Callable[[], NDArray]:
-    """PyTorch eager with its default attention (SDPA), under `torch.inference_mode`."""
-    return _torch_call(workshop.model, workshop)
+    def _onnx_int8(self, folder: Path) -> None:
+        """ONNX Runtime's dynamic quantization: signed 8-bit weights, one scale a matrix."""
+        from onnxruntime.quantization import QuantType, quantize_dynamic
 
-
-def torch_int8(workshop: Workshop) -> Callable[[], NDArray]:
-    """PyTorch's dynamic quantization of every linear layer; its backends (x86, onednn, fbgemm) are equally fast."""
-    quantize = getattr(getattr(torch.ao, "quantization", None), "quantize_dynamic", None)
-    if quantize is None:
-        raise Unavailable("torch.ao.quantization.quantize_dynamic is gone from this PyTorch")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return _torch_call(quantize(workshop.model, {nn.Linear}, dtype=torch.qint8), workshop)
-
-
-def _torch_call(model: nn.Module, workshop: Workshop) -> Callable[[], NDArray]:
-    ids = torch.from_numpy(workshop.ids)
-
-    def call() -> NDArray:
-        torch.set_num_threads(workshop.threads)  # of the whole process, so set where it counts
-        with torch.inference_mode():
-            return model(ids).logits.numpy()
-
-    return call
-
-
-def onnxruntime_float32(workshop: Workshop) -> Callable[[], NDArray]:
-    """ONNX Runtime on the exported graph, all of its graph optimizations on."""
-    return _onnxruntime_call(workshop.onnx, workshop)
-
-
-def onnxruntime_int8(workshop: Workshop) -> Callable[[], NDArray]:
-    """ONNX Runtime's dynamic quantization: signed 8-bit weights, one scale a matrix."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    def make(folder: Path) -> None:
+        graph = self.made("onnx", self._onnx, "torch", "transformers", "onnx")
         with _silence():
-            quantize_dynamic(workshop.onnx, folder / "model.onnx", weight_type=QuantType.QInt8)
+            quantize_dynamic(graph / "model.onnx", folder / "model.onnx", weight_type=QuantType.QInt8)
 
-    made = workshop.made("onnx-int8", make, "torch", "transformers", "onnx", "onnxruntime")
-    return _onnxruntime_call(made / "model.onnx", workshop)
+    def _openvino_int8(self, folder: Path) -> None:
+        """NNCF's post-training quantization for transformers, calibrated on random token ids."""
+        import openvino
 
-
-def _onnxruntime_call(file: Path, workshop: Workshop) -> Callable[[], NDArray]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = workshop.threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # Its threads spin while a call runs, which is faster, but not after it: that would slow down whoever comes next.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    return lambda: session.run(None, {"input_ids": workshop.ids})[0]
-
-
-def openvino_float32(workshop: Workshop) -> Callable[[], NDArray]:
-    """OpenVINO on the exported graph, one stream, float32 arithmetic."""
-    return _openvino_call(workshop.onnx, workshop, "f32")
-
-
-def openvino_bfloat16(workshop: Workshop) -> Callable[[], NDArray]:
-    """OpenVINO with bfloat16 arithmetic, where the CPU has it."""
-    import openvino
-
-    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise Unavailable("this CPU has no bfloat16 arithmetic")
-    return _openvino_call(workshop.onnx, workshop, "bf16")
-
-
-def openvino_int8(workshop: Workshop) -> Callable[[], NDArray]:
-    """OpenVINO after NNCF's post-training quantization for transformers, calibrated on random token ids."""
-    import openvino
-
-    def make(folder: Path) -> None:
+        graph = self.made("onnx", self._onnx, "torch", "transformers", "onnx")
         with _silence():
             import nncf
 
             generator = np.random.default_rng(1)
-            sentences = [
-                generator.integers(0, workshop.geometry.vocabulary, workshop.ids.shape)
-                for _ in range(CALIBRATION_SENTENCES)
-            ]
-            quantized = nncf.quantize(
-                openvino.Core().read_model(workshop.onnx),
-                nncf.Dataset(sentences, lambda ids: {"input_ids": ids}),
+            words, tokens = self.model.config.vocab_size, min(CALIBRATION_TOKENS, self.geometry.positions)
+            sentences = [generator.integers(0, words, (1, tokens)) for _ in range(CALIBRATION_SENTENCES)]
+            quantized_model = nncf.quantize(
+                openvino.Core().read_model(graph / "model.onnx"),
+                nncf.Dataset(
+                    sentences,
+                    lambda ids: dict(zip(INPUTS, (ids, np.ones_like(ids), np.zeros_like(ids)), strict=True)),
+                ),
                 model_type=nncf.ModelType.TRANSFORMER,
                 preset=nncf.QuantizationPreset.PERFORMANCE,
                 subset_size=CALIBRATION_SENTENCES,
             )
-        openvino.save_model(quantized, folder / "model.xml", compress_to_fp16=False)
-
-    made = workshop.made("openvino-int8", make, "torch", "transformers", "onnx", "openvino", "nncf")
-    return _openvino_call(made / "model.xml", workshop, "f32")
+        openvino.save_model(quantized_model, folder / "model.xml", compress_to_fp16=False)
 
 
-def _openvino_call(file: Path, workshop: Workshop, precision: str) -> Callable[[], NDArray]:
-    import openvino
-
-    settings: dict[str, Any] = {
-        "INFERENCE_NUM_THREADS": workshop.threads,
-        "NUM_STREAMS": 1,
-        "INFERENCE_PRECISION_HINT": precision,
-        "ENABLE_CPU_PINNING": False,  # pinned threads lose where another process wants the same core
-    }
-    core = openvino.Core()
-    request = core.compile_model(core.read_model(file), "CPU", settings).create_infer_request()
-    return lambda: request.infer([workshop.ids])[0]
+def geometry_of(folder: Path) -> Geometry:
+    """Widths of a full-precision BERT in the Hugging Face layout. Raises DataError for other folders."""
+    try:
+        config = BertConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise DataError(f'"{folder}" has no readable config.json: {error}') from None
+    if config.model_type != "bert":
+        raise DataError(f'{folder} holds a model of type "{config.model_type}"; accepted is "bert"')
+    return Geometry(
+        layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        heads=config.num_attention_heads,
+        intermediate=config.intermediate_size,
+        vocabulary=config.vocab_size,
+        positions=config.max_position_embeddings,
+        labels=config.num_labels or Geometry.labels,
+    )
 
 
 @contextmanager
@@ -238,36 +182,3 @@ def _silence() -> Iterator[None]:
         os.environ.pop("NNCF_CI")
         if before is not None:
             os.environ["NNCF_CI"] = before
-
-
-@dataclass(frozen=True)
-class Peer:
-    """One engine to compare with: the packages that it needs, and what builds its call."""
-
-    kind: str
-    packages: tuple[str, ...]
-    build: Callable[[Workshop], Callable[[], NDArray]]
-
-
-PEERS = {
-    "PyTorch fp32": Peer(FULL_PRECISION, ("torch", "transformers"), torch_float32),
-    "ONNX Runtime fp32": Peer(FULL_PRECISION, ("onnx", "onnxruntime"), onnxruntime_float32),
-    "OpenVINO fp32": Peer(FULL_PRECISION, ("onnx", "openvino"), openvino_float32),
-    "OpenVINO bf16": Peer("bf16", ("onnx", "openvino"), openvino_bfloat16),
-    "PyTorch int8 dynamic": Peer(INT8, ("torch", "transformers"), torch_int8),
-    "ONNX Runtime int8 dynamic": Peer(INT8, ("onnx", "onnxruntime"), onnxruntime_int8),
-    "OpenVINO int8 NNCF": Peer(INT8, ("onnx", "openvino", "nncf"), openvino_int8),
-}
-BASELINE = "PyTorch fp32"
-
-
-def build_peer(name: str, workshop: Workshop) -> Engine | str:
-    """Build the peer called `name` (a key of PEERS), or return one sentence that says why it cannot run here."""
-    peer = PEERS[name]
-    missing = [package for package in peer.packages if find_spec(package) is None]
-    if missing:
-        return f"not installed: {', '.join(missing)}"
-    try:
-        return Engine(name, peer.kind, peer.build(workshop))
-    except Unavailable as reason:
-        return str(reason)
