@@ -1,6 +1,5 @@
 """`bebert bench`: packed models beside the full-precision and int8 engines that are installed."""
 
-import importlib
 import json
 import tempfile
 from contextlib import AbstractContextManager, ExitStack
@@ -103,7 +102,9 @@ def bench(
     BERT-base, are kept for the next run, which then starts sooner; those not used for 30 days are removed.
     """
     if compare is not None:
-        importlib.import_module("bebert_infer.bench_compare").compare_runs(*compare, _console())
+        from bebert_infer.bench_compare import compare_runs
+
+        compare_runs(*compare, _console())
         return
     _check_options(model, size, data, full_precision, output, record)
     from bebert_infer.bench_settings import make_settings
@@ -245,6 +246,7 @@ def _one_model(
 
 def _keep(run: dict[str, Any], output: Path | None, record: Path | None, messages: Console) -> None:
     """Write the run where the user wants it: a folder with a report, a line of a history."""
+    from bebert_infer.bench_report import write_report
     from bebert_infer.files import write_json
 
     if record is not None:
@@ -256,8 +258,8 @@ def _keep(run: dict[str, Any], output: Path | None, record: Path | None, message
         return
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / "bench.json", run)
-    # Loaded here, because it draws. Without matplotlib it writes tables, and in them what to install.
-    importlib.import_module("bebert_infer.bench_report").write_report(run, output)
+    # Without matplotlib it writes tables, and in them what to install.
+    write_report(run, output)
     plots = "plots" if find_spec("matplotlib") else "no plots, which need matplotlib: pip install matplotlib,"
     messages.print(f"bench.json, report.html and {plots} in {escape(str(output))}", highlight=False, soft_wrap=True)
 
