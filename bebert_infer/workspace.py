@@ -122,6 +122,6 @@ class Workspace:
             slots[at.PARITY + place] = 8 * rows
             slots[at.PLAIN + place] = rows
             slots[at.BYTES + place] = rows * sizes.depth
-        found = {slot: aligned((size + 64,), np.uint8) for slot, size in slots.items()}
+        found = {slot: aligned((size,), np.uint8) for slot, size in slots.items()}
         found[at.NOTHING][:] = 0
         return found
