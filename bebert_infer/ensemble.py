@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bebert_infer.artifact import Artifact, read_artifact
+from bebert_infer.artifact import CONFIG, Artifact, read_artifact
 from bebert_infer.backend import choose_backend
 from bebert_infer.batch import Batch, Limits, checked_inputs, padded_batch, ragged_batch
 from bebert_infer.combine import class_probabilities, combine
@@ -63,6 +63,7 @@ class Ensemble:
         self.artifact = artifact
         self.config = artifact.config
         self.minimum: MinimumRule = minimum
+        self._options = {"threads": threads, "backend": backend, "minimum": minimum}
         self.threads, self.threads_from = thread_budget(threads)
         self.alphas: NDArray[np.float64] = artifact.tensors["alphas"]
         self.members = build_members(artifact.config, artifact.tensors, self.kernels)
@@ -99,6 +100,16 @@ class Ensemble:
         Raises ModelFormatError for a folder that is missing, damaged or no model, InputError for bad options.
         """
         return cls(read_artifact(Path(path)), threads=threads, backend=backend, minimum=minimum)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle path and options: another process loads the folder itself. Raises InputError where there is none."""
+        folder = self.artifact.path.absolute()
+        if not (folder / CONFIG).is_file():
+            raise InputError(
+                f'this model is in memory only ("{self.artifact.path}"); '
+                "write it with bebert_infer.artifact.write_artifact and load that folder, then it can be pickled"
+            )
+        return _load_again, (str(folder), self.config.tensors_sha256, self._options)
 
     def __call__(
         self, inputs: Any, *, top_k: int | None = 1, truncate: bool = False
@@ -186,11 +197,13 @@ class Ensemble:
         if self.minimum == "batch":  # batch statistics need all rows at once, on one thread
             for index, member in enumerate(self.members if batch.sentences else []):
                 own = None if noise is None else noise.part(slice(None), index)
-                out[index] = member.forward(batch, self.kernels, "batch", noise=own)
+                with self._team.turn:
+                    out[index] = member.forward(batch, self.kernels, "batch", noise=own)
             return out
         for sentences, chunk in batch.chunks(MAX_ROWS):
             parts = None if noise is None else [noise.part(sentences, index) for index in range(len(self.members))]
-            self._run_members(chunk, out[:, sentences], parts)
+            with self._team.turn:
+                self._run_members(chunk, out[:, sentences], parts)
         return out
 
     def trace(
@@ -204,7 +217,8 @@ class Ensemble:
         batch = padded_batch(*checked) if self.minimum == "batch" else ragged_batch(*checked)
         traces: list[dict[str, Any]] = [{} for _ in self.members]
         for member, trace in zip(self.members, traces, strict=True):
-            member.forward(batch, self.kernels, self.minimum, trace=trace)
+            with self._team.turn:
+                member.forward(batch, self.kernels, self.minimum, trace=trace)
         return traces
 
     def _run_members(self, batch: Batch, out: NDArray[np.float32], noise: list[Noise] | None) -> None:
@@ -227,3 +241,11 @@ class Ensemble:
             self._team.run([partial(lane, first) for first in range(self.threads)])
         for index in range(whole, len(self.members)):
             run(index, self.threads)
+
+
+def _load_again(folder: str, sha256: str, options: dict[str, Any]) -> Ensemble:
+    """What unpickling does."""
+    model = Ensemble.from_pretrained(folder, **options)
+    if model.config.tensors_sha256 != sha256:
+        raise InputError(f'"{folder}" holds another model than when it was pickled; pickle the model again')
+    return model

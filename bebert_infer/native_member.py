@@ -27,7 +27,9 @@ class MemberProgram(Program):
     """Written while it is made; `member` must be one that `native.supported`."""
 
     def __init__(self, member: Member):
-        super().__init__(Sizes(len(member.embeddings.norm.weight), len(member.classifier_bias)))
+        tables = member.embeddings
+        rows = (len(table) for table in (tables.scales[0], tables.position, tables.token_type))
+        super().__init__(Sizes(len(tables.norm.weight), len(member.classifier_bias), *rows))
         self.member = member
         self._write()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,18 +39,24 @@ class TextEncoder:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self.max_length = max_length
+        self._json = tokenizer_json
+
+    @cached_property
+    def _truncating(self) -> Tokenizer:
+        """The same tokenizer that cuts: one of its own, since other threads may want theirs not to cut meanwhile."""
+        tokenizer = Tokenizer.from_str(self._json)
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(self.max_length, strategy="longest_first")
+        return tokenizer
 
     def encode(self, texts: Iterable[Text], truncate: bool) -> Encoded:
         """Encode texts and pairs. Over-long ones raise InputError, or lose their end with `truncate`.
 
         Pairs lose tokens from the longer side first, ties from the second, as the published code does.
         """
-        if truncate:
-            self._tokenizer.enable_truncation(self.max_length, strategy="longest_first")
-        else:
-            self._tokenizer.no_truncation()
+        tokenizer = self._truncating if truncate else self._tokenizer
         # One by one: the library's own batch threads would exceed the caller's thread budget.
-        rows = [self._tokenizer.encode(*((text,) if isinstance(text, str) else text)) for text in texts]
+        rows = [tokenizer.encode(*((text,) if isinstance(text, str) else text)) for text in texts]
         for index, row in enumerate(rows):
             if len(row.ids) > self.max_length:
                 raise InputError(

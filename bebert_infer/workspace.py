@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from bebert_infer.batch import Batch
 from bebert_kernels import slots as at
+from bebert_kernels.checks import array as checked_array
+from bebert_kernels.checks import rows as checked_rows
 from bebert_kernels.count_tile import LANES
 from bebert_kernels.linear_rows import SCRATCH
 from bebert_kernels.stages import chain_bytes
@@ -24,7 +26,8 @@ ROUND = 64  # rows are rounded up to this, so that a slightly longer sentence ne
 class Sizes:
     """What a program needs a row: filled in while it is written.
 
-    hidden, labels : C and the count of labels        depth, floats : widest input and float output of a linear
+    hidden, labels : C and the count of labels        vocabulary, positions, types : rows of the tables
+    depth, floats : widest input and float output of a linear
     index, state : bytes of index planes and of states  tables : bytes of look-up tables of a block
     words, codes : words or bytes of queries
     scratch : count of keys -> words of scratch for attention
@@ -32,6 +35,9 @@ class Sizes:
 
     hidden: int
     labels: int
+    vocabulary: int
+    positions: int
+    types: int
     depth: int = 1
     floats: int = 1
     index: int = 1
@@ -57,8 +63,10 @@ class Workspace:
         """Make room for a batch and return the logits float32[S, labels] that a run will fill.
 
         noise : float32[R, C], contiguous, to add to the embeddings
+
+        Raises ValueError for a batch that a program cannot take: from here on it is addresses.
         """
-        keys = int(np.diff(batch.offsets).max())
+        keys = self._check(batch, noise)
         if batch.rows > self._rows or batch.sentences > self._sentences or keys > self._keys:
             self._rows = max(self._rows, -(-batch.rows // ROUND) * ROUND)
             self._sentences = max(self._sentences, batch.sentences)
@@ -88,6 +96,27 @@ class Workspace:
             for slot, array in self._own[thread].items():
                 slots[slot] = array.ctypes.data
         return self._shared[2][: batch.sentences * self.sizes.labels].reshape(batch.sentences, -1)
+
+    def _check(self, batch: Batch, noise: NDArray[np.float32] | None) -> int:
+        """Return the tokens of the longest sentence."""
+        sizes, rows = self.sizes, len(batch.ids)
+        for name, values, table, count in (
+            ("ids", batch.ids, "the word tables", sizes.vocabulary),
+            ("positions", batch.positions, "the position table", sizes.positions),
+            ("types", batch.types, "the type table", sizes.types),
+        ):
+            checked_rows(name, values, rows, table, count)
+        offsets = checked_array("offsets", batch.offsets, np.int64, ("S + 1",))
+        lengths = np.diff(offsets)
+        if lengths.size == 0 or offsets[0] != 0 or offsets[-1] != rows or lengths.min() < 1:
+            raise ValueError(
+                f"offsets do not cut {rows} rows into sentences of at least 1; accepted: rising 0 .. {rows}"
+            )
+        if batch.key_mask is not None:
+            raise ValueError("batch has a key mask; programs take batches without padding (`batch.ragged_batch`)")
+        if noise is not None:
+            checked_array("noise", noise, np.float32, (rows, sizes.hidden))
+        return int(lengths.max())
 
     @property
     def scratch_words(self) -> int:

@@ -1,8 +1,8 @@
 """Arrays that lie against unmapped memory: what touches a byte outside of one ends the process.
 
 `Guard("end")` puts the last byte of every array before a page without access, `Guard("start")` the first byte behind
-one. The rest of an array's first or last page is filled with a pattern, which `check` looks at, so that a small write on
-the far side is noticed too.
+one. The rest of an array's first or last page holds a pattern, which `check` looks at, so that a write on the far side
+is noticed too.
 """
 
 import ctypes

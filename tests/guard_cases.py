@@ -1,4 +1,4 @@
-"""Runs kernels on guarded memory, in a process of its own: `python guard_cases.py arrays|layers|members|broken start|end`.
+"""Runs kernels on guarded memory, in a process of its own: `guard_cases.py arrays|layers|members|broken start|end`.
 
 Before each case its name goes to standard output, so that the last line names the case that ended the process.
 """

@@ -1,4 +1,4 @@
-"""No kernel reads or writes a byte outside its arrays, whatever their sizes: unmapped pages lie right behind and before.
+"""No kernel reads or writes a byte outside its arrays, whatever their sizes: unmapped pages lie behind and before them.
 
 Not padding either: buffers have exactly the sizes that the checks and the workspace demand. What kernels rely on beyond
 sizes is one thing, the border on which packed weights begin (`triples.aligned`).
