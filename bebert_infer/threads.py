@@ -84,18 +84,24 @@ class ThreadTeam:
 
 
 class _Turn:
-    """A lock that its holder may take again, that forks and the end of the process do not leave behind locked."""
+    """A lock that its holder may take again; neither forks nor the end of the process leave it behind locked."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.renew()
+
+    def renew(self) -> None:
+        """Nobody holds it any more."""
+        self.lock, self._depth = threading.RLock(), 0
 
     def __enter__(self) -> None:
         self.lock.acquire()
-        if _ending.is_set() and threading.current_thread() is not threading.main_thread():
-            self.lock.release()
+        self._depth += 1
+        if self._depth == 1 and _ending.is_set() and threading.current_thread() is not threading.main_thread():
+            self.__exit__()
             threading.Event().wait()  # a daemon thread: the process ends before it can do anything more
 
     def __exit__(self, *_: object) -> None:
+        self._depth -= 1
         self.lock.release()
 
 
@@ -176,7 +182,8 @@ _ending = threading.Event()
 def _renew() -> None:
     """A forked child has none of the threads, and perhaps a turn that a thread which is gone will never give back."""
     for team in _teams:
-        team.turn.lock, team._workers = threading.RLock(), None
+        team.turn.renew()
+        team._workers = None
 
 
 def _finish() -> None:
