@@ -1,19 +1,24 @@
 # Two commands set up everything in a virtual environment of their own:
 #   make demo    install the runtime and classify real sentences with the model that comes along
 #   make test    install what training and tests need too, check style and types, run all tests
+# and one that takes longer:
+#   make soak    100,000 calls, printing the resident size: fails if it grows
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint types format clean
+.PHONY: demo test soak lint types format clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/bebert demo
 
 test: lint types
 	$(BIN)/python -m pytest --numprocesses 2
+
+soak: $(VENV)/.everything
+	$(BIN)/python tests/soak.py
 
 lint: $(VENV)/.everything
 	$(BIN)/ruff check .

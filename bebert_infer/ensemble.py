@@ -15,13 +15,13 @@ from bebert_infer.batch import Batch, Limits, checked_inputs, padded_batch, ragg
 from bebert_infer.combine import class_probabilities, combine
 from bebert_infer.errors import InputError
 from bebert_infer.loading import build_members
+from bebert_infer.memory import Memory, memory_of
 from bebert_infer.quantizer import MinimumRule
 from bebert_infer.robustness import Noise
 from bebert_infer.threads import ThreadTeam, thread_budget
 from bebert_infer.tokenizer import Encoded, TextEncoder, as_texts
 
-# Token rows computed at a time: enough to keep every thread busy, and a bound on the memory of a call (a row needs
-# about 8 KiB per 1,000 of the feed-forward width).
+# Token rows computed at a time: enough to keep every thread busy, and a bound on the memory of a call (`memory.py`).
 MAX_ROWS = 4096
 
 
@@ -205,6 +205,13 @@ class Ensemble:
             with self._team.turn:
                 self._run_members(chunk, out[:, sentences], parts)
         return out
+
+    def memory(self, sentences: int = 1, tokens: int | None = None) -> Memory:
+        """Bytes that this model and calls of so many sentences of so many tokens take (`memory.py`).
+
+        tokens : of a sentence; default all positions of the model
+        """
+        return memory_of(self, sentences, self.limits.positions if tokens is None else tokens)
 
     def trace(
         self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, token_type_ids: ArrayLike | None = None

@@ -68,9 +68,9 @@ class Workspace:
         """
         keys = self._check(batch, noise)
         if batch.rows > self._rows or batch.sentences > self._sentences or keys > self._keys:
-            self._rows = max(self._rows, -(-batch.rows // ROUND) * ROUND)
+            self._rows = max(self._rows, rounded(batch.rows))
             self._sentences = max(self._sentences, batch.sentences)
-            self._keys = max(self._keys, -(-keys // ROUND) * ROUND)
+            self._keys = max(self._keys, rounded(keys))
             self._grow()
             self._own = []
         while len(self._own) < threads:
@@ -124,33 +124,50 @@ class Workspace:
         return self.sizes.scratch(self._keys)
 
     def _grow(self) -> None:
-        sizes, rows = self.sizes, self._rows
-        hidden = aligned((rows * sizes.hidden,), np.float32)
-        first = aligned((self._sentences * sizes.hidden,), np.float32)
-        logits = aligned((self._sentences * sizes.labels,), np.float32)
-        self._shared = [hidden, first, logits]
-        store = max(8 * sizes.words, sizes.codes)
-        for _ in range(2):
-            self._shared += [aligned((rows * store,), np.uint8) for _ in range(3)]
-            self._shared += [aligned((rows * 8 * sizes.words,), np.uint8) for _ in range(3)]
-            self._shared += [aligned((3 * rows,), np.uint8)]
+        sizes = shared_bytes(self.sizes, self._rows, self._sentences)
+        self._shared = [aligned((size // 4,), np.float32) for size in sizes[:3]]
+        self._shared += [aligned((size,), np.uint8) for size in sizes[3:]]
 
     def _scratch(self) -> dict[int, NDArray]:
         """Memory of one thread, by slot."""
-        sizes, rows = self.sizes, min(at.BLOCK, self._rows)
-        state = at.BLOCK * max(sizes.state, 4 * LANES)
-        slots = SCRATCH | {
-            at.FLOATS: 4 * rows * sizes.floats,
-            at.CHAIN: chain_bytes(sizes.depth, 8),
-            at.ATTENTION: 8 * self.scratch_words,
-            at.STATE: state,
-            at.STATE + 1: state,
-        }
-        for place in (0, at.INPUT):
-            slots[at.INDEX + place] = max(at.INDEX_ROWS * sizes.index, sizes.tables)
-            slots[at.PARITY + place] = 8 * rows
-            slots[at.PLAIN + place] = rows
-            slots[at.BYTES + place] = rows * sizes.depth
-        found = {slot: aligned((size,), np.uint8) for slot, size in slots.items()}
+        sizes = scratch_bytes(self.sizes, self._rows, self._keys)
+        found = {slot: aligned((size,), np.uint8) for slot, size in sizes.items()}
         found[at.NOTHING][:] = 0
         return found
+
+
+def rounded(count: int) -> int:
+    """Rows or keys that room is made for when `count` are needed."""
+    return -(-count // ROUND) * ROUND
+
+
+def shared_bytes(sizes: Sizes, rows: int, sentences: int) -> list[int]:
+    """Bytes of the buffers of a call: hidden rows, first rows, logits; twice queries, keys, values and what they need.
+
+    rows : as `rounded`
+    """
+    store = max(8 * sizes.words, sizes.codes)
+    stores = [rows * store] * 3 + [rows * 8 * sizes.words] * 3 + [3 * rows]
+    return [4 * rows * sizes.hidden, 4 * sentences * sizes.hidden, 4 * sentences * sizes.labels, *stores, *stores]
+
+
+def scratch_bytes(sizes: Sizes, rows: int, keys: int) -> dict[int, int]:
+    """Bytes of the scratch of one thread, by slot; it is for a block of rows, and for the longest sentence.
+
+    rows, keys : as `rounded`
+    """
+    rows = min(at.BLOCK, rows)
+    state = at.BLOCK * max(sizes.state, 4 * LANES)
+    slots = SCRATCH | {
+        at.FLOATS: 4 * rows * sizes.floats,
+        at.CHAIN: chain_bytes(sizes.depth, 8),
+        at.ATTENTION: 8 * sizes.scratch(keys),
+        at.STATE: state,
+        at.STATE + 1: state,
+    }
+    for place in (0, at.INPUT):
+        slots[at.INDEX + place] = max(at.INDEX_ROWS * sizes.index, sizes.tables)
+        slots[at.PARITY + place] = 8 * rows
+        slots[at.PLAIN + place] = rows
+        slots[at.BYTES + place] = rows * sizes.depth
+    return slots

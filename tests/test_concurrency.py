@@ -190,7 +190,7 @@ def test_the_process_ends_well_while_daemon_threads_compute(threads):
     """The interpreter goes away under them; the end must neither crash nor hang nor complain."""
     code = """
 children = []
-for turn in range(20):
+for turn in range(8):
     child = os.fork()
     if child == 0:
         def load(number):
@@ -318,4 +318,6 @@ def test_the_smaller_of_quota_and_affinity_counts(monkeypatch):
     monkeypatch.delenv("BEBERT_THREADS", raising=False)
     for quota in (1, 1000, None):
         monkeypatch.setattr("bebert_infer.threads._cgroup_quota", lambda quota=quota: quota)
-        assert thread_budget() == ((1, "cgroup quota") if quota == 1 else (len(os.sched_getaffinity(0)), "CPU affinity"))
+        assert thread_budget() == (
+            (1, "cgroup quota") if quota == 1 else (len(os.sched_getaffinity(0)), "CPU affinity")
+        )
