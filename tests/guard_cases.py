@@ -77,11 +77,17 @@ def members(guard: Guard) -> None:
     native.np = guard.numpy()
     keep = native_program.Program.keep
     native_program.Program.keep = lambda self, array: keep(self, guard.copy(array, _border(array)))
-    synthetic.SIZES |= {f"edge {edge}": (2, edge, edge, 1, edge) for edge in EDGES}
+    synthetic.SIZES |= {
+        f"edge {edge}": (2, edge, edge, 1, edge) for edge in ((1, 63, 65, 128) if guard.side == "end" else (1, 65))
+    }
     synthetic.SIZES |= {"heads": (1, 130, 66, 3, 65), "wide": (1, 64, 64, 2, 513), "no block": (0, 65, 65, 1, 1)}
     names = [name for name in synthetic.SIZES if not name.startswith(("base", "tiny"))]
-    models = {f"{name} {scheme}": (name, scheme) for name in names for scheme in ("1-1-1", "1-1-4")}
+    lookup = os.environ.get("BEBERT_PRODUCT") == "lookup"  # signs have only one product
+    schemes = ("1-1-4",) if lookup else ("1-1-1", "1-1-4")
+    models = {f"{name} {scheme}": (name, scheme) for name in names for scheme in schemes}
     folders = {folder.name: folder for folder in sorted(FROZEN.iterdir()) if folder.is_dir()}
+    if lookup:
+        folders = {name: folders[name] for name in ("binarybert_1_1_4_h64", "bit_1_1_2")}
     for name in [*models, *folders]:
         say(f"loading {name}")
         if name in models:

@@ -55,11 +55,11 @@ def test_programs_stay_inside_weights_inputs_and_workspaces(product, side):
     check(run("members", side, BEBERT_PRODUCT=product))
 
 
-@pytest.mark.parametrize("level", [level for level in ("generic", "avx2", "neon") if level in HERE])
-def test_kernels_of_smaller_instruction_sets_stay_inside_too(level):
+@pytest.mark.parametrize("what", ["arrays", "layers"])
+def test_kernels_of_a_smaller_instruction_set_stay_inside_too(what):
     """Vectors are of other widths there, and tails are others."""
-    for what in ("arrays", "layers"):
-        check(run(what, "end", BEBERT_ISA=level))
+    level = next(level for level in ("avx2", "neon", "generic", "native") if level in HERE)
+    check(run(what, "end", BEBERT_ISA=level))
 
 
 def test_a_read_past_the_end_ends_the_process_and_is_named():

@@ -84,12 +84,13 @@ RESIDENT = """
 import gc, sys
 import numpy as np
 from bebert_infer import Ensemble
-from bebert_infer.synthetic import random_model
+from bebert_infer.synthetic import SIZES, random_model
+SIZES["wide"] = (3, 768, 384, 6, 1536)
 def resident():
     gc.collect()
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 Ensemble(random_model("tiny", "SCHEME", 1, vocab_size=50), threads=2).logits(np.zeros((2, 9), int))  # kernels, threads
-artifact = random_model("base-half", "SCHEME", 2, vocab_size=3000)
+artifact = random_model("wide", "SCHEME", 2, vocab_size=3000)
 before = resident()
 model = Ensemble(artifact, threads=2)
 loaded = resident()
