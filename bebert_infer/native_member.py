@@ -28,8 +28,8 @@ class MemberProgram(Program):
 
     def __init__(self, member: Member):
         tables = member.embeddings
-        rows = (len(table) for table in (tables.scales[0], tables.position, tables.token_type))
-        super().__init__(Sizes(len(tables.norm.weight), len(member.classifier_bias), *rows))
+        vocabulary, positions, types = (len(rows) for rows in (tables.scales[0], tables.position, tables.token_type))
+        super().__init__(Sizes(len(tables.norm.weight), len(member.classifier_bias), vocabulary, positions, types))
         self.member = member
         self._write()
 
