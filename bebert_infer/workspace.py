@@ -164,6 +164,8 @@ def scratch_bytes(sizes: Sizes, rows: int, keys: int) -> dict[int, int]:
         at.ATTENTION: 8 * sizes.scratch(keys),
         at.STATE: state,
         at.STATE + 1: state,
+        at.AFTER: rows,
+        at.AFTER + 1: rows,
     }
     for place in (0, at.INPUT):
         slots[at.INDEX + place] = max(at.INDEX_ROWS * sizes.index, sizes.tables)
