@@ -1,15 +1,15 @@
 # Two commands set up everything in a virtual environment of their own:
 #   make demo    install the runtime and classify real sentences with the model that comes along
 #   make test    install what training and tests need too, check style and types, run all tests
-# and one that takes longer:
-#   make soak    100,000 calls, printing the resident size: fails if it grows
+# And one measures: make bench-kernels [ONLY="xnor_gemm or NumKong"] [RECORD=1]
+# And one takes long: make soak   100,000 calls, printing the resident size: fails if it grows
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test soak lint types format clean
+.PHONY: demo test lint types format clean bench-kernels soak
 
 demo: $(VENV)/.runtime
 	$(BIN)/bebert demo
@@ -30,6 +30,11 @@ types: $(VENV)/.everything
 format: $(VENV)/.everything
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench-kernels: $(VENV)/.everything
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks/test_kernels.py --quiet --benchmark-enable --benchmark-quiet \
+		--benchmark-warmup=on --benchmark-max-time=0.5 --benchmark-min-rounds=20 \
+		$(if $(ONLY),-k "$(ONLY)") $(if $(RECORD),--record)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

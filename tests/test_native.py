@@ -64,7 +64,7 @@ def test_any_shape(shape, scheme, monkeypatch):
 
 
 def test_zeros_in_the_output_of_a_panel_do_not_change_how_the_next_panel_is_read(monkeypatch):
-    """GELU gives exact zeros far below 0. Their flags once replaced those of the input before all panels had read it."""
+    """GELU gives exact zeros far below 0. Their flags once replaced those of the input while panels still read it."""
     monkeypatch.setitem(synthetic.SIZES, "panels", (2, 128, 128, 2, 1300))
     artifact = synthetic.random_model("panels", "1-1-1", 1, vocab_size=50)
     for layer in range(2):
