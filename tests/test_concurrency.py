@@ -362,6 +362,7 @@ signal.setitimer(signal.ITIMER_REAL, 0.1, 0.05)  # while the caller waits, again
 try:
     team.run([lambda: None, other, other], lambda: abandoned.append(True))
 except KeyboardInterrupt:
+    signal.setitimer(signal.ITIMER_REAL, 0)
     assert (ended, abandoned) == ([True, True], [True]), (ended, abandoned)
     assert len(bells) > 3
 else:
