@@ -2,19 +2,23 @@
 #   make demo    install the runtime and classify real sentences with the model that comes along
 #   make test    install what training and tests need too, check style and types, run all tests
 # And one measures: make bench-kernels [ONLY="xnor_gemm or NumKong"] [RECORD=1]
+# And one takes long: make soak   100,000 calls, printing the resident size: fails if it grows
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint types format fuzz bench-kernels clean
+.PHONY: demo test lint types format fuzz bench-kernels soak clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/bebert demo
 
 test: lint types
 	$(BIN)/python -m pytest --numprocesses 2
+
+soak: $(VENV)/.everything
+	$(BIN)/python tests/soak.py
 
 lint: $(VENV)/.everything
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bebert_infer.artifact import Artifact, read_artifact, read_config
+from bebert_infer.artifact import CONFIG, Artifact, read_artifact, read_config
 from bebert_infer.backend import choose_backend
 from bebert_infer.batch import Batch, Limits, checked_inputs, padded_batch, ragged_batch
 from bebert_infer.combine import combine
@@ -18,14 +18,14 @@ from bebert_infer.errors import InputError
 from bebert_infer.limits import InputLimits
 from bebert_infer.loading import build_members
 from bebert_infer.long_texts import EncodedText, LongTexts, Pool, long_texts
+from bebert_infer.memory import Memory, memory_of
 from bebert_infer.prediction import Prediction, predictions
 from bebert_infer.quantizer import MinimumRule
 from bebert_infer.robustness import Noise
 from bebert_infer.threads import ThreadTeam, thread_budget
 from bebert_infer.tokenizer import Encoded, Text, TextEncoder, as_texts, collate
 
-# Token rows computed at a time: enough to keep every thread busy, and a bound on the memory of a call (a row needs
-# about 8 KiB per 1,000 of the feed-forward width).
+# Token rows computed at a time: enough to keep every thread busy, and a bound on the memory of a call (`memory.py`).
 MAX_ROWS = 4096
 # Sentences padded to one array at a time, so that one long text does not make thousands of short ones wide.
 MAX_PADDED = 1024
@@ -54,6 +54,7 @@ class Ensemble:
         self.artifact = artifact
         self.config = artifact.config
         self.minimum: MinimumRule = minimum
+        self._options = {"threads": threads, "backend": backend, "minimum": minimum, "limits": limits}
         self.threads, self.threads_from = thread_budget(threads)
         self.alphas: NDArray[np.float64] = artifact.tensors["alphas"]
         self.members = build_members(artifact.config, artifact.tensors, self.kernels)
@@ -95,6 +96,16 @@ class Ensemble:
         if limits is not None:
             limits.check_model(read_config(path))  # before its tensors are read
         return cls(read_artifact(Path(path)), threads=threads, backend=backend, minimum=minimum, limits=limits)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle path and options: another process loads the folder itself. Raises InputError where there is none."""
+        folder = self.artifact.path.absolute()
+        if not (folder / CONFIG).is_file():
+            raise InputError(
+                f'this model is in memory only ("{self.artifact.path}"); '
+                "write it with bebert_infer.artifact.write_artifact and load that folder, then it can be pickled"
+            )
+        return _load_again, (str(folder), self.config.tensors_sha256, self._options)
 
     def __call__(
         self,
@@ -222,12 +233,21 @@ class Ensemble:
         if self.minimum == "batch":  # batch statistics need all rows at once, on one thread
             for index, member in enumerate(self.members if batch.sentences else []):
                 own = None if noise is None else noise.part(slice(None), index)
-                out[index] = member.forward(batch, self.kernels, "batch", noise=own)
+                with self._team.turn:
+                    out[index] = member.forward(batch, self.kernels, "batch", noise=own)
             return out
         for sentences, chunk in batch.chunks(MAX_ROWS):
             parts = None if noise is None else [noise.part(sentences, index) for index in range(len(self.members))]
-            self._run_members(chunk, out[:, sentences], parts)
+            with self._team.turn:
+                self._run_members(chunk, out[:, sentences], parts)
         return out
+
+    def memory(self, sentences: int = 1, tokens: int | None = None) -> Memory:
+        """Bytes that this model and calls of so many sentences of so many tokens take (`memory.py`).
+
+        tokens : of a sentence; default all positions of the model
+        """
+        return memory_of(self, sentences, self.limits.positions if tokens is None else tokens)
 
     def trace(
         self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, token_type_ids: ArrayLike | None = None
@@ -239,7 +259,8 @@ class Ensemble:
         batch = self._batch(input_ids, attention_mask, token_type_ids)
         traces: list[dict[str, Any]] = [{} for _ in self.members]
         for member, trace in zip(self.members, traces, strict=True):
-            member.forward(batch, self.kernels, self.minimum, trace=trace)
+            with self._team.turn:
+                member.forward(batch, self.kernels, self.minimum, trace=trace)
         return traces
 
     def _batch(self, ids: ArrayLike, mask: ArrayLike | None, types: ArrayLike | None) -> Batch:
@@ -270,3 +291,11 @@ class Ensemble:
             self._team.run([partial(lane, first) for first in range(self.threads)])
         for index in range(whole, len(self.members)):
             run(index, self.threads)
+
+
+def _load_again(folder: str, sha256: str, options: dict[str, Any]) -> Ensemble:
+    """What unpickling does."""
+    model = Ensemble.from_pretrained(folder, **options)
+    if model.config.tensors_sha256 != sha256:
+        raise InputError(f'"{folder}" holds another model than when it was pickled; pickle the model again')
+    return model

@@ -7,14 +7,29 @@ from numpy.typing import NDArray
 
 from bebert_infer.attention import BooleanAttention, SoftmaxAttention
 from bebert_infer.block import Block, Norm
-from bebert_infer.config import Config, MemberConfig
+from bebert_infer.config import Config, MemberConfig, expected_tensors
+from bebert_infer.errors import ModelFormatError
 from bebert_infer.linear import BinaryLinear, Branch
 from bebert_infer.member import Embeddings, Member
 from bebert_infer.quantizer import Quantizer
 
+DTYPES = {np.dtype(np.uint64): "U64", np.dtype(np.float32): "F32", np.dtype(np.float64): "F64"}
+
 
 def build_members(config: Config, tensors: dict[str, NDArray], kernels: ModuleType) -> list[Member]:
-    """Return one `Member` for every member of a validated artifact, for the kernels of one backend."""
+    """Return one `Member` for every member of a validated artifact, for the kernels of one backend.
+
+    Kernels get addresses of these tensors, so those of an artifact that was made in memory are checked here too.
+    Raises ModelFormatError.
+    """
+    faults = config.faults()
+    for name, (kind, shape) in expected_tensors(config).items() if not faults else ():
+        have = tensors.get(name)
+        found = None if have is None else (DTYPES.get(have.dtype, str(have.dtype)), list(have.shape))
+        if found != (kind, shape):
+            faults.append(f"{name} is {found}, expected {(kind, shape)}")
+    if faults:
+        raise ModelFormatError("the model is not valid: " + "; ".join(faults[:20]))
     return [_Loader(member, tensors, f"members.{i}", kernels).member() for i, member in enumerate(config.members)]
 
 

@@ -64,14 +64,14 @@ class Member:
         kernels: ModuleType,
         rule: MinimumRule = "zero",
         *,
-        start: Callable[[list[Callable[[], None]]], None] | None = None,
+        start: Callable[[list[Callable[[], None]], Callable[[], None]], None] | None = None,
         threads: int = 1,
         trace: dict | None = None,
         noise: Noise | None = None,
     ) -> Rows:
         """Return the logits float32[S, labels] of every sentence of the batch.
 
-        threads : how many threads share the rows; `start` runs that many functions at the same time.
+        threads : how many threads share the rows; `start` runs so many functions at the same time (`ThreadTeam.run`).
         trace   : receives codes and hidden states; forces one thread.
         noise   : added to the output of the embeddings (`robustness.py`), one example a sentence of the batch.
 
@@ -97,7 +97,7 @@ class Member:
         if start is None or len(shares) == 1:
             work(shares[0])
         else:
-            start([partial(work, rows) for rows in shares])
+            start([partial(work, rows) for rows in shares], barrier.abort)
         return self._head(first, run)
 
     def shares(self, batch: Batch, threads: int) -> list[slice]:

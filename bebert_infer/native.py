@@ -5,7 +5,7 @@ traces. Here the operations of that form are written down once, as tables of add
 `bebert_kernels.program.run` executes them in one call a thread. Both give the same bits.
 """
 
-import threading
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -28,7 +28,7 @@ from bebert_kernels.program import run
 from bebert_kernels.triples import MAX_DEPTH
 from bebert_kernels.warm import warm
 
-Start = Callable[[list[Callable[[], None]]], None]
+Start = Callable[[list[Callable[[], None]], Callable[[], None]], None]
 
 
 def supported(member: Member) -> bool:
@@ -63,6 +63,10 @@ def compile_members(members: list[Member]) -> "list[NativeMember | None]":
     """Return the native form of every member that has one; None for the others, and for all of them without a JIT."""
     native = [available() and supported(member) for member in members]
     warm(_operations([member for member, possible in zip(members, native, strict=True) if possible]))
+    if any(native):
+        # Compiled or loaded now: a process that forks in its first call would leave numba's lock to the child, locked.
+        tables = np.zeros((0, at.COLUMNS), np.int64), np.zeros((0, 3), np.int64)
+        run(*tables, np.zeros(at.COUNT, np.int64), np.ones(at.FRAME, np.int64), 0)
     return [NativeMember(member) if possible else None for member, possible in zip(members, native, strict=True)]
 
 
@@ -87,8 +91,7 @@ class NativeMember:
     def __init__(self, member: Member):
         self.member = member
         self.program = MemberProgram(member)
-        self._free: list[Workspace] = []
-        self._lock = threading.Lock()
+        self._free: deque[Workspace] = deque()  # no lock: a thread that is gone after a fork cannot hold it
 
     def forward(
         self,
@@ -105,8 +108,10 @@ class NativeMember:
         """
         program = self.program
         threads = max(1, min(threads, batch.rows)) if start is not None else 1
-        with self._lock:
-            workspace = self._free.pop() if self._free else Workspace(program.sizes)
+        try:
+            workspace = self._free.pop()
+        except IndexError:
+            workspace = Workspace(program.sizes)
         try:
             rows = slice(0, batch.rows)
             drawn = None if noise is None else noise.draw(batch, rows, program.sizes.hidden)
@@ -121,20 +126,18 @@ class NativeMember:
                     frame = np.array([*sizes, workspace.scratch_words, program.block], np.int64)
                     run(program.operations, program.phases, workspace.slots[thread], frame, thread)
                 except BaseException:
-                    barrier[0] = at.FREE  # the others must not wait for a thread that never comes
+                    let_go()
                     raise
 
-            try:
-                if start is None or threads == 1:
-                    work(0)
-                else:
-                    start([partial(work, thread) for thread in range(threads)])
-            except BaseException:
-                barrier[0] = at.FREE
-                raise
+            def let_go() -> None:
+                barrier[0] = at.FREE  # nobody waits any more for a thread that never comes
+
+            if start is None or threads == 1:
+                work(0)
+            else:
+                start([partial(work, thread) for thread in range(threads)], let_go)
             if times is not None:
                 times += np.sum(spent, axis=0)
             return logits.copy()
         finally:
-            with self._lock:
-                self._free.append(workspace)
+            self._free.append(workspace)

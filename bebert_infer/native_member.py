@@ -27,7 +27,9 @@ class MemberProgram(Program):
     """Written while it is made; `member` must be one that `native.supported`."""
 
     def __init__(self, member: Member):
-        super().__init__(Sizes(len(member.embeddings.norm.weight), len(member.classifier_bias)))
+        tables = member.embeddings
+        vocabulary, positions, types = (len(rows) for rows in (tables.scales[0], tables.position, tables.token_type))
+        super().__init__(Sizes(len(tables.norm.weight), len(member.classifier_bias), vocabulary, positions, types))
         self.member = member
         self._write()
 
@@ -135,7 +137,7 @@ class MemberProgram(Program):
                 rule = at.RELU_RULE
             to = at.BYTES + at.INPUT * index
             numbers, shift = self.keep(self.numbers(quantizer)), self.shift(quantizer, width)
-            sinks.append([rule, numbers, shift, at.TO_BYTES, 0, width, to, at.PLAIN + at.INPUT * index, 0])
+            sinks.append([rule, numbers, shift, at.TO_BYTES, 0, width, to, at.AFTER + index, 0])
         add_linear(self, block.intermediate, hidden, sinks, "intermediate")
         add_linear(self, block.output, None, [self._residual(hidden)], "output")
         self._normalize(block.output_norm, hidden)

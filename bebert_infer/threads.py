@@ -4,13 +4,21 @@ Threads take members first, because members share nothing and need no barrier; a
 several threads splits its rows (`member.py`). Waiting threads sleep, they do not spin.
 """
 
+import atexit
 import os
+import queue
 import threading
+import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from bebert_infer.errors import InputError
+
+Task = Callable[[], None]
+
+PATIENCE = 60  # seconds that the end of the process waits for one call of a daemon thread
 
 
 def thread_budget(requested: int | None = None) -> tuple[int, str]:
@@ -37,44 +45,165 @@ def granted_cores() -> tuple[int, str]:
 
 
 class ThreadTeam:
-    """Run several tasks at once, each on its own thread; created lazily and anew after a fork.
+    """Run several tasks at once, each on its own thread; threads start when first needed, and anew after a fork.
 
-    One call runs at a time: a team whose tasks wait for each other at a barrier must have all its threads,
-    and two callers that share the pool would each hold half and wait forever. It also keeps the number of
-    running threads within the budget however many Python threads call.
+    One call has its *turn* at a time: tasks that wait for each other at a barrier must have all threads, and two
+    callers that share them would each hold half and wait for ever. It also keeps running threads within the budget,
+    and memory at one workspace a member, however many Python threads call.
     """
 
     def __init__(self, threads: int):
         self.threads = threads
-        self._fresh()
+        self.turn = _Turn()
+        self._workers: _Workers | None = None
+        _teams.add(self)
 
-    def _fresh(self) -> None:
-        self._lock = threading.Lock()
-        self._pool: ThreadPoolExecutor | None = None
-        self._process = os.getpid()
+    def run(self, tasks: Sequence[Task], abandon: Task = lambda: None) -> None:
+        """Run all tasks to their end, the first on the calling thread; at most `threads` tasks. First error wins.
 
-    def run(self, tasks: Sequence[Callable[[], None]]) -> None:
-        """Run all tasks to their end, the first on the calling thread; at most `threads` tasks. First error wins."""
-        if self._process != os.getpid():  # a forked child inherits the lock and the pool, but no thread
-            self._fresh()
-        with self._lock:
+        abandon : called when the first task fails or the caller is interrupted, before the others are waited for;
+                  it must let go those that wait for the first one. No task runs any more when this returns or raises.
+        """
+        with self.turn:
             if len(tasks) == 1:
                 tasks[0]()
                 return
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(max(1, self.threads - 1), thread_name_prefix="bebert")
-            futures = [self._pool.submit(task) for task in tasks[1:]]
-            errors: list[BaseException | None] = []
+            if self._workers is None:
+                self._workers = _Workers(max(1, self.threads - 1))
+            others = _Group(tasks[1:])
+            errors: list[BaseException] = []
             try:
+                for task in others.tasks:
+                    self._workers.queue.put(task)
                 tasks[0]()
+                others.wait()
             except BaseException as error:
                 errors.append(error)
-            errors += [future.exception() for future in futures]
-            raised = [error for error in errors if error is not None]
+                abandon()
+                others.stop()  # memory of the call is used again when we return: nobody may still be writing there
+            errors += others.errors
             # A broken barrier is only the echo of another thread's error.
-            raised.sort(key=lambda error: isinstance(error, threading.BrokenBarrierError))
-            if raised:
-                raise raised[0]
+            errors.sort(key=lambda error: isinstance(error, threading.BrokenBarrierError))
+            if errors:
+                raise errors[0]
+
+
+class _Turn:
+    """A lock that its holder may take again; neither forks nor the end of the process leave it behind locked."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Nobody holds it any more."""
+        self.lock, self._depth = threading.RLock(), 0
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+        self._depth += 1
+        if self._depth == 1 and _ending.is_set() and threading.current_thread() is not threading.main_thread():
+            self.__exit__()
+            threading.Event().wait()  # a daemon thread: the process ends before it can do anything more
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        self.lock.release()
+
+
+class _Group:
+    """Tasks for other threads, and what became of them.
+
+    An interrupt may come between any two lines of the waiting thread, so nothing is counted there: lists grow in the
+    threads that do the work, and what is put on the queue only wakes the one that looks at them.
+    """
+
+    def __init__(self, tasks: Sequence[Task]):
+        self.tasks = [partial(self._run, task) for task in tasks]
+        self.errors: list[BaseException] = []
+        self._begun: list[None] = []
+        self._ended: list[None] = []
+        self._stopped = False
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def _run(self, task: Task) -> None:
+        self._begun.append(None)
+        try:
+            if not self._stopped:
+                task()
+        except BaseException as error:
+            self.errors.append(error)
+        self._ended.append(None)
+        self._wake.put(None)
+
+    def wait(self) -> None:
+        """Return when all tasks have ended."""
+        while len(self._ended) < len(self.tasks):
+            self._sleep()
+
+    def stop(self) -> None:
+        """Let no further task begin, and return when those that have begun have ended; interrupts change nothing."""
+        while True:
+            try:
+                self._stopped = True
+                while len(self._ended) < len(self._begun):
+                    self._sleep()
+                return
+            except KeyboardInterrupt:
+                continue
+
+    def _sleep(self) -> None:
+        with suppress(queue.Empty):
+            self._wake.get(timeout=1)
+
+
+class _Workers:
+    """Threads that sleep at a queue. Daemons: a process may end while they sleep; they go when this object does."""
+
+    def __init__(self, count: int):
+        self.queue: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        weakref.finalize(self, _dismiss, self.queue, count).atexit = False
+        for number in range(count):
+            name = f"bebert_{number}"
+            threading.Thread(target=_serve, args=(self.queue,), name=name, daemon=True).start()
+
+
+def _serve(tasks: "queue.SimpleQueue[Task | None]") -> None:
+    while (task := tasks.get()) is not None:
+        task()
+        del task  # it holds the arrays of a call
+
+
+def _dismiss(tasks: "queue.SimpleQueue[Task | None]", count: int) -> None:
+    for _ in range(count):
+        tasks.put(None)
+
+
+_teams: "weakref.WeakSet[ThreadTeam]" = weakref.WeakSet()
+
+
+_ending = threading.Event()
+
+
+def _renew() -> None:
+    """A forked child has none of the threads, and perhaps a turn that a thread which is gone will never give back."""
+    for team in _teams:
+        team.turn.renew()
+        team._workers = None
+
+
+def _finish() -> None:
+    """Let calls of daemon threads that are under way end, and no new one begin: their memory and code go away now.
+
+    Calls of the main thread, the last one, still work.
+    """
+    _ending.set()
+    for team in list(_teams):
+        team.turn.lock.acquire(timeout=PATIENCE)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
+atexit.register(_finish)
 
 
 def _positive(name: str, value: int | str) -> int:
@@ -87,16 +216,39 @@ def _positive(name: str, value: int | str) -> int:
     return number
 
 
-def _cgroup_quota() -> int | None:
-    """CPUs that the control group grants, rounded up, or None where there is no limit (cgroup v2, then v1)."""
+def _cgroup_quota(root: Path = Path("/")) -> int | None:
+    """CPUs that control groups grant this process, rounded up, or None where there is no limit (cgroup v2 and v1).
+
+    The group of the process and every group above it has a say; in a container only the folders from its own group
+    on are to be seen, as if that were the root. root : where to look, for tests.
+    """
+    limits = []
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, group = [*line.split(":", 2), "", ""][:3]
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        base = root / "sys/fs/cgroup"
+        bases = [base / "cpu", base / controllers] if controllers else [base, base / "unified"]
+        parts = [part for part in group.split("/") if part not in ("", "..")]
+        folders = [place.joinpath(*parts[:depth]) for place in bases for depth in range(len(parts) + 1)]
+        limits += [_quota_of(folder) for folder in folders]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _quota_of(folder: Path) -> int | None:
+    """Limit of one group in CPUs, rounded up; v2 has one file, v1 has two."""
+    words = _read(folder / "cpu.max").split()
+    if not words:
+        words = [*_read(folder / "cpu.cfs_quota_us").split(), *_read(folder / "cpu.cfs_period_us").split()]
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()[:2]
-    except (OSError, ValueError):
-        try:
-            quota = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text().strip()
-            period = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return None
-    if quota in ("max", "-1"):
+        quota, period = int(words[0]), int(words[1])
+    except (IndexError, ValueError):  # no file, "max", or nothing that we know
         return None
-    return max(1, -(-int(quota) // int(period)))
+    return max(1, -(-quota // period)) if quota > 0 and period > 0 else None
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from bebert_infer.batch import Batch
 from bebert_kernels import slots as at
+from bebert_kernels.checks import array as checked_array
+from bebert_kernels.checks import rows as checked_rows
 from bebert_kernels.count_tile import LANES
 from bebert_kernels.linear_rows import SCRATCH
 from bebert_kernels.stages import chain_bytes
@@ -24,7 +26,8 @@ ROUND = 64  # rows are rounded up to this, so that a slightly longer sentence ne
 class Sizes:
     """What a program needs a row: filled in while it is written.
 
-    hidden, labels : C and the count of labels        depth, floats : widest input and float output of a linear
+    hidden, labels : C and the count of labels        vocabulary, positions, types : rows of the tables
+    depth, floats : widest input and float output of a linear
     index, state : bytes of index planes and of states  tables : bytes of look-up tables of a block
     words, codes : words or bytes of queries
     scratch : count of keys -> words of scratch for attention
@@ -32,6 +35,9 @@ class Sizes:
 
     hidden: int
     labels: int
+    vocabulary: int
+    positions: int
+    types: int
     depth: int = 1
     floats: int = 1
     index: int = 1
@@ -57,12 +63,14 @@ class Workspace:
         """Make room for a batch and return the logits float32[S, labels] that a run will fill.
 
         noise : float32[R, C], contiguous, to add to the embeddings
+
+        Raises ValueError for a batch that a program cannot take: from here on it is addresses.
         """
-        keys = int(np.diff(batch.offsets).max())
+        keys = self._check(batch, noise)
         if batch.rows > self._rows or batch.sentences > self._sentences or keys > self._keys:
-            self._rows = max(self._rows, -(-batch.rows // ROUND) * ROUND)
+            self._rows = max(self._rows, rounded(batch.rows))
             self._sentences = max(self._sentences, batch.sentences)
-            self._keys = max(self._keys, -(-keys // ROUND) * ROUND)
+            self._keys = max(self._keys, rounded(keys))
             self._grow()
             self._own = []
         while len(self._own) < threads:
@@ -89,39 +97,79 @@ class Workspace:
                 slots[slot] = array.ctypes.data
         return self._shared[2][: batch.sentences * self.sizes.labels].reshape(batch.sentences, -1)
 
+    def _check(self, batch: Batch, noise: NDArray[np.float32] | None) -> int:
+        """Return the tokens of the longest sentence."""
+        sizes, rows = self.sizes, len(batch.ids)
+        for name, values, table, count in (
+            ("ids", batch.ids, "the word tables", sizes.vocabulary),
+            ("positions", batch.positions, "the position table", sizes.positions),
+            ("types", batch.types, "the type table", sizes.types),
+        ):
+            checked_rows(name, values, rows, table, count)
+        offsets = checked_array("offsets", batch.offsets, np.int64, ("S + 1",))
+        lengths = np.diff(offsets)
+        if lengths.size == 0 or offsets[0] != 0 or offsets[-1] != rows or lengths.min() < 1:
+            raise ValueError(
+                f"offsets do not cut {rows} rows into sentences of at least 1; accepted: rising 0 .. {rows}"
+            )
+        if batch.key_mask is not None:
+            raise ValueError("batch has a key mask; programs take batches without padding (`batch.ragged_batch`)")
+        if noise is not None:
+            checked_array("noise", noise, np.float32, (rows, sizes.hidden))
+        return int(lengths.max())
+
     @property
     def scratch_words(self) -> int:
         """Words of scratch for attention over the longest sentence so far."""
         return self.sizes.scratch(self._keys)
 
     def _grow(self) -> None:
-        sizes, rows = self.sizes, self._rows
-        hidden = aligned((rows * sizes.hidden,), np.float32)
-        first = aligned((self._sentences * sizes.hidden,), np.float32)
-        logits = aligned((self._sentences * sizes.labels,), np.float32)
-        self._shared = [hidden, first, logits]
-        store = max(8 * sizes.words, sizes.codes)
-        for _ in range(2):
-            self._shared += [aligned((rows * store,), np.uint8) for _ in range(3)]
-            self._shared += [aligned((rows * 8 * sizes.words,), np.uint8) for _ in range(3)]
-            self._shared += [aligned((3 * rows,), np.uint8)]
+        sizes = shared_bytes(self.sizes, self._rows, self._sentences)
+        self._shared = [aligned((size // 4,), np.float32) for size in sizes[:3]]
+        self._shared += [aligned((size,), np.uint8) for size in sizes[3:]]
 
     def _scratch(self) -> dict[int, NDArray]:
         """Memory of one thread, by slot."""
-        sizes, rows = self.sizes, min(at.BLOCK, self._rows)
-        state = at.BLOCK * max(sizes.state, 4 * LANES)
-        slots = SCRATCH | {
-            at.FLOATS: 4 * rows * sizes.floats,
-            at.CHAIN: chain_bytes(sizes.depth, 8),
-            at.ATTENTION: 8 * self.scratch_words,
-            at.STATE: state,
-            at.STATE + 1: state,
-        }
-        for place in (0, at.INPUT):
-            slots[at.INDEX + place] = max(at.INDEX_ROWS * sizes.index, sizes.tables)
-            slots[at.PARITY + place] = 8 * rows
-            slots[at.PLAIN + place] = rows
-            slots[at.BYTES + place] = rows * sizes.depth
-        found = {slot: aligned((size + 64,), np.uint8) for slot, size in slots.items()}
+        sizes = scratch_bytes(self.sizes, self._rows, self._keys)
+        found = {slot: aligned((size,), np.uint8) for slot, size in sizes.items()}
         found[at.NOTHING][:] = 0
         return found
+
+
+def rounded(count: int) -> int:
+    """Rows or keys that room is made for when `count` are needed."""
+    return -(-count // ROUND) * ROUND
+
+
+def shared_bytes(sizes: Sizes, rows: int, sentences: int) -> list[int]:
+    """Bytes of the buffers of a call: hidden rows, first rows, logits; twice queries, keys, values and what they need.
+
+    rows : as `rounded`
+    """
+    store = max(8 * sizes.words, sizes.codes)
+    stores = [rows * store] * 3 + [rows * 8 * sizes.words] * 3 + [3 * rows]
+    return [4 * rows * sizes.hidden, 4 * sentences * sizes.hidden, 4 * sentences * sizes.labels, *stores, *stores]
+
+
+def scratch_bytes(sizes: Sizes, rows: int, keys: int) -> dict[int, int]:
+    """Bytes of the scratch of one thread, by slot; it is for a block of rows, and for the longest sentence.
+
+    rows, keys : as `rounded`
+    """
+    rows = min(at.BLOCK, rows)
+    state = at.BLOCK * max(sizes.state, 4 * LANES)
+    slots = SCRATCH | {
+        at.FLOATS: 4 * rows * sizes.floats,
+        at.CHAIN: chain_bytes(sizes.depth, 8),
+        at.ATTENTION: 8 * sizes.scratch(keys),
+        at.STATE: state,
+        at.STATE + 1: state,
+        at.AFTER: rows,
+        at.AFTER + 1: rows,
+    }
+    for place in (0, at.INPUT):
+        slots[at.INDEX + place] = max(at.INDEX_ROWS * sizes.index, sizes.tables)
+        slots[at.PARITY + place] = 8 * rows
+        slots[at.PLAIN + place] = rows
+        slots[at.BYTES + place] = rows * sizes.depth
+    return slots

@@ -63,6 +63,17 @@ def test_any_shape(shape, scheme, monkeypatch):
         np.testing.assert_array_equal(shared, expected)
 
 
+def test_zeros_in_the_output_of_a_panel_do_not_change_how_the_next_panel_is_read(monkeypatch):
+    """GELU gives exact zeros far below 0. Their flags once replaced those of the input while panels still read it."""
+    monkeypatch.setitem(synthetic.SIZES, "panels", (2, 128, 128, 2, 1300))
+    artifact = synthetic.random_model("panels", "1-1-1", 1, vocab_size=50)
+    for layer in range(2):
+        artifact.tensors[f"members.0.layers.{layer}.intermediate.bias"][:20] = -9
+    model = Ensemble(artifact, threads=1)
+    batch = _batch(np.random.default_rng(0), 50, (40, 1, 17, 64))
+    np.testing.assert_array_equal(model._native[0].forward(batch), _general(model, batch))
+
+
 def test_a_larger_batch_after_a_smaller_one_and_back():
     """Workspaces grow and are used again; nothing of an earlier call shows."""
     model = Ensemble(synthetic.random_model("tiny", "1-1-4", 1, vocab_size=50))

@@ -82,18 +82,21 @@ def code_weights(signs: Words, depth: int) -> CodeWeights:
 
 def code_gemm(codes: Codes, weights: CodeWeights, bits: int) -> NDArray[np.int32]:
     """Dot products of code rows with weight sign rows."""
+    depth = whole("weights.depth", weights.depth, 1, MAX_DEPTH)
+    signs = array("weights.signs", weights.signs, np.uint64, ("N", words(depth)))
+    codes, _ = _codes(codes, bits, depth)
     if weights.panels is None or (codes.dtype == np.uint8 and bits == 8):  # codes above 127 are no signed bytes
         planes, sums = pack_codes(codes, bits)
-        return and_gemm(planes, sums, weights.signs, codes.dtype == np.int8)
-    codes, _ = _codes(codes, bits, weights.depth)
-    (rows, depth), outputs = codes.shape, len(weights.signs)
+        return and_gemm(planes, sums, signs, codes.dtype == np.int8)
+    rows, outputs = len(codes), len(signs)
     tall, deep, wide = (-(-size // unit) * unit for size, unit in ((rows, ROWS), (depth, QUAD), (outputs, LANES)))
+    panels = array("weights.panels", weights.panels, np.uint64, (wide // LANES, deep // QUAD))
     if (tall, deep) != (rows, depth):  # codes of 0 add nothing
         padded = np.zeros((tall, deep), np.int8)
         padded[:rows, :depth] = codes.view(np.int8)
         codes = padded
     out = np.empty((tall, wide), np.int32)
-    _dot.dot_gemm(array("codes", codes.view(np.int8), np.int8, (tall, deep)), weights.panels, out)
+    _dot.dot_gemm(array("codes", codes.view(np.int8), np.int8, (tall, deep)), panels, out)
     return np.ascontiguousarray(out[:rows, :outputs])
 
 

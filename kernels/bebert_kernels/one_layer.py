@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_kernels import slots as at
+from bebert_kernels.checks import array, whole
 from bebert_kernels.count_tile import LANES
 from bebert_kernels.linear_rows import SCRATCH, linear
-from bebert_kernels.packing import Words
+from bebert_kernels.packing import Words, words
 from bebert_kernels.sliced_finish import finish
 from bebert_kernels.sliced_gemm import count, state_bytes
 from bebert_kernels.stages import chain_bytes, encode
-from bebert_kernels.triples import aligned, pack_panels, triple_count
+from bebert_kernels.triples import MAX_DEPTH, aligned, pack_panels, triple_count
 
 
 class OneLayer:
@@ -23,11 +24,14 @@ class OneLayer:
     bits  : of the codes, 1..8; 0 for signs as `row_codes` has them
     low   : what code 0 stands for
 
+    Raises ValueError for signs, depth, bits or rows that do not fit.
     Exact as long as the sums are below 2**24, which they are for all depths that are allowed.
     """
 
     def __init__(self, signs: Words, depth: int, bits: int, rows: int, low: int = 0):
-        outputs, planes = len(signs), bits or 2
+        depth, bits = whole("depth", depth, 1, MAX_DEPTH), whole("bits", bits, 0, 8)
+        signs, rows = array("signs", signs, np.uint64, ("N", words(depth))), whole("rows", rows, 1, 1 << 30)
+        outputs, planes = whole("number of signs", len(signs), 1, 1 << 30), bits or 2
         triples = triple_count(depth)
         self._memory: dict[int, NDArray] = {}
         block = min(rows, at.BLOCK)
@@ -57,7 +61,7 @@ class OneLayer:
         self._offset[:outputs] = low * (depth - 2 * negatives) - (2**bits - 1) * negatives if bits else depth
         self._panels = pack_panels(signs, depth)
         arrays = (self._offset, self._scale, self._add)
-        numbers = (triples, planes, int(not bits), *(array.ctypes.data for array in arrays), 0, outputs, 0, 0)
+        numbers = (triples, planes, int(not bits), *(values.ctypes.data for values in arrays), 0, outputs, 0, 0)
         self._branch = np.array([[count.address, finish.address, self._panels.ctypes.data, *numbers]], np.int64)
         self._sinks = np.array([[0, 0, 0, at.TO_FLOATS, 0, outputs, at.HIDDEN, 0, 0]], np.int64)
         self._inputs = np.array([[at.READY, *[self._scale.ctypes.data] * 2, 0, 0, 0, 0, 0, 0]], np.int64)
@@ -66,20 +70,26 @@ class OneLayer:
         self._operations[1, 1:6] = outputs, self._branch.ctypes.data, 1, self._sinks.ctypes.data, 1
 
     def encode(self, codes: NDArray[np.uint8], plain: NDArray[np.uint8]) -> None:
-        """Index planes of uint8[M <= BLOCK, K]; plain[m] = 1 if row m is of signs without zeros."""
-        rows = len(codes)
+        """Index planes of uint8[M, K], M at most BLOCK and `rows`; plain[m] = 1 if row m is of signs without zeros."""
+        block, depth = self._codes.shape
+        codes = array("codes", codes, np.uint8, ("M", depth))
+        rows = whole("number of codes", len(codes), 0, block)
+        plain = array("plain", plain, np.uint8, (rows,))
         self._codes[:rows], self._plain[:rows] = codes, plain
         encode(self._operations[0].ctypes.data, self._slots.ctypes.data, 0, 0, 0, rows)
 
     def multiply(self, first: int, rows: int) -> None:
         """Products of the rows encoded last, to rows first .. first + rows - 1 of the result."""
+        rows = whole("rows", rows, 0, len(self._codes))
+        first = whole("first", first, 0, len(self.result) - rows)
         linear(self._operations[1].ctypes.data, self._slots.ctypes.data, 0, 0, first, rows)
 
     def __call__(self, codes: NDArray[np.uint8], plain: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return sum_k (code + low) * weight, float32[M, N], or the dot products of signs; the next call overwrites it.
 
-        codes : uint8[M, K], counted from 0      plain : uint8[M], see `encode`
+        codes : uint8[M, K], M at most `rows`, counted from 0      plain : uint8[M], see `encode`
         """
+        whole("number of codes", len(codes), 0, len(self.result))
         for first in range(0, len(codes), at.BLOCK):
             rows = slice(first, min(first + at.BLOCK, len(codes)))
             self.encode(codes[rows], plain[rows])

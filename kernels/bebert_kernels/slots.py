@@ -19,6 +19,7 @@ STATE = 41  # of branch 0 of a linear layer; branch 1 follows
 INDEX, PARITY, PLAIN, BYTES = range(43, 47)  # of input 0 of a linear layer
 INPUT = 4  # from one input to the next; there are two
 OUT, OUT_STRIDE = 51, 52  # where a product leaves floats, and the bytes from row to row
+AFTER = 53  # what PLAIN of input 0 becomes when a linear layer has read its own input for the last time; 1 follows
 COUNT = 56
 
 BLOCK = 128  # rows at a time, or fewer (frame): what they need stays in the second-level cache
