@@ -121,6 +121,7 @@ class Workspace:
             slots[at.INDEX + place] = max(at.INDEX_ROWS * sizes.index, sizes.tables)
             slots[at.PARITY + place] = 8 * rows
             slots[at.PLAIN + place] = rows
+            slots[at.READY_PLAIN + place // at.INPUT] = rows
             slots[at.BYTES + place] = rows * sizes.depth
         found = {slot: aligned((size + 64,), np.uint8) for slot, size in slots.items()}
         found[at.NOTHING][:] = 0
