@@ -1,19 +1,27 @@
 # Two commands set up everything in a virtual environment of their own:
 #   make demo    install the runtime and classify real sentences with the model that comes along
 #   make test    install what training and tests need too, check style and types, run all tests
+# and one more checks what a Raspberry Pi computes, on an emulated one:
+#   make test-arm64    set up an aarch64 Python (no root needed on Debian), run kernels and models on it
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint types format clean
+.PHONY: demo test test-arm64 test-arm64-short lint types format clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/bebert demo
 
 test: lint types
 	$(BIN)/python -m pytest --numprocesses 2
+
+test-arm64: $(VENV)/.runtime
+	sh tests/arm64/run.sh $(abspath $(BIN)/python)
+
+test-arm64-short: $(VENV)/.runtime
+	sh tests/arm64/run.sh $(abspath $(BIN)/python) short
 
 lint: $(VENV)/.everything
 	$(BIN)/ruff check .
@@ -27,7 +35,7 @@ format: $(VENV)/.everything
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .arm64 build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bebert-infer needs Python 3.11 or newer: make PYTHON=python3.11 …")'
