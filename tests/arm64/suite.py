@@ -93,5 +93,3 @@ def test_the_demo_model_gives_its_stored_answers(product, monkeypatch):
 
     monkeypatch.setenv("BEBERT_PRODUCT", product)
     check_stored_answers()
-
-
