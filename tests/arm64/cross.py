@@ -69,10 +69,13 @@ def main() -> None:
 
     from bebert_infer import Ensemble
     from bebert_infer.demo import demo_path
-    from bebert_kernels import compiled
+    from bebert_kernels import compiled, lut_gemm
 
     for name, arguments in kernel_cases.calls(0):
         getattr(compiled, name)(*arguments)
+    octets = np.zeros(64, np.uint8)
+    lut_gemm.lut_tables(octets.reshape(4, 16), 4, octets)
+    lut_gemm.lut_panel(octets, octets, 0, 4, 16, np.zeros((4, lut_gemm.PANEL), np.int32))
     for model in sorted(path for path in FROZEN.iterdir() if path.is_dir()) + [demo_path()]:
         ones = np.ones((1, 3), np.int64)
         with suppress(ValueError):  # numbers that nobody computed

@@ -13,7 +13,7 @@ import pytest
 from bebert_infer import Ensemble
 from bebert_infer.batch import ragged_batch
 from bebert_kernels import isa, packing
-from bebert_kernels.lut_gemm import lut_bytes, lut_panel, lut_tables, lut_weights
+from bebert_kernels.lut_gemm import PANEL, lut_bytes, lut_panel, lut_tables, lut_weights
 from bebert_kernels.one_layer import OneLayer
 from bebert_kernels.triples import aligned
 
@@ -59,7 +59,7 @@ def test_products_by_look_up_equal_plain_arithmetic(depth):
     weights = rng.choice(np.array([-1, 1]), (100, depth))
     panels = lut_weights(packing.pack_weight_signs(weights.astype(np.int8)), depth)
     codes = rng.integers(0, 16, (9, depth), dtype=np.uint8)
-    tables, width = aligned((lut_bytes(9, depth),), np.uint8), panels.shape[2] * panels.shape[3]
+    tables, width = aligned((lut_bytes(9, depth),), np.uint8), PANEL
     lut_tables(codes, 9, tables)
     negatives = codes.astype(np.int64) @ (weights.T < 0)
     for panel in range(len(panels)):
