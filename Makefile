@@ -1,15 +1,16 @@
 # Two commands set up everything in a virtual environment of their own:
 #   make demo    install the runtime and classify real sentences with the model that comes along
 #   make test    install what training and tests need too, check style and types, run all tests
-# and one more checks what a Raspberry Pi computes, on an emulated one:
+# One more checks what a Raspberry Pi computes, on an emulated one:
 #   make test-arm64    set up an aarch64 Python (no root needed on Debian), run kernels and models on it
+# And one measures: make bench-kernels [ONLY="xnor_gemm or NumKong"] [RECORD=1]
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-arm64 test-arm64-short lint types format clean
+.PHONY: demo test test-arm64 test-arm64-short lint types format clean bench-kernels
 
 demo: $(VENV)/.runtime
 	$(BIN)/bebert demo
@@ -33,6 +34,11 @@ types: $(VENV)/.everything
 format: $(VENV)/.everything
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench-kernels: $(VENV)/.everything
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks/test_kernels.py --quiet --benchmark-enable --benchmark-quiet \
+		--benchmark-warmup=on --benchmark-max-time=0.5 --benchmark-min-rounds=20 \
+		$(if $(ONLY),-k "$(ONLY)") $(if $(RECORD),--record)
 
 clean:
 	rm -rf $(VENV) .arm64 build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,6 +7,7 @@ model("a gripping, funny film")      # {"label": "positive", "score": 0.97}
 
 from bebert_infer.ensemble import Ensemble, Prediction
 from bebert_infer.errors import BebertError, InputError, ModelFormatError
+from bebert_infer.limits import InputLimits
 
 __version__ = "0.1.0"
-__all__ = ["BebertError", "Ensemble", "InputError", "ModelFormatError", "Prediction", "__version__"]
+__all__ = ["BebertError", "Ensemble", "InputError", "InputLimits", "ModelFormatError", "Prediction", "__version__"]

@@ -1,6 +1,7 @@
 """The command line, `bebert`: each command is a few lines around a function of the library.
 
-Exit codes: 0 done, 1 a failure (damaged model, failed parity), 2 bad use (wrong option, missing file, missing extra).
+Exit codes: 0 done, 1 a failure (damaged model, failed parity, bad row of an input file), 2 bad use (wrong option,
+missing file, missing extra).
 """
 
 import json
@@ -17,9 +18,10 @@ from bebert_infer.cli_augment import augment
 from bebert_infer.cli_bench import bench
 from bebert_infer.cli_eval import evaluate
 from bebert_infer.cli_export import export
+from bebert_infer.cli_predict import predict
 from bebert_infer.cli_train import train
 from bebert_infer.doctor import doctor
-from bebert_infer.errors import BebertError, InputError
+from bebert_infer.errors import BebertError, InputError, safe
 
 app = typer.Typer(
     help="Train, convert and run binary ensemble BERT (BEBERT) on a CPU, on packed bits.",
@@ -44,54 +46,11 @@ def main() -> None:
     try:
         app()
     except BebertError as error:
-        errors.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
+        errors.print(f"[bold red]error:[/] {_escape(safe(str(error)))}", soft_wrap=True, highlight=False)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        errors.print("interrupted; nothing half-written was left behind")
+        errors.print("interrupted; what was not finished was not put in its place")
         sys.exit(130)
-
-
-@app.command()
-def predict(
-    model: Model,
-    texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify.", show_default=False)] = None,
-    pair: Annotated[str | None, typer.Option(help="Second text of a pair, for one text.", show_default=False)] = None,
-    input: Annotated[
-        Path | None, typer.Option(help="File of texts: .jsonl, .csv, .tsv or .parquet.", show_default=False)
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Where to write predictions as .jsonl, in the same order.", show_default=False)
-    ] = None,
-    truncate: Annotated[bool, typer.Option(help="Cut over-long texts instead of refusing them.")] = False,
-    threads: Threads = None,
-    as_json: Json = False,
-) -> None:
-    """Classify texts.
-
-    [dim]bebert predict model/ "a gripping, funny film"[/]
-    [dim]bebert predict model/ --input reviews.csv --output answers.jsonl[/]
-    """
-    from bebert_infer.ensemble import Ensemble
-    from bebert_infer.files import as_record, read_texts, write_predictions
-
-    if bool(texts) == bool(input):
-        raise InputError("pass either texts or --input FILE; see `bebert predict --help`")
-    if pair is not None and (not texts or len(texts) != 1):
-        raise InputError(f"--pair belongs to exactly one text; {len(texts or [])} were given")
-    if output is not None and output.suffix != ".jsonl":
-        raise InputError(f'output "{output}" ends in "{output.suffix}"; accepted is .jsonl')
-    ensemble = Ensemble.from_pretrained(model, threads=threads)
-    items: list[Any] = read_texts(input) if input else [(t, pair) if pair else t for t in texts or []]
-    if output is not None:
-        written = write_predictions(output, items, _in_chunks(ensemble, items, truncate))
-        console.print(f"{written:,} predictions in {output}")
-        return
-    predictions = ensemble.predict(items, truncate=truncate)
-    if as_json:
-        records = [as_record(text, prediction) for text, prediction in zip(items, predictions, strict=True)]
-        typer.echo(json.dumps(records, ensure_ascii=False))
-        return
-    console.print(_answers(items, predictions))
 
 
 @app.command()
@@ -159,23 +118,6 @@ def convert(
             max_length=max_length,
         )
     _print_conversion(converted, out, time.perf_counter() - started)
-
-
-def _in_chunks(ensemble: Any, items: list[Any], truncate: bool, size: int = 64) -> Any:
-    """Yield predictions chunk by chunk, so that memory does not grow with the file; sorted neither in nor out."""
-    from rich.progress import track
-
-    for start in track(range(0, len(items), size), "classifying", console=errors, transient=True):
-        yield from ensemble.predict(items[start : start + size], truncate=truncate)
-
-
-def _answers(items: list[Any], predictions: list[Any]) -> Table:
-    table = Table("text", "label", "score", "votes of the members")
-    for item, prediction in zip(items, predictions, strict=True):
-        text = item if isinstance(item, str) else " | ".join(item)
-        votes = " ".join(v if isinstance(v, str) else f"{v:.3f}" for v in prediction.votes)
-        table.add_row(_escape(text), _escape(prediction.label), f"{prediction.score:.3f}", _escape(votes))
-    return table
 
 
 def _print_facts(facts: dict[str, Any], tokens: int) -> None:
@@ -251,6 +193,7 @@ def _escape(text: str) -> str:
     return escape(text)
 
 
+app.command()(predict)
 app.command()(bench)
 app.command()(train)
 app.command()(augment)

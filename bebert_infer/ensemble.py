@@ -1,7 +1,8 @@
 """An ensemble of binarized BERTs: text -> tokens -> every member's logits -> vote -> answer."""
 
 import os
-from dataclasses import dataclass
+import warnings
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,38 +10,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bebert_infer.artifact import Artifact, read_artifact
+from bebert_infer.artifact import Artifact, read_artifact, read_config
 from bebert_infer.backend import choose_backend
 from bebert_infer.batch import Batch, Limits, checked_inputs, padded_batch, ragged_batch
-from bebert_infer.combine import class_probabilities, combine
+from bebert_infer.combine import combine
 from bebert_infer.errors import InputError
+from bebert_infer.limits import InputLimits
 from bebert_infer.loading import build_members
+from bebert_infer.long_texts import EncodedText, LongTexts, Pool, long_texts
+from bebert_infer.prediction import Prediction, predictions
 from bebert_infer.quantizer import MinimumRule
 from bebert_infer.robustness import Noise
 from bebert_infer.threads import ThreadTeam, thread_budget
-from bebert_infer.tokenizer import Encoded, TextEncoder, as_texts
+from bebert_infer.tokenizer import Encoded, Text, TextEncoder, as_texts, collate
 
 # Token rows computed at a time: enough to keep every thread busy, and a bound on the memory of a call (a row needs
 # about 8 KiB per 1,000 of the feed-forward width).
 MAX_ROWS = 4096
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The answer to one text.
-
-    label         : the class that wins; for regression the name of the one output
-    score         : its share between 0 and 1; for regression the predicted value
-    probabilities : label -> share (for regression label -> value)
-    logits        : combined scores float64[labels] of the combination rule
-    votes         : the label that each member answers (for regression its value), in member order
-    """
-
-    label: str
-    score: float
-    probabilities: dict[str, float]
-    logits: NDArray[np.float64]
-    votes: list[str] | list[float]
+# Sentences padded to one array at a time, so that one long text does not make thousands of short ones wide.
+MAX_PADDED = 1024
 
 
 class Ensemble:
@@ -53,6 +41,7 @@ class Ensemble:
         threads: int | None = None,
         backend: str | None = None,
         minimum: MinimumRule = "zero",
+        limits: InputLimits | None = None,
     ):
         if minimum not in ("zero", "batch"):
             raise InputError(f'minimum is "{minimum}"; accepted are "zero" and "batch"')
@@ -60,6 +49,8 @@ class Ensemble:
         self.backend = self.kernels.__name__.rsplit(".", 1)[-1]
         if minimum == "batch" and self.backend != "reference":
             raise InputError('minimum="batch" is the published rule for comparisons; it needs backend="reference"')
+        self.input_limits = limits or InputLimits()
+        self.input_limits.check_model(artifact.config)
         self.artifact = artifact
         self.config = artifact.config
         self.minimum: MinimumRule = minimum
@@ -79,7 +70,7 @@ class Ensemble:
         self._encoder: TextEncoder | None = None
         if artifact.tokenizer_json is not None and self.config.tokenizer is not None:
             length = self.config.tokenizer.max_length
-            self._encoder = TextEncoder(artifact.tokenizer_json, length, self.config.vocab_size)
+            self._encoder = TextEncoder(artifact.tokenizer_json, length, self.config.vocab_size, self.input_limits)
 
     @classmethod
     def from_pretrained(
@@ -89,30 +80,43 @@ class Ensemble:
         threads: int | None = None,
         backend: str | None = None,
         minimum: MinimumRule = "zero",
+        limits: InputLimits | None = None,
     ) -> "Ensemble":
         """Load a model folder.
 
         threads : budget for one call; default BEBERT_THREADS, else CPU affinity and cgroup quota
         backend : "numba" or "reference"; default BEBERT_BACKEND, else "numba"
         minimum : "zero", or "batch" for the published batch-wide rule (reference backend only)
+        limits  : of models and inputs (`limits.py`)
 
-        Raises ModelFormatError for a folder that is missing, damaged or no model, InputError for bad options.
+        Raises ModelFormatError for a folder that is missing, damaged or no model, InputError for bad options and for
+        a model beyond the limits.
         """
-        return cls(read_artifact(Path(path)), threads=threads, backend=backend, minimum=minimum)
+        if limits is not None:
+            limits.check_model(read_config(path))  # before its tensors are read
+        return cls(read_artifact(Path(path)), threads=threads, backend=backend, minimum=minimum, limits=limits)
 
     def __call__(
-        self, inputs: Any, *, top_k: int | None = 1, truncate: bool = False
+        self,
+        inputs: Any,
+        *,
+        top_k: int | None = 1,
+        truncate: bool = False,
+        long: str | None = None,
+        overlap: int | None = None,
+        pool: str = "mean",
     ) -> dict[str, Any] | list[dict[str, Any]] | list[list[dict[str, Any]]]:
         """Classify one text, a pair, or a list of these, with answers shaped like a transformers pipeline's.
 
         top_k : 1 gives {"label", "score"}; a larger number or None (all) gives a list of them, best first.
+        truncate, long, overlap, pool : as in `predict`
         One input gives one answer, a list gives a list. Raises InputError.
         """
         if top_k is not None and top_k < 1:
             raise InputError(f"top_k is {top_k}; accepted are whole numbers of at least 1, or None for all labels")
-        texts, single = as_texts(inputs)
+        texts, single = as_texts(inputs, self.input_limits)
         answers: list[Any] = []
-        for prediction in self.predict(texts, truncate=truncate):
+        for prediction in self.predict(texts, truncate=truncate, long=long, overlap=overlap, pool=pool):
             ranked = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])
             if prediction.label != ranked[0][0]:  # a tie: the winner is the first class, and comes first
                 ranked.sort(key=lambda pair: pair[0] != prediction.label)
@@ -120,42 +124,75 @@ class Ensemble:
             answers.append(best[0] if top_k == 1 else best)
         return answers[0] if single else answers
 
-    def predict(self, inputs: Any, *, truncate: bool = False) -> list[Prediction]:
-        """Classify a list of texts or pairs (or one); returns one Prediction each. Raises InputError."""
-        encoded = self.encode(inputs, truncate=truncate)
-        return self.predict_ids(encoded.input_ids, encoded.attention_mask, encoded.token_type_ids)
+    def predict(
+        self,
+        inputs: Any,
+        *,
+        truncate: bool = False,
+        long: str | None = None,
+        overlap: int | None = None,
+        pool: str = "mean",
+    ) -> list[Prediction]:
+        """Classify a list of texts or pairs (or one); returns one Prediction each. Raises InputError.
+
+        long     : what to do with texts of too many tokens: "error" (default), "truncate" (cut the end, with a
+                   warning) or "windows" (read all of it in parts that overlap, `long_texts.py`)
+        truncate : True is long="truncate" without the warning
+        overlap  : tokens that neighbouring windows share; default a quarter of what moves
+        pool     : how the windows of a text make one answer: "mean" of probabilities, or "max", the surest window
+        """
+        rule = long_texts(truncate, long, overlap, pool)
+        texts, _ = as_texts(inputs, self.input_limits)
+        encoded = [self.encode_text(text, rule, f"text {index}") for index, text in enumerate(texts)]
+        cut = [index for index, one in enumerate(encoded) if one.cut]
+        if cut and not truncate:
+            warnings.warn(
+                f"{len(cut)} of {len(texts)} texts lost their end beyond the token limit, the first is text {cut[0]} "
+                f"with {encoded[cut[0]].cut} tokens too many",
+                stacklevel=2,
+            )
+        return self.predict_encoded(encoded, rule.pool)
 
     def encode(self, inputs: Any, *, truncate: bool = False) -> Encoded:
         """Token ids, mask and types int64[B, T] of a list of texts or pairs (or one). Raises InputError."""
-        texts, _ = as_texts(inputs)
+        rule = long_texts(truncate, None, None, "mean")
+        texts, _ = as_texts(inputs, self.input_limits)
+        encoded = [self.encode_text(text, rule, f"text {index}") for index, text in enumerate(texts)]
+        return collate([window for one in encoded for window in one.windows])
+
+    def encode_text(self, text: Text, long: LongTexts, name: str) -> EncodedText:
+        """Token ids of one text or pair, in windows if `long` says so; errors call it `name`. Raises InputError."""
+        return self._text_encoder().encode(text, long, name)
+
+    def check_texts(self, long: LongTexts) -> None:
+        """Raise InputError if this model takes no texts at all, or none with these options."""
+        self._text_encoder().check(long)
+
+    def _text_encoder(self) -> TextEncoder:
         if self._encoder is None:
             raise InputError(
                 "this model has no tokenizer and takes token ids only: call logits(input_ids, …), "
                 "or convert the checkpoint again with --tokenizer DIR"
             )
-        return self._encoder.encode(texts, truncate)
+        return self._encoder
+
+    def predict_encoded(self, encoded: Sequence[EncodedText], pool: Pool = "mean") -> list[Prediction]:
+        """One Prediction for each of these texts, from all of its windows. Raises InputError."""
+        windows = [window for one in encoded for window in one.windows]
+        self.input_limits.check_rows(len(windows))
+        size = len(windows) if self.minimum == "batch" else MAX_PADDED
+        logits = []
+        for start in range(0, max(len(windows), 1), max(size, 1)):
+            batch = collate(windows[start : start + size])
+            logits.append(self.member_logits(batch.input_ids, batch.attention_mask, batch.token_type_ids))
+        return predictions(self.config, self.alphas, np.concatenate(logits, axis=1), encoded, pool)
 
     def predict_ids(
         self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, token_type_ids: ArrayLike | None = None
     ) -> list[Prediction]:
         """Like `predict`, from token ids int[B, T]."""
         members = self.member_logits(input_ids, attention_mask, token_type_ids)
-        labels = self.config.labels
-        scores = combine(self.config.combination, members, self.alphas)
-        if self.config.problem_type == "regression":
-            return [
-                Prediction(labels[0], float(row[0]), {labels[0]: float(row[0])}, row, members[:, index, 0].tolist())
-                for index, row in enumerate(scores)
-            ]
-        shares = class_probabilities(self.config.combination, scores, self.alphas)
-        votes = members.argmax(axis=2)
-        predictions = []
-        for index, row in enumerate(scores):
-            best = int(row.argmax())
-            named = dict(zip(labels, shares[index].tolist(), strict=True))
-            cast = [labels[vote] for vote in votes[:, index]]
-            predictions.append(Prediction(labels[best], named[labels[best]], named, row, cast))
-        return predictions
+        return predictions(self.config, self.alphas, members)
 
     def logits(
         self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, token_type_ids: ArrayLike | None = None
@@ -178,8 +215,7 @@ class Ensemble:
         `noise` (`robustness.py`) too, as long as an example keeps its number.
         Raises InputError.
         """
-        checked = checked_inputs(input_ids, attention_mask, token_type_ids, self.limits)
-        batch = padded_batch(*checked) if self.minimum == "batch" else ragged_batch(*checked)
+        batch = self._batch(input_ids, attention_mask, token_type_ids)
         if noise is not None:
             noise = noise.numbered(batch.sentences)
         out = np.empty((len(self.members), batch.sentences, self.config.num_labels), np.float32)
@@ -200,12 +236,19 @@ class Ensemble:
 
         Arrays have one row a token, padding left out (with minimum="batch" it is kept).
         """
-        checked = checked_inputs(input_ids, attention_mask, token_type_ids, self.limits)
-        batch = padded_batch(*checked) if self.minimum == "batch" else ragged_batch(*checked)
+        batch = self._batch(input_ids, attention_mask, token_type_ids)
         traces: list[dict[str, Any]] = [{} for _ in self.members]
         for member, trace in zip(self.members, traces, strict=True):
             member.forward(batch, self.kernels, self.minimum, trace=trace)
         return traces
+
+    def _batch(self, ids: ArrayLike, mask: ArrayLike | None, types: ArrayLike | None) -> Batch:
+        checked = checked_inputs(ids, mask, types, self.limits)
+        sentences, tokens = checked[0].shape
+        self.input_limits.check_rows(sentences)
+        if tokens > self.input_limits.length(tokens):
+            raise InputError(f"input_ids has {tokens} tokens a row; limits.tokens is {self.input_limits.tokens}")
+        return padded_batch(*checked) if self.minimum == "batch" else ragged_batch(*checked)
 
     def _run_members(self, batch: Batch, out: NDArray[np.float32], noise: list[Noise] | None) -> None:
         """Members first, one thread each; those left over share all threads by rows."""

@@ -41,7 +41,18 @@ class DataError(InputError):
     """A data file that cannot be read or used; one sentence: what, which value and line, what next."""
 
 
+class RowError(DataError):
+    """A row of an input file that cannot be classified, where the run was to stop at the first one."""
+
+    exit_code = 1
+
+
 class MissingExtraError(BebertError, ImportError):
     """A command needs packages that only an optional extra installs."""
 
     exit_code = 2
+
+
+def safe(text: str) -> str:
+    """Return a text that can be printed and stored: half characters (lone surrogates) are spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""Commands that need torch load it only when called, and say what to install where it is missing."""
+"""Commands that need torch or matplotlib load them only when called, and say what to install where they are missing."""
 
 import importlib
 from types import ModuleType
@@ -16,3 +16,12 @@ def load_export(module: str, extra: str = "export") -> ModuleType:
         raise MissingExtraError(
             f'this command needs the package "{error.name}": pip install "bebert-infer[{extra}]"'
         ) from None
+
+
+def load_package(module: str, extra: str) -> ModuleType:
+    """Import a module of an optional package; raises MissingExtraError with the pip command if it is missing."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = (error.name or module).split(".")[0]
+        raise MissingExtraError(f'this needs the package "{package}": pip install "bebert-infer[{extra}]"') from None

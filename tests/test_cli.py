@@ -80,16 +80,78 @@ def test_files_in_and_jsonl_out_keep_the_order(model, tmp_path, suffix):
 
 
 def test_a_failure_in_the_middle_leaves_the_old_output(model, tmp_path):
-    """Row 80 is too long: the answers of an earlier run stay as they are, and no partial file remains."""
+    """Row 81 is too long: the answers of an earlier run stay as they are, and those of the 80 rows before are kept."""
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     rows = [{"text": "good"}] * 80 + [{"text": "good " * 50}]
     source.write_text("\n".join(map(json.dumps, rows)))
     target.write_text("earlier answers\n")
     done = run("predict", model, "--input", source, "--output", target)
-    assert done.returncode == 2 and "has 52 tokens; this model accepts at most 12" in done.stderr
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f'the "text" in line 81 of {source} has 52 tokens; this model accepts at most 12' in done.stderr
+    assert "mend row 81, or pass --on-error skip" in done.stderr
+    assert f"80 answers are kept in {target}.part" in done.stderr
     assert target.read_text() == "earlier answers\n"
+    other = run("predict", model, "--input", source, "--output", target, "--truncate")
+    assert other.returncode == 2 and "a run with another options; pass --restart to drop them" in other.stderr
+    again = run("predict", model, "--input", source, "--output", target, "--on-error", "skip")
+    assert again.returncode == 0 and "going on after 80 answers" in again.stderr
+    assert "81 predictions in" in again.stdout and "(80 of an earlier run, 1 rows with errors)" in again.stdout
     assert len(list(tmp_path.iterdir())) == 2
-    assert run("predict", model, "--input", source, "--output", target, "--truncate").returncode == 0
+    cut = run("predict", model, "--input", source, "--output", target, "--truncate")
+    assert cut.returncode == 0 and "(1 texts cut at their end)" in cut.stdout
+
+
+def test_long_texts_may_be_read_in_windows(model):
+    done = run("predict", model, "good " * 50, "--long", "windows", "--overlap", "2", "--json")
+    (record,) = json.loads(done.stdout)
+    assert record["windows"] == 6 and sum(record["probabilities"].values()) == pytest.approx(1)
+    cut = run("predict", model, "good " * 50, "--long", "truncate", "--json")
+    assert json.loads(cut.stdout)[0]["cut"] == 40 and "warning: 1 of 1 texts lost their end" in cut.stderr
+
+
+def test_a_pipe_is_answered_line_by_line(model, tmp_path):
+    import os
+
+    code = "from bebert_infer.cli import main; main()"
+    for lines in ('good\n\nbad "film"\n', '{"text": "good"}\n{"text": "bad \\"film\\""}\n'):
+        done = subprocess.run(
+            [sys.executable, "-c", code, "predict", str(model), "--input", "-", "--json"],
+            input=lines,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env=os.environ | {"BEBERT_BACKEND": "reference"},
+        )
+        records = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [(record["row"], record["text"]) for record in records] == [(1, "good"), (2, 'bad "film"')]
+
+
+def test_control_c_keeps_the_answers_so_far(model, tmp_path):
+    """Exit code 130, no half output, and the next run gives what a run without a break gives."""
+    import os
+    import signal
+    import time
+
+    source, target = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    source.write_text("".join(f"good film {number}\n" for number in range(1200)))
+    code = "from bebert_infer.cli import main; main()"
+    arguments = [sys.executable, "-c", code, "predict", str(model), "--input", str(source), "--output", str(target)]
+    environment = os.environ | {"BEBERT_BACKEND": "reference", "COLUMNS": "200"}
+    child = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment)
+    part, deadline = tmp_path / "out.jsonl.part", time.monotonic() + 120
+    while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 130 and "Traceback" not in said, said
+    assert "answers are kept in" in said and not target.exists()
+    kept = part.read_bytes().count(b"\n")
+    assert 0 < kept < 1200
+    with source.open("a"):  # neither size nor time changes
+        pass
+    assert run("predict", model, "--input", source, "--output", target).returncode == 0
+    rows = [json.loads(line)["row"] for line in target.read_text().splitlines()]
+    assert rows == list(range(1, 1201)) and not part.exists()
 
 
 @pytest.mark.parametrize(
@@ -101,7 +163,18 @@ def test_a_failure_in_the_middle_leaves_the_old_output(model, tmp_path):
         (["predict", "nowhere", "good"], 2, 'there is no model folder "nowhere"'),
         (["predict", "MODEL", "good", "--threads", "0"], 2, 'threads is "0"'),
         (["predict", "MODEL", "--input", "nowhere.csv"], 2, 'there is no input file "nowhere.csv"'),
-        (["predict", "MODEL", "good", "--output", "out.xlsx"], 2, 'ends in ".xlsx"; accepted is .jsonl'),
+        (["predict", "MODEL", "good", "--output", "out.xlsx"], 2, 'ends in ".xlsx"; accepted are .jsonl, .csv, .tsv'),
+        (["predict", "MODEL", "good", "--output", "nowhere/out.csv"], 2, 'there is no folder "nowhere" for the output'),
+        (["predict", "MODEL", "--input", "x.xlsx"], 2, 'there is no input file "x.xlsx"'),
+        (["predict", "MODEL", "good", "--max-characters", "3"], 2, "text 0 has 4 characters; at most 3 are accepted"),
+        (
+            ["predict", "MODEL", "good a bad", "--max-tokens", "4"],
+            2,
+            "text 0 has 5 tokens; this model accepts at most 4",
+        ),
+        (["predict", "MODEL", "good", "--overlap", "3"], 2, 'accepted are 0 and more with long="windows"'),
+        (["predict", "MODEL", "good", "--long", "windows", "--overlap", "6"], 2, "overlap is 6; windows hold 10"),
+        (["predict", "MODEL", "good", "--long", "cut"], 2, "'cut' is not one of 'error', 'truncate', 'windows'"),
         (["predict", "MODEL", "good", "bad", "--pair", "a"], 2, "--pair belongs to exactly one text"),
         (["predict"], 2, "Missing argument"),
         (["fly"], 2, "No such command"),

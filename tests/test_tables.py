@@ -8,8 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from bebert_export.examples import named_class_ids, read_examples
-from bebert_infer.errors import DataError, InputError
-from bebert_infer.files import read_texts
+from bebert_infer.errors import DataError
 
 ROWS = [('a "good" film, really', "so", "1"), ("ein Stück\u2028mehr ", "déjà", "0"), ("NA", "null", "1")]
 
@@ -45,7 +44,6 @@ def test_all_kinds_of_files_say_the_same(tmp_path, ending):
         write(file, content(ending.removesuffix(".gz")))
     examples = read_examples(file)
     assert list(zip(examples.texts, examples.pairs, examples.labels, strict=True)) == ROWS
-    assert read_texts(file) == [row[:2] for row in ROWS]
 
 
 def test_a_packed_file_counts_by_its_content(tmp_path):
@@ -105,13 +103,6 @@ def test_half_a_packed_file_is_one_sentence(tmp_path):
     file.write_bytes(gzip.compress(content(".tsv").encode())[:-9])
     with pytest.raises(DataError, match="is no whole gzip file"):
         read_examples(file)
-
-
-def test_texts_to_classify_may_miss_a_pair_but_no_text(tmp_path):
-    rows = '{"text": "a", "text_pair": "b"}\n{"sentence": "c"}\n'
-    assert read_texts(write(tmp_path / "a.jsonl", rows)) == [("a", "b"), "c"]
-    with pytest.raises(InputError, match="line 2 of .* has no text in text, label"):
-        read_texts(write(tmp_path / "b.jsonl", '{"text": "a"}\n{"label": "b"}\n'))
 
 
 def test_a_file_may_name_known_classes_or_number_them_but_not_both(tmp_path):

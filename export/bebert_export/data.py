@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     elif (folder / "vocab.txt").is_file():
         tokenizer = Tokenizer.from_str(
-            BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=_lower_case(folder)).to_str()
+            BertWordPieceTokenizer(str(folder / "vocab.txt"), **_normalizer_options(folder)).to_str()
         )
     else:
         raise DataError(f"{folder} has neither tokenizer.json nor vocab.txt; copy one of them there")
@@ -106,8 +106,12 @@ def sorted_batches(lengths: NDArray[np.int64], batch_size: int) -> Iterator[NDAr
         yield order[start : start + batch_size]
 
 
-def _lower_case(folder: Path) -> bool:
-    """Whether the settings beside `vocab.txt` ask for lower case; yes without them, as in BERT-uncased."""
+def _normalizer_options(folder: Path) -> dict[str, Any]:
+    """What the settings beside `vocab.txt` ask for; without them, as BERT-uncased (and as transformers)."""
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return bool(settings.get("do_lower_case", True))
+    return {
+        "lowercase": bool(settings.get("do_lower_case", True)),
+        "strip_accents": settings.get("strip_accents"),  # None: where letters are made lower case
+        "handle_chinese_chars": bool(settings.get("tokenize_chinese_chars", True)),
+    }

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from bebert_kernels.jit import kernel
 from bebert_kernels.packing import Words
-from bebert_kernels.popcount_tile import ROWS, popcount_tile
+from bebert_kernels.popcount_tile import ROWS, popcount_rows
 
 
 @kernel
@@ -24,7 +24,6 @@ def and_gemm(planes: Words, sums: NDArray[np.int32], weights: Words, signed: boo
     Source: bit-serial product of LSQ codes and binary weights (BinaryBERT 1-1-4). Exact for K < 2**22.
     """
     count, rows, words = planes.shape
-    outputs = weights.shape[0]
     values = np.zeros((words, ROWS), np.uint64)
     masks = np.zeros((count, words, ROWS), np.uint64)
     factors = np.empty(count, np.int32)
@@ -33,7 +32,6 @@ def and_gemm(planes: Words, sums: NDArray[np.int32], weights: Words, signed: boo
     if signed:
         factors[count - 1] = 2 << (count - 1)
     base = np.zeros(ROWS, np.int32)
-    last = np.empty((ROWS, outputs), np.int32)
     for first in range(0, rows, ROWS):
         here = min(ROWS, rows - first)
         for i in range(here):
@@ -41,10 +39,4 @@ def and_gemm(planes: Words, sums: NDArray[np.int32], weights: Words, signed: boo
             for p in range(count):
                 for w in range(words):
                     masks[p, w, i] = planes[p, first + i, w]
-        if here == ROWS:
-            popcount_tile(values, masks, weights, factors, base, out[first : first + ROWS])
-        else:
-            popcount_tile(values, masks, weights, factors, base, last)
-            for i in range(here):  # loops, because numba compiles a slice assignment for seconds
-                for n in range(outputs):
-                    out[first + i, n] = last[i, n]
+        popcount_rows(values, masks, weights, factors, base, first, out)

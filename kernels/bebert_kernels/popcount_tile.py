@@ -37,6 +37,7 @@ from numba.extending import intrinsic, overload
 from numba.np.arrayobj import make_array
 from numpy.typing import NDArray
 
+from bebert_kernels.jit import kernel
 from bebert_kernels.packing import Words
 
 ROWS = 8
@@ -240,3 +241,23 @@ class _Tile:
 
     def _shuffle(self, a: ir.Value, b: ir.Value, order: list[int]) -> ir.Value:
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(order)), order))
+
+
+@kernel
+def popcount_rows(
+    values: Words,
+    masks: Words,
+    weights: Words,
+    factors: NDArray[np.int32],
+    base: NDArray[np.int32],
+    first: int,
+    out: NDArray[np.int32],
+) -> None:
+    """`popcount_tile` to rows first .. first + 7 of int32[M, N], or to as many as are left; nothing else is written."""
+    count = min(ROWS, out.shape[0] - first)
+    target = out[first : first + ROWS] if count == ROWS else np.empty((ROWS, out.shape[1]), np.int32)
+    popcount_tile(values, masks, weights, factors, base, target)
+    if count < ROWS:
+        for i in range(count):  # loops, because numba compiles a slice assignment for seconds
+            for n in range(out.shape[1]):
+                out[first + i, n] = target[i, n]

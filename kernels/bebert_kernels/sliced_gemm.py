@@ -31,7 +31,6 @@ _fill, _one, _four = make_fill(False), make_lookup(1, False), make_lookup(4, Fal
 _fill_half, _one_half, _four_half = make_fill(HALVES), make_lookup(1, HALVES), make_lookup(4, HALVES)
 
 
-@kernel
 def state_bytes(triples: int, planes: int, sign: bool) -> int:
     """Bytes of the states of a row."""
     large = 0 if sign else planes // GROUP

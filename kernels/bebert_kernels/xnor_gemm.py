@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from bebert_kernels.jit import kernel, popcount
 from bebert_kernels.packing import Words
-from bebert_kernels.popcount_tile import ROWS, popcount_tile
+from bebert_kernels.popcount_tile import ROWS, popcount_rows
 
 
 @kernel
@@ -24,12 +24,10 @@ def xnor_gemm(a: Words, nonzero: Words, weights: Words, depth: int, out: NDArray
     Source: XNOR-popcount product of BiBERT and BiT. Exact for depth < 2**30.
     """
     rows, words = a.shape
-    outputs = weights.shape[0]
     values = np.zeros((words, ROWS), np.uint64)
     masks = np.full((1, words, ROWS), ~np.uint64(0), np.uint64)
     factors = np.full(1, -2, np.int32)
     base = np.full(ROWS, depth, np.int32)
-    last = np.empty((ROWS, outputs), np.int32)
     for first in range(0, rows, ROWS):
         count = min(ROWS, rows - first)
         for i in range(count):
@@ -42,10 +40,4 @@ def xnor_gemm(a: Words, nonzero: Words, weights: Words, depth: int, out: NDArray
                     masks[0, w, i] = nonzero[first + i, w]
                     total += popcount(nonzero[first + i, w])
                 base[i] = total
-        if count == ROWS:
-            popcount_tile(values, masks, weights, factors, base, out[first : first + ROWS])
-        else:
-            popcount_tile(values, masks, weights, factors, base, last)
-            for i in range(count):  # loops, because numba compiles a slice assignment for seconds
-                for n in range(outputs):
-                    out[first + i, n] = last[i, n]
+        popcount_rows(values, masks, weights, factors, base, first, out)

@@ -1,0 +1,297 @@
+"""`bebert predict`: texts of the command line in a table, files of any length row by row (`bulk.py`)."""
+
+import json
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bebert_infer.errors import InputError, safe
+
+if TYPE_CHECKING:
+    from bebert_infer.bulk import BulkOptions, Counts
+    from bebert_infer.ensemble import Ensemble
+    from bebert_infer.part_file import PartFile
+    from bebert_infer.rows import RowFile
+
+console = Console()
+messages = Console(stderr=True)
+
+FILES, LONG = "Files", "Long texts and limits"
+
+
+class Long(StrEnum):
+    """Values of --long."""
+
+    error = "error"
+    truncate = "truncate"
+    windows = "windows"
+
+
+class Pool(StrEnum):
+    """Values of --pool."""
+
+    mean = "mean"
+    max = "max"
+
+
+class OnError(StrEnum):
+    """Values of --on-error."""
+
+    stop = "stop"
+    skip = "skip"
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="Folder of a packed model.", show_default=False)],
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify.", show_default=False)] = None,
+    pair: Annotated[str | None, typer.Option(help="Second text of a pair, for one text.", show_default=False)] = None,
+    input: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of texts: .jsonl, .csv, .tsv, .txt (also .gz) or .parquet; - reads JSON or plain lines from a "
+            "pipe.",
+            show_default=False,
+            rich_help_panel=FILES,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where to write answers, in the same order: .jsonl, .csv, .tsv or .parquet. Until all are there they "
+            "are in OUTPUT.part, and the same command goes on from there.",
+            show_default=False,
+            rich_help_panel=FILES,
+        ),
+    ] = None,
+    text_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of texts. Default: sentence1, sentence, text or text1.",
+            show_default=False,
+            rich_help_panel=FILES,
+        ),
+    ] = None,
+    pair_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of second texts. Default, if no column is named: sentence2, text2 or text_pair, if there.",
+            show_default=False,
+            rich_help_panel=FILES,
+        ),
+    ] = None,
+    on_error: Annotated[
+        OnError,
+        typer.Option(
+            help='At a row that cannot be classified: stop, or skip it: {"row": …, "error": …} in its place.',
+            rich_help_panel=FILES,
+        ),
+    ] = OnError.stop,
+    restart: Annotated[bool, typer.Option("--restart", help="Drop OUTPUT.part.", rich_help_panel=FILES)] = False,
+    long: Annotated[
+        Long | None,
+        typer.Option(
+            help="Texts of too many tokens: error (default), truncate their end, or read them in windows.",
+            show_default=False,
+            rich_help_panel=LONG,
+        ),
+    ] = None,
+    truncate: Annotated[
+        bool, typer.Option("--truncate", help="Short for --long truncate.", rich_help_panel=LONG)
+    ] = False,
+    overlap: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Tokens that neighbouring windows share. Default: a quarter of a window.",
+            show_default=False,
+            rich_help_panel=LONG,
+        ),
+    ] = None,
+    pool: Annotated[
+        Pool,
+        typer.Option(help="Answer of several windows: mean of probabilities, or the surest.", rich_help_panel=LONG),
+    ] = Pool.mean,
+    max_characters: Annotated[
+        int, typer.Option(min=1, help="Refuse longer texts before tokenizing.", rich_help_panel=LONG)
+    ] = 1_000_000,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Tokens of a text or window. Default: the model's.", show_default=False, rich_help_panel=LONG
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="Thread budget. Default: BEBERT_THREADS, else what the machine grants.", show_default=False),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON for machines; of --input, one object a line.")
+    ] = False,
+) -> None:
+    """Classify texts.
+
+    [dim]bebert predict model/ "a gripping, funny film"[/]
+    [dim]bebert predict model/ --input reviews.csv --output answers.jsonl --on-error skip[/]
+    [dim]cat lines.txt | bebert predict model/ --input - --json[/]
+    """
+    from bebert_infer.bulk import BulkOptions
+    from bebert_infer.ensemble import Ensemble
+    from bebert_infer.limits import InputLimits
+    from bebert_infer.long_texts import long_texts
+    from bebert_infer.outputs import check_output
+
+    if bool(texts) == bool(input):
+        raise InputError("pass either texts or --input FILE; see `bebert predict --help`")
+    if pair is not None and (not texts or len(texts) != 1):
+        raise InputError(f"--pair belongs to exactly one text; {len(texts or [])} were given")
+    if output is not None:
+        check_output(output)
+        if input is not None and input.exists() and output.exists() and input.samefile(output):
+            raise InputError(f'"{output}" is both input and output; choose another --output')
+    rule = long_texts(truncate, None if long is None else long.value, overlap, pool.value)
+    options = BulkOptions(text_column, pair_column, rule, on_error.value)
+    limits = InputLimits(characters=max_characters, tokens=max_tokens)
+    file = _opened(input, texts or [], pair, options, max_characters)
+    try:
+        ensemble = Ensemble.from_pretrained(model, threads=threads, limits=limits)
+        ensemble.check_texts(options.long)
+        if output is not None:
+            _write(ensemble, file, input, output, options, restart)
+        elif input is not None:
+            _print_rows(ensemble, file, options, as_json)
+        else:
+            _print_texts(ensemble, [(text, pair) if pair else text for text in texts or []], options, as_json)
+    finally:
+        file.close()
+
+
+def _opened(
+    input: Path | None, texts: list[str], pair: str | None, options: "BulkOptions", max_characters: int
+) -> "RowFile":
+    """The rows to classify; texts of the command line are rows too."""
+    from bebert_infer.bulk import check_columns
+    from bebert_infer.rows import MAX_ROW_BYTES, Row, RowFile, open_rows, open_stream
+
+    if input is None:
+        cells = [{"text": text} | ({"text_pair": pair} if pair else {}) for text in texts]
+        rows = (Row(number, row) for number, row in enumerate(cells, 1))
+        return RowFile(Path("the command line"), None, rows, "text", lambda: None, len(texts))
+    max_bytes = max(MAX_ROW_BYTES, 16 * max_characters)  # twelve bytes of JSON a character, and two texts
+    if str(input) == "-":
+        file = open_stream(sys.stdin.buffer, "standard input", max_bytes)
+    else:
+        if not input.is_file():
+            raise InputError(f'there is no input file "{input}"')
+        file = open_rows(input, options.texts + options.pairs, plain=True, max_bytes=max_bytes)
+    check_columns(file, options)
+    return file
+
+
+def _write(
+    ensemble: "Ensemble", file: "RowFile", input: Path | None, output: Path, options: "BulkOptions", restart: bool
+) -> None:
+    from bebert_infer.bulk import classify_file, input_facts, model_digest
+    from bebert_infer.outputs import table_maker
+    from bebert_infer.part_file import PartFile
+
+    facts = None
+    if input is not None and input.is_file():
+        digest = model_digest(ensemble.config, ensemble.artifact.tokenizer_json)
+        facts = input_facts(input, digest, options) | {"limits": asdict(ensemble.input_limits)}
+    make = table_maker(output, ensemble.config.labels, ensemble.config.problem_type == "regression")
+    part = PartFile(output, facts, restart)
+    if part.rows:
+        messages.print(f"going on after {part.rows:,} answers in {part.path}", soft_wrap=True, highlight=False)
+    try:
+        with _Progress(file) as report:
+            counts = classify_file(ensemble, file, part, options, make, report)
+    except BaseException:
+        _leave(part)
+        raise
+    more = [f"{counts.earlier:,} of an earlier run"] if counts.earlier else []
+    more += [f"{counts.bad:,} rows with errors"] if counts.bad else []
+    more += [f"{counts.cut:,} texts cut at their end"] if counts.cut else []
+    console.print(f"{counts.rows:,} predictions in {output}" + (f" ({', '.join(more)})" if more else ""))
+
+
+def _leave(part: "PartFile") -> None:
+    if part.leave():
+        kept = f"{part.rows:,} answers are kept in {part.path}; the same input and options go on from there"
+        messages.print(escape(safe(kept)), soft_wrap=True, highlight=False)
+
+
+class _Progress:
+    """A bar on a terminal: rows, rows a second and, by the rows or bytes of the file, the time that is left."""
+
+    def __init__(self, file: "RowFile"):
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("left"), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=messages, transient=True)
+        self._task = self._progress.add_task("classifying", total=file.size if file.count is None else file.count)
+        self._file = file
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Any:
+        self._progress.start()
+        return self._report
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def _report(self, counts: "Counts") -> None:
+        speed = (counts.rows - counts.earlier) / max(time.monotonic() - self._started, 1e-9)
+        errors = f", {counts.bad:,} with errors" if counts.bad else ""
+        description = f"{counts.rows:,} rows{errors}, {speed:,.0f} rows/s"
+        completed = self._file.read() if self._file.count is None else counts.rows
+        self._progress.update(self._task, description=description, completed=completed)
+
+
+def _print_rows(ensemble: "Ensemble", file: "RowFile", options: "BulkOptions", as_json: bool) -> None:
+    from bebert_infer.bulk import answer_rows
+
+    batches: Iterator[list[dict[str, Any]]] = answer_rows(ensemble, file, options)
+    for batch in batches:
+        if as_json:
+            for record in batch:
+                typer.echo(safe(json.dumps(record, ensure_ascii=False)))
+            sys.stdout.flush()
+        else:
+            console.print(_table(batch))
+
+
+def _print_texts(ensemble: "Ensemble", items: list[Any], options: "BulkOptions", as_json: bool) -> None:
+    from bebert_infer.bulk import as_record
+
+    long = options.long
+    with warnings.catch_warnings(record=True) as caught:
+        predictions = ensemble.predict(items, long=long.policy, overlap=long.overlap, pool=long.pool)
+    for warning in caught:
+        messages.print(f"[bold yellow]warning:[/] {escape(str(warning.message))}", soft_wrap=True, highlight=False)
+    records = [as_record(text, prediction) for text, prediction in zip(items, predictions, strict=True)]
+    if as_json:
+        typer.echo(json.dumps(records, ensure_ascii=False))
+        return
+    console.print(_table(records))
+
+
+def _table(records: list[dict[str, Any]]) -> Table:
+    table = Table("text", "label", "score", "votes of the members")
+    for record in records:
+        if "error" in record:
+            table.add_row(escape(safe(record["error"])), "error")
+            continue
+        text = " | ".join(record[key] for key in ("text", "text_pair") if key in record)
+        votes = " ".join(v if isinstance(v, str) else f"{v:.3f}" for v in record["votes"])
+        table.add_row(escape(text), escape(record["label"]), f"{record['score']:.3f}", escape(votes))
+    return table

@@ -1,0 +1,92 @@
+"""Finished answers as CSV, TSV or Parquet, made line by line from the JSON Lines of a part file."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from bebert_infer.errors import InputError
+
+ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet")
+BREAKS = str.maketrans("\t\r\n", "   ")  # TSV has no quoting, so a text must not hold them
+ROWS_AT_ONCE = 1024
+
+Make = Callable[[Path, Path], None]
+
+
+def check_output(output: Path) -> None:
+    """Raise InputError for a file of an unknown kind or in a place that cannot be written."""
+    if output.suffix not in ENDINGS:
+        raise InputError(f'output "{output}" ends in "{output.suffix}"; accepted are {", ".join(ENDINGS)}')
+    if not output.parent.is_dir():
+        raise InputError(f'there is no folder "{output.parent}" for the output; make it first')
+    if output.is_dir():
+        raise InputError(f'output "{output}" is a folder; pass the name of a file')
+
+
+def table_maker(output: Path, labels: Sequence[str], regression: bool) -> Make | None:
+    """What turns a part of JSON Lines into an output of this ending: make(part, target); None for JSON Lines.
+
+    Columns: row, text, text_pair, label, score, probability_LABEL for each label (not in regression), votes, windows,
+    cut, error; empty where a row has none.
+    """
+    if output.suffix == ".jsonl":
+        return None
+    names = [] if regression else list(labels)
+    if output.suffix == ".parquet":
+        return lambda part, target: _parquet(part, target, names, regression)
+    return lambda part, target: _separated(part, target, names, output.suffix)
+
+
+def _rows(part: Path, names: list[str]) -> Iterator[dict[str, Any]]:
+    with part.open("rb") as stream:
+        for line in stream:
+            record = json.loads(line)
+            shares = record.get("probabilities", {})
+            row = {name: record.get(name) for name in ("row", "text", "text_pair", "label", "score")}
+            row |= {f"probability_{name}": shares.get(name) for name in names}
+            yield row | {name: record.get(name) for name in ("votes", "windows", "cut", "error")}
+
+
+def _separated(part: Path, target: Path, names: list[str], kind: str) -> None:
+    header = list(_schema(names, False))
+    with target.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        write = writer.writerow if kind == ".csv" else lambda row: stream.write("\t".join(row) + "\n")
+        write(header)
+        for row in _rows(part, names):
+            votes = row["votes"]
+            row["votes"] = None if votes is None else json.dumps(votes, ensure_ascii=False)
+            cells = ["" if cell is None else str(cell) for cell in row.values()]
+            write(cells if kind == ".csv" else [cell.translate(BREAKS) for cell in cells])
+
+
+def _schema(names: list[str], regression: bool) -> dict[str, str]:
+    """Columns and their Arrow types."""
+    return {
+        "row": "int64",
+        "text": "string",
+        "text_pair": "string",
+        "label": "string",
+        "score": "double",
+        **{f"probability_{name}": "double" for name in names},
+        "votes": "double list" if regression else "string list",
+        "windows": "int64",
+        "cut": "int64",
+        "error": "string",
+    }
+
+
+def _parquet(part: Path, target: Path, names: list[str], regression: bool) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    types = {"int64": pa.int64(), "string": pa.string(), "double": pa.float64()}
+    types |= {f"{name} list": pa.list_(kind) for name, kind in types.items()}
+    schema = pa.schema([(name, types[kind]) for name, kind in _schema(names, regression).items()])
+    rows = _rows(part, names)
+    with pyarrow.parquet.ParquetWriter(target, schema) as writer:
+        while some := list(islice(rows, ROWS_AT_ONCE)):
+            writer.write_table(pa.Table.from_pylist(some, schema))

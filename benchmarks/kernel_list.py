@@ -1,0 +1,17 @@
+"""All cases of the kernel benchmarks; `tests/test_kernel_benchmarks.py` finds kernels that none of them runs."""
+
+import attention_cases
+import general_cases
+import products
+import row_cases
+import stage_cases
+from kernel_case import Case, Sizes
+
+
+def all_cases(sizes: Sizes) -> list[Case]:
+    """Products and their peers first."""
+    return [
+        case
+        for part in (products, attention_cases, row_cases, general_cases, stage_cases)
+        for case in part.cases(sizes)
+    ]
