@@ -1,6 +1,8 @@
 # Two commands set up everything in a virtual environment of their own:
 #   make demo    install the runtime and classify real sentences with the model that comes along
 #   make test    install what training and tests need too, check style and types, run all tests
+# One more checks what a Raspberry Pi computes, on an emulated one:
+#   make test-arm64    set up an aarch64 Python (no root needed on Debian), run kernels and models on it
 # And one measures: make bench-kernels [ONLY="xnor_gemm or NumKong"] [RECORD=1]
 # And one takes long: make soak   100,000 calls, printing the resident size: fails if it grows
 
@@ -9,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint types format fuzz bench-kernels soak clean
+.PHONY: demo test test-arm64 test-arm64-short lint types format fuzz bench-kernels soak clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/bebert demo
@@ -19,6 +21,12 @@ test: lint types
 
 soak: $(VENV)/.everything
 	$(BIN)/python tests/soak.py
+
+test-arm64: $(VENV)/.runtime
+	sh tests/arm64/run.sh $(abspath $(BIN)/python)
+
+test-arm64-short: $(VENV)/.runtime
+	sh tests/arm64/run.sh $(abspath $(BIN)/python) short
 
 lint: $(VENV)/.everything
 	$(BIN)/ruff check .
@@ -43,7 +51,7 @@ bench-kernels: $(VENV)/.everything
 		$(if $(ONLY),-k "$(ONLY)") $(if $(RECORD),--record)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .arm64 build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bebert-infer needs Python 3.11 or newer: make PYTHON=python3.11 …")'

@@ -137,7 +137,7 @@ class MemberProgram(Program):
                 rule = at.RELU_RULE
             to = at.BYTES + at.INPUT * index
             numbers, shift = self.keep(self.numbers(quantizer)), self.shift(quantizer, width)
-            sinks.append([rule, numbers, shift, at.TO_BYTES, 0, width, to, at.AFTER + index, 0])
+            sinks.append([rule, numbers, shift, at.TO_BYTES, 0, width, to, at.READY_PLAIN + index, 0])
         add_linear(self, block.intermediate, hidden, sinks, "intermediate")
         add_linear(self, block.output, None, [self._residual(hidden)], "output")
         self._normalize(block.output_norm, hidden)

@@ -164,12 +164,11 @@ def scratch_bytes(sizes: Sizes, rows: int, keys: int) -> dict[int, int]:
         at.ATTENTION: 8 * sizes.scratch(keys),
         at.STATE: state,
         at.STATE + 1: state,
-        at.AFTER: rows,
-        at.AFTER + 1: rows,
     }
     for place in (0, at.INPUT):
         slots[at.INDEX + place] = max(at.INDEX_ROWS * sizes.index, sizes.tables)
         slots[at.PARITY + place] = 8 * rows
         slots[at.PLAIN + place] = rows
+        slots[at.READY_PLAIN + place // at.INPUT] = rows
         slots[at.BYTES + place] = rows * sizes.depth
     return slots

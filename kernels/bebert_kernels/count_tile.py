@@ -49,6 +49,7 @@ TABLE = ENTRIES * PLANE  # bytes of the table of a triple
 CHUNK = 32  # triples whose tables stand in the first-level cache together: 16 KiB on AVX-512
 LEVELS = {1: 5, 4: 9}  # planes of the state for look-ups of 1 and 4 index planes: CHUNK * (2**planes - 1) < 2**levels
 HALVES = LANES > 128  # whether half panels exist
+BIT_SELECT = "neon" in cpu_features()  # whether a choice between two planes, bit by bit, is one instruction
 
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 WORDS = ir.VectorType(_I64, LANES // 64)
@@ -100,8 +101,19 @@ def full_add(builder: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -
         new = ternary(builder, total, x, y, lambda a, b, c: a ^ b ^ c)
         return new, ternary(builder, new, x, y, lambda a, b, c: majority(a ^ b ^ c, b, c))
     t = builder.xor(total, x)
+    if BIT_SELECT:
+        t = _opaque(builder, t)
     carry = builder.or_(builder.and_(t, y), builder.and_(builder.not_(t), total))  # a bit select on NEON
     return builder.xor(t, y), carry
+
+
+def _opaque(builder: ir.IRBuilder, plane: ir.Value) -> ir.Value:
+    """The same plane, of which LLVM does not know where it comes from.
+
+    Else it turns `~(total ^ x) & total` into `total & x`, and the carry takes three instructions instead of one.
+    """
+    kind = ir.FunctionType(plane.type, [plane.type])
+    return builder.call(ir.InlineAsm(kind, "", "=w,0"), [plane])
 
 
 def half_add(builder: ir.IRBuilder, total: ir.Value, x: ir.Value) -> tuple[ir.Value, ir.Value]:

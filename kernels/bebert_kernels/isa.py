@@ -15,6 +15,7 @@ code of the process and must be set before the first of it is compiled.
 import os
 import platform
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -96,12 +97,33 @@ def vector_features(host: Mapping[str, bool]) -> list[str]:
     return sorted(name for name, has in host.items() if has and name in (known | set(_ARM_EXTRAS)) - plain)
 
 
-def host_features() -> dict[str, bool]:
-    """Feature -> whether this CPU has it; empty where LLVM cannot tell."""
+def llvm_features() -> dict[str, bool]:
+    """Feature -> whether LLVM finds it here, and Numba so uses it; empty where LLVM cannot tell."""
     try:
         return dict(llvm.get_host_cpu_features())
     except RuntimeError:
         return {}
+
+
+# Words of Linux for features of ARM that LLVM does not look for, and LLVM's words; see `host_features`.
+_ARM_WORDS = {"asimddp": "dotprod", "asimdhp": "fullfp16", "i8mm": "i8mm", "bf16": "bf16"}
+
+
+def host_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, bool]:
+    """Feature -> whether this CPU has it; empty where LLVM cannot tell.
+
+    On ARM LLVM 22 finds less than there is: it reports no dot product on a Raspberry Pi 5, which has it.
+    """
+    found = llvm_features()
+    if "neon" in found:
+        try:
+            lines = [line.split(":")[-1].split() for line in cpuinfo.read_text().splitlines() if "Features" in line]
+        except OSError:
+            lines = []
+        if lines:
+            common = set(lines[0]).intersection(*lines)  # cores of different kinds: what all of them have
+            found |= {name: True for word, name in _ARM_WORDS.items() if word in common}
+    return found
 
 
 def target() -> tuple[str, str]:
@@ -109,7 +131,7 @@ def target() -> tuple[str, str]:
     name = llvm.get_host_cpu_name() if _config.CPU_NAME is None else _config.CPU_NAME
     if _config.CPU_FEATURES is not None:
         return name, _config.CPU_FEATURES
-    return name, ",".join(f"{'+' if has else '-'}{feature}" for feature, has in sorted(host_features().items()))
+    return name, ",".join(f"{'+' if has else '-'}{feature}" for feature, has in sorted(llvm_features().items()))
 
 
 def apply() -> None:

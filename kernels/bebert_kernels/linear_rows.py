@@ -83,17 +83,6 @@ def linear(operation_address: int, slot_address: int, frame: int, domain: int, f
                 begin, stop = max(start, sink[at.START]), min(end, sink[at.START] + sink[at.WIDTH])
                 if begin < stop:
                     _drain(decided, begin - start, stop - begin, begin - sink[at.START], sink, slots, first, row, strip)
-    _hand_over(sinks, slots, rows)
-
-
-@kernel
-def _hand_over(sinks: Table, slots: Table, rows: int) -> None:
-    """Flags of the outputs become those of the next input; products of all panels have read those of their own."""
-    for s in range(sinks.shape[0]):
-        if sinks[s, at.KIND] == at.TO_BYTES:
-            number = sinks[s, at.FLAGS] - at.AFTER
-            flags = array(as_uint8(slots[at.PLAIN + at.INPUT * number]), (rows,))
-            flags[:] = array(as_uint8(slots[at.AFTER + number]), (rows,))
 
 
 @kernel

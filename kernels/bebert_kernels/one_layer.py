@@ -41,6 +41,7 @@ class OneLayer:
             at.INDEX: at.INDEX_ROWS * planes * triples,
             at.PARITY: block * planes,
             at.PLAIN: block,
+            at.READY_PLAIN: block,
             at.BYTES: block * depth,
             at.HIDDEN: 4 * rows * outputs,
         }
@@ -49,7 +50,7 @@ class OneLayer:
             memory = self._memory[slot] = aligned((size,), np.uint8)
             memory[:] = 0
             self._slots[slot] = memory.ctypes.data
-        self._codes, self._plain = self._memory[at.BYTES].reshape(block, depth), self._memory[at.PLAIN]
+        self._codes, self._plain = self._memory[at.BYTES].reshape(block, depth), self._memory[at.READY_PLAIN]
         self.result = self._memory[at.HIDDEN].view(np.float32).reshape(rows, outputs)
         negatives = np.bitwise_count(signs).sum(axis=1, dtype=np.int64)
         wide = -(-outputs // LANES) * LANES

@@ -19,7 +19,9 @@ STATE = 41  # of branch 0 of a linear layer; branch 1 follows
 INDEX, PARITY, PLAIN, BYTES = range(43, 47)  # of input 0 of a linear layer
 INPUT = 4  # from one input to the next; there are two
 OUT, OUT_STRIDE = 51, 52  # where a product leaves floats, and the bytes from row to row
-AFTER = 53  # what PLAIN of input 0 becomes when a linear layer has read its own input for the last time; 1 follows
+# Flags that come with ready codes of input 0; input 1 follows. A layer writes them panel by panel while it still needs
+# PLAIN, the flags of its own inputs: one slot for both made later panels read the flags of earlier outputs.
+READY_PLAIN = 53
 COUNT = 56
 
 BLOCK = 128  # rows at a time, or fewer (frame): what they need stays in the second-level cache

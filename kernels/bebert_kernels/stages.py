@@ -84,6 +84,7 @@ def encode(operation_address: int, slot_address: int, frame: int, domain: int, f
         rule, rule_is_sign = inputs[i, at.RULE], o[7] != 0
         plain = array(as_uint8(slots[at.PLAIN + source]), (rows,))
         ready = array(as_uint8(slots[at.BYTES + source]), (rows, depth))
+        ready_plain = array(as_uint8(slots[at.READY_PLAIN + i]), (rows,))
         shift = array(as_float32(inputs[i, at.SHIFT]), (depth,))
         numbers = array(as_float32(inputs[i, at.NUMBERS]), (at.NUMBER_COUNT,))
         step, minimum, low, high = numbers[at.STEP], numbers[at.MINIMUM], numbers[at.LOW], numbers[at.HIGH]
@@ -91,6 +92,7 @@ def encode(operation_address: int, slot_address: int, frame: int, domain: int, f
             if rule == at.READY:
                 for k in range(depth):
                     codes[k] = ready[r, k]
+                plain[r] = ready_plain[r]
             else:
                 plain[r] = code_row(x[r], shift, rule, step, minimum, low, high, codes)
             used = 1 if rule_is_sign and plain[r] else planes  # both planes of signs are the same without zeros
@@ -188,7 +190,8 @@ def attend_on_bits(operation_address: int, slot_address: int, frame: int, domain
     v_nonzero = array(as_uint64(store[5]), shape)
     plain = array(as_uint8(store[6]), (3, call[at.ROWS]))
     scratch = array(as_uint64(slots[at.ATTENTION]), (call[at.SCRATCH],))
-    out, flags = array(as_uint8(slots[at.BYTES]), (rows, heads * size)), array(as_uint8(slots[at.PLAIN]), (rows,))
+    out = array(as_uint8(slots[at.BYTES]), (rows, heads * size))
+    flags = array(as_uint8(slots[at.READY_PLAIN]), (rows,))
     query = first
     while query < first + rows:
         last, key_first, key_last = _sentence(slots, call, domain, query)

@@ -1,0 +1,85 @@
+"""Assembly of the inner loops for an ARM board, compiled here by Numba (`cross.py`), and what stands in them."""
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+BOARDS = ["cortex-a72", "cortex-a76"]  # Raspberry Pi 4 and 5
+TRIPLES = 32  # of a row in the loops `one` and `four`
+
+SCRIPT = """
+import sys
+import cross
+cross.target(sys.argv[1], cross.FEATURES[sys.argv[1]])
+from numba import boolean, int32, int64, types, uint64
+from bebert_kernels import count_tile, xnor_gemm, lut_product
+from bebert_kernels.jit import kernel
+look_up_1, look_up_4 = count_tile.make_lookup(1, False), count_tile.make_lookup(4, False)
+
+@kernel
+def one(table, index, state, carry, rows):
+    for r in range(rows):
+        look_up_1(table, index + 32 * r, index, state, state + 80 * r, carry + 16 * r)
+
+@kernel
+def four(table, index, state, carry, rows):
+    for r in range(rows):
+        look_up_4(table, index + 128 * r, index, state, state + 144 * r, carry + 16 * r)
+
+words = uint64[:, ::1]
+xnor_gemm.xnor_gemm.compile((words, words, words, int64, int32[:, ::1]))
+for function in (one, four):
+    function.compile((int64,) * 5)
+lut_product.look_up.compile()
+codes = {
+    "xnor": "".join(xnor_gemm.xnor_gemm.inspect_asm().values()),
+    "one": "".join(one.inspect_asm().values()),
+    "four": "".join(four.inspect_asm().values()),
+    "table": lut_product.look_up._compiled._library.get_asm_str(),
+}
+for name, code in codes.items():
+    print(f"=== {name}\\n{code}")
+"""
+
+
+@cache
+def assembly(board: str) -> dict[str, str]:
+    """Name of a kernel -> its assembly. Raises RuntimeError with what the compiling process said."""
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "BEBERT_QUIET": "1", "BEBERT_ISA": ""}
+    # No cache: what comes from there has no assembly to read.
+    environment |= {"BEBERT_CACHE_DIR": os.devnull, "NUMBA_DISABLE_JIT": "0"}
+    command = [sys.executable, "-c", SCRIPT, board]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    parts = done.stdout.split("=== ")[1:]
+    return {name: code for name, _, code in (part.partition("\n") for part in parts)}
+
+
+def loops(code: str) -> list[list[str]]:
+    """Bodies of the innermost loops: lines from a label to the jump back to it, with no other label between."""
+    found, body, label = [], [], ""
+    for line in (line.strip() for line in code.splitlines()):
+        if match := re.fullmatch(r"(\.L\w+):.*", line):
+            label, body = match[1], []
+        elif line and line[0] not in ".#/":
+            body.append(line.replace("\t", " "))
+            if re.match(rf"(b\.\w+|cbn?z|tbn?z) .*{re.escape(label)}$", body[-1]) and label:
+                found.append(body)
+                label, body = "", []
+    return found
+
+
+def mnemonics(body: list[str]) -> Counter[str]:
+    """How often each instruction stands in a loop."""
+    return Counter(line.split()[0] for line in body)
+
+
+def largest(code: str, mnemonic: str) -> list[str]:
+    """The innermost loop with the most of some instruction."""
+    return max(loops(code), key=lambda body: mnemonics(body)[mnemonic])

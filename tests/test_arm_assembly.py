@@ -1,0 +1,57 @@
+"""The code that a Raspberry Pi runs: compiled here for its CPU, it uses the instructions that the kernels count on.
+
+Nothing of it is run. What a loop costs is counted in its instructions, so that a change which makes LLVM spill
+registers or take vectors apart fails here.
+"""
+
+import re
+
+import llvmlite.binding as llvm
+import pytest
+from arm64.assembly import BOARDS, assembly, largest, loops, mnemonics
+
+llvm.initialize_all_targets()
+try:
+    llvm.Target.from_triple("aarch64-unknown-linux-gnu")
+except RuntimeError as error:
+    pytest.skip(f"this llvmlite cannot generate code for aarch64: {error}", allow_module_level=True)
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_popcounts_are_vectors_of_bytes(board):
+    code = assembly(board)["xnor"]
+    assert "popcountdi" not in code
+    for body in loops(code):
+        # Zeros of a row are counted word by word, once for all outputs; products never are: those loops XOR.
+        single = any(re.match(r"cnt .*\.8b", line) for line in body)
+        assert not (single and any(line.startswith("eor") for line in body)), "popcounts of single words"
+    loop = mnemonics(largest(code, "cnt"))
+    assert loop["cnt"] >= 8 and loop["eor"] >= 32 and loop["fmov"] + loop["umov"] + loop["addv"] == 0
+    # The Raspberry Pi 5 adds up bytes by dot products, four at a time; its elder only in pairs.
+    assert (loop["udot"] > 0) == (board == "cortex-a76") and loop["uadalp"] > 0
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_a_look_up_of_sixteen_outputs_is_one_tbl(board):
+    loop = largest(assembly(board)["table"], "tbl")
+    found = mnemonics(loop)
+    assert found["tbl"] == 16 and all("{" in line and line.count("{") == 1 for line in loop if line.startswith("tbl"))
+    assert found["usra"] == 4
+    assert found["mov"] + found["str"] + found["stp"] + found["ldr"] == 0, "registers do not suffice"
+    # 16 codes of 4 rows times 16 outputs: 1024 multiply-adds.
+    assert len(loop) <= 56
+
+
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize(("kernel", "planes"), [("one", 1), ("four", 4)])
+def test_a_full_adder_is_three_instructions(board, kernel, planes):
+    loop = largest(assembly(board)[kernel], "eor")
+    found = mnemonics(loop)
+    selects = found["bit"] + found["bif"] + found["bsl"]
+    look_ups = 32 * planes
+    assert look_ups * 0.9 <= selects <= look_ups * 1.1, "carries are not bit selects"
+    assert found["eor"] <= 2.2 * look_ups and found["and"] + found["orr"] + found["bic"] <= 0.2 * look_ups + 8
+    spilled = sum("[sp" in line and line.split()[0] in ("ldr", "str", "ldp", "stp") for line in loop)
+    assert spilled <= 0.3 * look_ups
+    # Two inputs times 128 outputs a look-up: 256 multiply-adds.
+    assert len(loop) <= 7.5 * look_ups
