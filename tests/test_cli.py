@@ -137,10 +137,16 @@ def test_control_c_keeps_the_answers_so_far(model, tmp_path):
     code = "from bebert_infer.cli import main; main()"
     arguments = [sys.executable, "-c", code, "predict", str(model), "--input", str(source), "--output", str(target)]
     environment = os.environ | {"BEBERT_BACKEND": "reference", "COLUMNS": "200"}
-    child = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment)
+
+    def heed() -> None:  # a shell has its jobs in the background ignore the signal, and they hand that on
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    child = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heed)
     part, deadline = tmp_path / "out.jsonl.part", time.monotonic() + 120
-    while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
+    sizes: set[int] = {0}  # grown twice: the first answers are counted as well as written
+    while len(sizes) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
+        sizes |= {part.stat().st_size} if part.exists() else set()
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=60)
     assert child.returncode == 130 and "Traceback" not in said, said
