@@ -9,7 +9,6 @@ The dot product is an exact integer: XNOR-popcount for signs, AND-popcount over 
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from types import ModuleType
 
 import numpy as np
@@ -54,10 +53,14 @@ class Branch:
         sums = (depth - 2 * negatives).astype(np.float32)
         return cls(signs, depth, np.ascontiguousarray(np.broadcast_to(scale, outputs)), sums, quantizer, kernels)
 
-    @cached_property
+    @property
     def weights(self) -> CodeWeights:
         """The signs as `code_gemm` of the backend wants them; made when first needed, natively run models never do."""
-        return self.kernels.code_weights(self.signs, self.depth)
+        # functools.cached_property locks (until Python 3.12), and a fork meanwhile would leave the child a locked lock.
+        found: CodeWeights | None = self.__dict__.get("weights made")
+        if found is None:
+            found = self.__dict__["weights made"] = self.kernels.code_weights(self.signs, self.depth)
+        return found
 
     def product(
         self, x: Rows, add: NDArray[np.float32], gelu: bool, rule: MinimumRule, kernels: ModuleType, seen: list | None

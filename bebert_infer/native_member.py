@@ -32,6 +32,7 @@ class MemberProgram(Program):
         super().__init__(Sizes(len(tables.norm.weight), len(member.classifier_bias), vocabulary, positions, types))
         self.member = member
         self._write()
+        self.finish()
 
     def _write(self) -> None:
         member = self.member

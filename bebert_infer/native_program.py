@@ -1,7 +1,5 @@
 """The tables of a native program while they are written: operations, phases, and the arrays that they point to."""
 
-from functools import cached_property
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +13,7 @@ from bebert_kernels.operation import Operation
 class Program:
     """What `bebert_kernels.program.run` executes, and what it needs.
 
+    operations, phases : int64[any, COLUMNS] and int64[any, 3], after `finish`
     work     : of each operation its name, multiply-adds a row, planes that are multiplied, whether rows are sentences
     sizes    : of the workspace
     block    : rows at a time
@@ -27,21 +26,17 @@ class Program:
         self.block = at.BLOCK
         self.expected = MANY
         self.kept: dict[int, NDArray] = {}  # every array whose address stands in the tables, by address
+        self.operations, self.phases = np.zeros((0, at.COLUMNS), np.int64), np.zeros((0, 3), np.int64)
         self._operations: list[list[int]] = []
         self._phases: list[list[int]] = []
 
-    @cached_property
-    def operations(self) -> NDArray[np.int64]:
-        """int64[any, COLUMNS], once all are written."""
-        table = np.zeros((len(self._operations), at.COLUMNS), np.int64)
-        for row, values in zip(table, self._operations, strict=True):
+    def finish(self) -> None:
+        """Make the tables, once all is written."""
+        # Not when first needed: a lock would have to be held then, which a fork could leave to the child, locked.
+        self.operations = np.zeros((len(self._operations), at.COLUMNS), np.int64)
+        for row, values in zip(self.operations, self._operations, strict=True):
             row[: len(values)] = values
-        return table
-
-    @cached_property
-    def phases(self) -> NDArray[np.int64]:
-        """int64[any, 3], once all are written."""
-        return np.array(self._phases, np.int64)
+        self.phases = np.array(self._phases, np.int64)
 
     def add(self, stage: Operation, *values: int, name: str, macs: int = 0, planes: int = 0) -> None:
         """Append an operation with its arguments."""

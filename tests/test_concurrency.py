@@ -99,6 +99,14 @@ assert right(3)
     run(code, 3, "1-1-4")
 
 
+def test_nothing_in_the_runtime_locks_behind_the_back_of_a_fork():
+    """cached_property holds a lock until Python 3.12: a fork in that moment once left children waiting for ever."""
+    root = Path(__file__).parent.parent
+    files = [*(root / "bebert_infer").glob("*.py"), *(root / "kernels" / "bebert_kernels").glob("*.py")]
+    assert len(files) > 50
+    assert not [file.name for file in files if "@cached_property" in file.read_text("utf-8")]
+
+
 def test_a_model_goes_to_a_spawned_process_by_its_path_and_options():
     model = Ensemble.from_pretrained(FOLDER, threads=2, backend="numba")
     data = pickle.dumps(model)
