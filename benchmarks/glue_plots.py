@@ -141,15 +141,16 @@ def _noise(figure: Figure, summary: Summary, groups: list[Group]) -> None:
 
 
 def _time(figure: Figure, summary: Summary) -> None:
-    """Bases with more than one kind of distillation, over the tasks that all kinds of a base have measured."""
+    """Bases with more than one kind of distillation, over tasks and seeds that all kinds of a base have measured."""
     pairs = [(group.encoder, group.base) for group in summary.groups]
     several = [group for group in summary.groups if pairs.count((group.encoder, group.base)) > 1]
     for panel, members in _panels(figure, summary, several, summary.seconds).values():
         for group in members:
             rivals = [other for other in members if other.base == group.base]
-            measured = [summary.measured(other, summary.seconds) for other in rivals]
-            tasks = [task for task in summary.tasks(group) if all(task in known for known in measured if known)]
-            time, score = (summary.average(group, measure, tasks) for measure in (summary.seconds, summary.prefix()))
+            rivals = [other for other in rivals if summary.measured(other, summary.seconds)]
+            shared = [summary.shared(rivals, measure) for measure in (summary.seconds, summary.prefix())]
+            tasks = summary.measured(group, shared[0])
+            time, score = (summary.average(group, measure, tasks) for measure in shared)
             if time.mean is not None and score.mean is not None:
                 style = _style(summary, group) | {"label": f"{group.base}, {group.distill}: {', '.join(tasks)}"}
                 panel.errorbar(time.mean, score.mean, xerr=time.std, yerr=score.std, capsize=3, markersize=8, **style)

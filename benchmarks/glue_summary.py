@@ -81,6 +81,15 @@ class Summary:
         }
         return {seed: value for seed, value in sorted(found.items()) if value is not None}
 
+    def shared(self, groups: list[Group], measure: Measure) -> Measure:
+        """A measure of those tasks and seeds alone that all groups have, so that like is compared with like."""
+
+        def known(record: Record) -> bool:
+            task, seed = record["cell"]["task"], record["cell"]["seed"]
+            return all(seed in self.by_seed(group, task, measure) for group in groups)
+
+        return lambda record: measure(record) if known(record) else None
+
     def of_task(self, group: Group, task: str, measure: Measure) -> Spread:
         """Mean and deviation over the seeds of one task."""
         return spread(list(self.by_seed(group, task, measure).values()))

@@ -67,7 +67,8 @@ def claims(summary: Summary, published: Published) -> str:
         plain = Group(group.encoder, group.base, "none")
         if group.distill == "two-stage" and plain in summary.groups:
             tasks = _common(summary, [plain, group], summary.seconds)
-            times = [summary.average(which, summary.seconds, tasks) for which in (group, plain)]
+            seconds = summary.shared([plain, group], summary.seconds)
+            times = [summary.average(which, seconds, tasks) for which in (group, plain)]
             found = _ratio(times[0].mean, times[1].mean)
             said = known["time"].get(summary.base(group), NONE)
             row("training time, two-stage / none", said, group, found, tasks, times[0].seeds)
@@ -133,14 +134,15 @@ def noise(summary: Summary, group: Group, published: Published) -> str:
 def distillation(summary: Summary, groups: list[Group]) -> str:
     """Scores and training seconds of the same ensemble by kind of distillation; times against the first kind.
 
-    The average is over the tasks that all kinds have.
+    Of tasks and seeds that all kinds have: times of other cells compare badly.
     """
-    common, rows = _common(summary, groups, summary.seconds), []
+    common, rows = _common(summary, groups, summary.shared(groups, summary.seconds)), []
 
     def found(group: Group, task: str | None, measure: Measure) -> Spread:
+        measure = summary.shared(groups, measure)
         return summary.average(group, measure, common) if task is None else summary.of_task(group, task, measure)
 
-    for task in [*summary.tasks(groups[0]), None]:
+    for task in [*common, None]:
         first = found(groups[0], task, summary.seconds)
         for group in groups:
             time, whole = found(group, task, summary.seconds), found(group, task, summary.whole_run)
@@ -160,20 +162,23 @@ def distillation(summary: Summary, groups: list[Group]) -> str:
 
 
 def one_bit(summary: Summary, bit: Group, bibert: Group) -> str:
-    """BiT against BiBERT, both 1-1-1; the average is over the tasks that both have."""
+    """BiT against BiBERT, both 1-1-1, of tasks and seeds that both have."""
     rows = []
     columns = [(bibert, summary.single), (bit, summary.single), (bibert, summary.prefix()), (bit, summary.prefix())]
-    common = _common(summary, [bit, bibert], summary.full)
-    for task in [*summary.tasks(bit), None]:
+    common = _common(summary, [bit, bibert], summary.shared([bit, bibert], summary.full))
+    for task in [*common, None]:
         found = [
             summary.average(group, measure, common) if task is None else summary.of_task(group, task, measure)
-            for group, measure in [(bit, summary.full), *columns]
+            for group, measure in (
+                (group, summary.shared([bit, bibert], plain)) for group, plain in [(bit, summary.full), *columns]
+            )
         ]
         name = f"**average of {len(common)}**" if task is None else task
-        rows.append([name, *(spread.text() for spread in found), *_closed(found)])
+        closer = [_difference(found[2], found[1]), _difference(found[4], found[3])]
+        rows.append([name, *(spread.text() for spread in found), *closer, str(found[0].seeds)])
     count = summary.report["members"]
     names = ["BiBERT single", "BiT single", f"BiBERT ensemble of {count}", f"BiT ensemble of {count}"]
-    return table(["task", "full precision", *names, "gap closed, single", "gap closed, ensemble"], rows)
+    return table(["task", "full precision", *names, "BiT closer by, single", "ensemble", "seeds"], rows)
 
 
 def sizes(summary: Summary, group: Group) -> str:
@@ -211,15 +216,8 @@ def _ratio(one: float | None, other: float | None) -> str:
     return f"{one / other:.2f}" if one is not None and other else NONE
 
 
-def _closed(found: list[Spread]) -> list[str]:
-    """Share of BiBERT's distance to full precision that BiT makes good, for single models and ensembles."""
-    full, bibert, bit, bibert_ensemble, bit_ensemble = (spread.mean for spread in found)
-    cells = []
-    for before, after in ((bibert, bit), (bibert_ensemble, bit_ensemble)):
-        open_before = None if full is None or before is None else full - before
-        closed = open_before is not None and open_before > 0 and after is not None and before is not None
-        cells.append(f"{100 * (after - before) / open_before:.0f} %" if closed else NONE)  # type: ignore[operator]
-    return cells
+def _difference(one: Spread, other: Spread) -> str:
+    return NONE if one.mean is None or other.mean is None else f"{one.mean - other.mean:+.1f}"
 
 
 def _common(summary: Summary, groups: list[Group], measure: Measure) -> list[str]:
