@@ -97,7 +97,9 @@ def tokenizer_json(words: list[str] = WORDS) -> str:
             "truncation": None,
             "padding": None,
             "added_tokens": [
-                {"id": ids[word], "content": word, **flags, "special": True} for word in words if word[0] == "["
+                {"id": ids[word], "content": word, **flags, "special": True}
+                for word in words
+                if word.startswith("[") and "unused" not in word
             ],
             "normalizer": {
                 "type": "BertNormalizer",

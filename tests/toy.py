@@ -1,10 +1,10 @@
 """A tiny random BERT encoder with its own vocabulary, and labelled files that it can learn in seconds."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
+from micro import tokenizer_json as wordpiece_json
 from tokenizers import Tokenizer
 from transformers import BertConfig, BertModel
 
@@ -44,45 +44,8 @@ def write_task(folder: Path, rows: int, dev_rows: int) -> Path:
 
 
 def tokenizer_json(vocabulary: list[str]) -> str:
-    """A BERT-uncased tokenizer over `vocabulary`."""
-    ids = {piece: i for i, piece in enumerate(vocabulary)}
-    special = [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
-    special.append({"SpecialToken": {"id": "[SEP]", "type_id": 0}})
-    pair = [{"Sequence": {"id": "B", "type_id": 1}}, {"SpecialToken": {"id": "[SEP]", "type_id": 1}}]
-    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-    description = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {"id": ids[token], "content": token, **flags, "special": True} for token in SPECIAL if "unused" not in token
-        ],
-        "normalizer": {
-            "type": "BertNormalizer",
-            "clean_text": True,
-            "handle_chinese_chars": True,
-            "strip_accents": None,
-            "lowercase": True,
-        },
-        "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": special,
-            "pair": special + pair,
-            "special_tokens": {
-                token: {"id": token, "ids": [ids[token]], "tokens": [token]} for token in ("[CLS]", "[SEP]")
-            },
-        },
-        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
-        "model": {
-            "type": "WordPiece",
-            "unk_token": "[UNK]",
-            "continuing_subword_prefix": "##",
-            "max_input_chars_per_word": 100,
-            "vocab": ids,
-        },
-    }
-    return Tokenizer.from_str(json.dumps(description)).to_str()
+    """A BERT-uncased tokenizer over `vocabulary`, as the library spells it."""
+    return Tokenizer.from_str(wordpiece_json(vocabulary)).to_str()
 
 
 def write_data(file: Path, rows: int, seed: int, *, noise: float = 0.0, regression: bool = False) -> Path:
