@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,13 @@ def _loaded(statement: str) -> set[str]:
     code = f"import sys; {statement}; print(*{{name.split('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     return set(done.stdout.split())
+
+
+def test_whoever_installs_the_peers_can_run_them():
+    """Peers are made by code of the extra export; without accelerate `bebert bench` once ended before its first figure."""
+    with (ROOT / "pyproject.toml").open("rb") as stream:
+        extras = tomllib.load(stream)["project"]["optional-dependencies"]
+    assert "bebert-infer[export]" in extras["bench"] and "bebert-infer[export]" in extras["train"]
 
 
 def test_importing_the_runtime_loads_neither_torch_nor_numba():
