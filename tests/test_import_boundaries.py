@@ -46,7 +46,7 @@ def _loaded(statement: str) -> set[str]:
 
 
 def test_whoever_installs_the_peers_can_run_them():
-    """Peers are made by code of the extra export; without accelerate `bebert bench` once ended before its first figure."""
+    """Peers are made by the code of the extra export; without accelerate `bebert bench` once ended at its start."""
     with (ROOT / "pyproject.toml").open("rb") as stream:
         extras = tomllib.load(stream)["project"]["optional-dependencies"]
     assert "bebert-infer[export]" in extras["bench"] and "bebert-infer[export]" in extras["train"]
