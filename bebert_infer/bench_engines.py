@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bebert_infer.artifact import CONFIG, TENSORS, Artifact, read_artifact, write_artifact
 from bebert_infer.bench import FULL_PRECISION, INT8, Call, Geometry, parent_geometry
-from bebert_infer.cost import ELEMENTWISE, Operations, bytes_by_kind, operations
+from bebert_infer.cost import bytes_by_kind, count_operations, operations, products_by_bits
 from bebert_infer.extras import load_export
 from bebert_infer.paper_cost import paper_figures
 
@@ -109,11 +109,7 @@ def engine_name(scheme: str, half_width: bool, members: int) -> str:
 def peer_facts(group: Group, name: str, kind: str, folder: Path, tokens: int) -> dict[str, Any]:
     """Facts of a peer: bytes of its files, and operations by the precision that it runs them in."""
     g = group.geometry
-    work = Operations(
-        linear=g.layers * tokens * (4 * g.hidden * g.hidden + 2 * g.hidden * g.intermediate),
-        attention=2 * g.layers * g.hidden * tokens * tokens,
-        elementwise=ELEMENTWISE * g.layers * g.hidden * tokens,
-    )
+    work = count_operations(g.layers, g.hidden, g.hidden, g.intermediate, tokens)
     if kind == INT8:
         # Dynamic quantization takes the linear layers only; NNCF's for transformers also the products of attention.
         eight = work.linear + (work.attention if "NNCF" in name else 0)
@@ -139,13 +135,8 @@ def _packed_facts(artifact: Artifact, tokens: int, random: bool) -> dict[str, An
     kinds["names and shapes of tensors, config.json"] = sum(files.values()) - sum(kinds.values())
     by_bits: dict[str, float] = {}
     for member in config.members:
-        work = operations(member, tokens)
-        weights, _, activations = member.scheme.split("-")
-        for kind, count in (
-            (f"{weights}×{activations}", work.linear),
-            (f"{activations}×{activations}", work.attention),
-            ("fp32", work.elementwise),
-        ):
+        work = products_by_bits(member, tokens) | {"fp32": operations(member, tokens).elementwise}
+        for kind, count in work.items():
             by_bits[kind] = by_bits.get(kind, 0) + count
     papers = next(figure.paper for figure in paper_figures(config, tokens) if figure.what == "operations")
     return {

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from bebert_infer.doctor import cpu_fields, instruction_sets, kernel_choices
 from bebert_infer.threads import granted_cores
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,8 +38,6 @@ def _kernels() -> tuple[str, dict[str, str]]:
 
     if not choose_backend(None).__name__.endswith("compiled"):
         return "none: the NumPy reference", {}
-    from bebert_infer.doctor import instruction_sets, kernel_choices
-
     sets = instruction_sets()
     rows = kernel_choices() or []
     return (
@@ -67,12 +66,8 @@ def versions() -> dict[str, str | None]:
 
 def cpu_name() -> str:
     """Name, family, model and stepping of the CPU, as the kernel tells them; hypervisors hide the name."""
-    fields: dict[str, str] = {}
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            key, _, value = line.partition(":")
-            fields.setdefault(key.strip(), value.strip())
-    except OSError:
+    fields = cpu_fields()
+    if not fields:
         return platform.processor() or platform.machine()
     numbers = ", ".join(f"{key} {fields[key]}" for key in ("cpu family", "model", "stepping") if key in fields)
     name = fields.get("model name", platform.machine())

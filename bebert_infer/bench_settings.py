@@ -75,7 +75,7 @@ def make_settings(
 ) -> tuple[Settings, list[str]]:
     """Settings of a full or quick run from what a user wrote, and sentences about what is left out.
 
-    A quick run takes two lengths, one batch and few rounds, and gives up what would not fit into three minutes on two
+    A quick run takes three lengths, one batch and few rounds, and gives up what would not fit into three minutes on two
     quiet cores: preparing further peers after a minute, and after two and a half what is then still to be measured.
     Raises InputError.
     """

@@ -38,16 +38,34 @@ class Operations:
         return linear + attention + self.elementwise
 
 
-def operations(member: MemberConfig, tokens: int) -> Operations:
-    """Count the multiply-accumulates of one member for a sentence of `tokens` tokens, pooler left out as in §6.2."""
-    hidden, attention, wide = member.hidden_size, member.attention_size, member.intermediate_size
-    per_token = member.branches * (4 * hidden * attention + 2 * hidden * wide)
-    layers = member.num_hidden_layers
+def count_operations(layers: int, hidden: int, attention: int, wide: int, tokens: int, branches: int = 1) -> Operations:
+    """Count for a sentence of `tokens` tokens and a BERT of these widths, pooler left out as in §6.2."""
     return Operations(
-        linear=per_token * tokens * layers,
+        linear=branches * (4 * hidden * attention + 2 * hidden * wide) * tokens * layers,
         attention=2 * attention * tokens * tokens * layers,
         elementwise=ELEMENTWISE * layers * hidden * tokens,
     )
+
+
+def operations(member: MemberConfig, tokens: int) -> Operations:
+    """Count the multiply-accumulates of one member for a sentence of `tokens` tokens."""
+    return count_operations(
+        member.num_hidden_layers,
+        member.hidden_size,
+        member.attention_size,
+        member.intermediate_size,
+        tokens,
+        member.branches,
+    )
+
+
+def products_by_bits(member: MemberConfig, tokens: int) -> dict[str, int]:
+    """Multiply-accumulates of one member by the bits of their factors, as in {"1×4": linear, "4×4": attention}."""
+    work = operations(member, tokens)
+    weights, _, activations = member.scheme.split("-")
+    found = {f"{weights}×{activations}": work.linear}
+    attention = f"{activations}×{activations}"  # the same bits where weights and activations have one
+    return found | {attention: found.get(attention, 0) + work.attention}
 
 
 @dataclass(frozen=True)

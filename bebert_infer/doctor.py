@@ -67,16 +67,21 @@ def examine(threads: int | None = None) -> dict[str, Any]:
     }
 
 
-def cpu_name() -> str:
-    """Name of the CPU as Linux tells it, else what Python knows."""
+def cpu_fields() -> dict[str, str]:
+    """What Linux tells of the first CPU: "model name", "cpu family", …; empty elsewhere."""
+    fields: dict[str, str] = {}
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
+            fields.setdefault(key.strip(), value.strip())
     except OSError:
         pass
-    return platform.processor() or platform.machine()
+    return fields
+
+
+def cpu_name() -> str:
+    """Name of the CPU as Linux tells it, else what Python knows."""
+    return cpu_fields().get("model name") or platform.processor() or platform.machine()
 
 
 def instruction_sets() -> dict[str, Any]:

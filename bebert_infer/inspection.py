@@ -7,7 +7,7 @@ import numpy as np
 
 from bebert_infer.artifact import Artifact
 from bebert_infer.config import MemberConfig
-from bebert_infer.cost import bytes_by_kind, full_precision_bytes, operations
+from bebert_infer.cost import bytes_by_kind, full_precision_bytes, operations, products_by_bits
 from bebert_infer.paper_cost import paper_figures
 
 
@@ -35,18 +35,13 @@ def describe(artifact: Artifact, tokens: int = 128) -> dict[str, Any]:
 
 def _member(index: int, member: MemberConfig, tokens: int) -> dict[str, Any]:
     work = operations(member, tokens)
-    weight_bits, _, activation_bits = (int(part) for part in member.scheme.split("-"))
-    linear, attention = f"{weight_bits}×{activation_bits}", f"{activation_bits}×{activation_bits}"
-    by_bits = {linear: 0.0, attention: 0.0}  # equal where weights and activations have one bit
-    by_bits[linear] += work.linear / 1e9
-    by_bits[attention] += work.attention / 1e9
     weights = work.linear // tokens if tokens else 0
     return {
         "member": index,
         "family": member.family,
         "scheme": member.scheme,
-        "weights": f"{weights:,} × {weight_bits} bit",
-        "gmac": {bits: round(count, 4) for bits, count in by_bits.items()},
+        "weights": f"{weights:,} × {member.scheme.split('-')[0]} bit",
+        "gmac": {bits: round(count / 1e9, 4) for bits, count in products_by_bits(member, tokens).items()},
         "float_gflops": round(work.elementwise / 1e9, 4),
         "full_precision_gflops": round(work.full_precision_flops / 1e9, 3),
     }

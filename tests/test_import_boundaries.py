@@ -52,6 +52,14 @@ def test_whoever_installs_the_peers_can_run_them():
     assert "bebert-infer[export]" in extras["bench"] and "bebert-infer[export]" in extras["train"]
 
 
+def test_a_peer_in_a_process_of_its_own_loads_no_training_code():
+    """Its load time and memory are compared with ours."""
+    pytest.importorskip("transformers")
+    code = "import sys, bebert_export.peer_engines, bebert_export.quiet; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not {"bebert_export.training", "accelerate", "sklearn"} & set(done.stdout.split())
+
+
 def test_importing_the_runtime_loads_neither_torch_nor_numba():
     loaded = _loaded("import bebert_infer")
     assert not loaded & (HEAVY | {"bebert_export", "numba", "pyarrow"})

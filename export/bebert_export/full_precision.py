@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification
 
 from bebert_export.data import encode, load_tokenizer
 from bebert_export.examples import Examples
-from bebert_export.pretrained import quiet_transformers
+from bebert_export.quiet import quiet_transformers
 from bebert_export.training import predict
 from bebert_export.untrusted import check_finite, without_pickles
 from bebert_infer.errors import DataError

@@ -22,7 +22,8 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from bebert_export.augmentation import Words, may_change
 from bebert_export.data import load_tokenizer
-from bebert_export.pretrained import local_folder, quiet_transformers
+from bebert_export.pretrained import local_folder
+from bebert_export.quiet import quiet_transformers
 from bebert_export.untrusted import without_pickles
 from bebert_export.word_vectors import WordVectors
 from bebert_infer.errors import DataError

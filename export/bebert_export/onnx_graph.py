@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from bebert_export.atomic import write_atomically
 from bebert_export.full_precision import load_classifier
+from bebert_export.peer_engines import INPUTS
 from bebert_infer.errors import BebertError, DataError
 
 OPSET = 17
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 # Batch, tokens, tokens that are padding in the first sentence: none, all but one, and longer than the traced example.
 CHECKS = ((1, 1, 0), (2, 7, 6), (3, 33, 10))
 TOLERANCE = 1e-4  # of a logit, relative to the largest: float32 sums in another order, a few layers deep

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bebert_infer.bench import FULL_PRECISION, INT8, Call
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # of the graph, in the order of onnx_graph.INPUTS
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # of the graph
 TORCH_INT8_FILE = "state.pt"
 
 # Token ids int64[B, T], without padding -> a call that classifies them and returns logits float32[B, labels].
@@ -46,7 +46,7 @@ def torch_float32(folder: Path, threads: int) -> OnTokens:
     import torch
     from transformers import BertForSequenceClassification
 
-    from bebert_export.pretrained import quiet_transformers
+    from bebert_export.quiet import quiet_transformers
 
     with quiet_transformers():
         model = BertForSequenceClassification.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
@@ -114,7 +114,7 @@ def onnxruntime_engine(folder: Path, threads: int) -> OnTokens:
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
 
     def on_tokens(ids: NDArray[np.int64]) -> Call:
-        feed = _inputs(ids)
+        feed = graph_inputs(ids)
         return lambda: session.run(None, feed)[0]
 
     return on_tokens
@@ -139,7 +139,7 @@ def _openvino(file: str, precision: str) -> Callable[[Path, int], OnTokens]:
             fixed = model.clone()
             fixed.reshape(dict.fromkeys(INPUTS, ids.shape))
             request = core.compile_model(fixed, "CPU", settings).create_infer_request()
-            feed = _inputs(ids)
+            feed = graph_inputs(ids)
             return lambda: request.infer(feed)["logits"]
 
         return on_tokens
@@ -154,7 +154,8 @@ def _no_bfloat16() -> str:
     return "" if there else "this CPU has no bfloat16 arithmetic"
 
 
-def _inputs(ids: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+def graph_inputs(ids: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+    """What the graph takes for token ids int64[B, T] without padding."""
     return dict(zip(INPUTS, (ids, np.ones_like(ids), np.zeros_like(ids)), strict=True))
 
 

@@ -22,9 +22,9 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from bebert_export.full_precision import load_classifier
-from bebert_export.onnx_graph import INPUTS, trace
-from bebert_export.peer_engines import TORCH_INT8_FILE, Peer, quantized
-from bebert_export.pretrained import quiet_transformers
+from bebert_export.onnx_graph import trace
+from bebert_export.peer_engines import TORCH_INT8_FILE, Peer, graph_inputs, quantized
+from bebert_export.quiet import quiet_transformers
 from bebert_infer.bench import Geometry
 from bebert_infer.errors import DataError
 
@@ -138,10 +138,7 @@ class Workshop:
             sentences = [generator.integers(0, words, (1, tokens)) for _ in range(CALIBRATION_SENTENCES)]
             quantized_model = nncf.quantize(
                 openvino.Core().read_model(graph / "model.onnx"),
-                nncf.Dataset(
-                    sentences,
-                    lambda ids: dict(zip(INPUTS, (ids, np.ones_like(ids), np.zeros_like(ids)), strict=True)),
-                ),
+                nncf.Dataset(sentences, graph_inputs),
                 model_type=nncf.ModelType.TRANSFORMER,
                 preset=nncf.QuantizationPreset.PERFORMANCE,
                 subset_size=CALIBRATION_SENTENCES,

@@ -1,7 +1,5 @@
 """The full-precision starting point: a BERT encoder of a folder or the hub with a new head."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +8,10 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, PretrainedConfig
-from transformers import logging as transformers_logging
 
 from bebert_export.data import load_tokenizer
 from bebert_export.examples import Examples
+from bebert_export.quiet import quiet_transformers
 from bebert_export.training import seed_everything
 from bebert_export.untrusted import check_finite, without_pickles
 from bebert_export.vocabulary import trim_vocabulary
@@ -114,19 +112,6 @@ def _checked_config(folder: Path) -> BertConfig:
     if kind != "bert":
         raise DataError(f'{folder} holds a model of type "{kind}"; only "bert" can be made binary')
     return BertConfig.from_pretrained(folder)
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """No list of freshly initialised layers (a missing head is normal here) and no second progress bar."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        transformers_logging.enable_progress_bar()
 
 
 def _check_head(folder: Path, config: BertConfig, labels: list[str]) -> None:

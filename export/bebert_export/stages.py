@@ -16,8 +16,9 @@ from bebert_export.evaluation import Split
 from bebert_export.examples import Examples, class_ids, label_names, named_class_ids, read_examples, scores
 from bebert_export.glue import data_file
 from bebert_export.narrowing import kept_heads
-from bebert_export.pretrained import Pretrained, load_pretrained, quiet_transformers
+from bebert_export.pretrained import Pretrained, load_pretrained
 from bebert_export.progress import stage_bar
+from bebert_export.quiet import quiet_transformers
 from bebert_export.run_folder import RunFolder
 from bebert_export.train_options import TrainOptions
 from bebert_export.training import TrainingSet, fit, predict

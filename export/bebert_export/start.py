@@ -24,8 +24,8 @@ from bebert_export.lessons import INSIDE, Lessons, teach
 from bebert_export.metrics import evaluate
 from bebert_export.modeling import Student
 from bebert_export.narrowing import narrow
-from bebert_export.pretrained import quiet_transformers
 from bebert_export.progress import stage_bar
+from bebert_export.quiet import quiet_transformers
 from bebert_export.run_folder import RunFolder
 from bebert_export.stages import FullPrecision
 from bebert_export.students import TEACHER, Recipe, student_from_full_precision, with_bits
