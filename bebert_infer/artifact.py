@@ -98,8 +98,9 @@ def read_artifact(path: str | os.PathLike[str]) -> Artifact:
             "fetch it again"
         )
     tensors, faults = split_tensors(raw, file, expected_tensors(config))
-    _refuse(file, faults)
-    _refuse(file, _value_faults(tensors, config))
+    # Where the two files disagree, either may be the damaged one: the message names both.
+    _refuse(file, faults, beside=f" beside its {CONFIG}")
+    _refuse(file, _value_faults(tensors, config), beside=f" beside its {CONFIG}")
     return Artifact(folder, config, tensors, None if config.tokenizer is None else _read_tokenizer(folder, config))
 
 
@@ -157,10 +158,10 @@ def _value_faults(tensors: Mapping[str, NDArray], config: Config) -> list[str]:
     return faults
 
 
-def _refuse(file: Path, faults: list[str]) -> None:
+def _refuse(file: Path, faults: list[str], beside: str = "") -> None:
     if faults:
         shown = faults[:20] + ([f"… and {len(faults) - 20} more"] if len(faults) > 20 else [])
-        raise ModelFormatError(f"{file} is not valid: " + "; ".join(shown))
+        raise ModelFormatError(f"{file} is not valid{beside}: " + "; ".join(shown))
 
 
 def finish_config(config: Config, tensors: Tensors) -> tuple[Config, bytes]:

@@ -115,6 +115,7 @@ def test_all_tensor_faults_come_in_one_error(folder):
     with pytest.raises(ModelFormatError) as error:
         read_artifact(folder)
     message = str(error.value)
+    assert "model.safetensors is not valid beside its config.json: " in message  # either may be the damaged one
     assert "members.0.pooler.bias is missing" in message
     assert "members.9.surprise is not expected" in message
     assert "members.0.pooler.0.signs is U64[5, 2], expected U64[128, 2]" in message

@@ -10,6 +10,7 @@ An input that fails is written to `crash-…` in the working folder; put it into
 """
 
 import hashlib
+import math
 import random
 import sys
 import tempfile
@@ -101,10 +102,15 @@ def mutate(data: bytes, others: list[bytes], chance: random.Random) -> bytes:
     return bytes(changed)
 
 
-def run(target: Callable[[bytes], object], seeds: list[bytes], seconds: float, seed: int) -> int:
-    """Change seeds at random until the time is over; returns the number of inputs. Keeps the input that fails."""
+def run(
+    target: Callable[[bytes], object], seeds: list[bytes], seed: int, seconds: float = math.inf, count: float = math.inf
+) -> int:
+    """Change seeds at random until the time or the count is over; returns the number of inputs tried.
+
+    Keeps the input that fails. A run of the same seed tries the same inputs in the same order.
+    """
     chance, tried, until = random.Random(seed), 0, time.monotonic() + seconds
-    while time.monotonic() < until:
+    while tried < count and time.monotonic() < until:
         data = mutate(chance.choice(seeds), seeds, chance)
         try:
             target(data)
@@ -127,7 +133,7 @@ def main(seconds: float = 60, seed: int = 0) -> None:
         folder = Path(temporary)
         if atheris is None:
             target = Target(folder / "model")
-            print(f"{run(target, target.seeds(), seconds, seed):,} inputs, none failed; atheris is not installed")
+            print(f"{run(target, target.seeds(), seed, seconds):,} inputs, none failed; atheris is not installed")
             return
         with atheris.instrument_imports(include=["bebert_infer"]):
             import bebert_infer.artifact  # noqa: F401 - imported here, so that atheris sees its branches
