@@ -31,6 +31,7 @@ CONFIG, TENSORS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenize
 MAX_CONFIG_BYTES = 4 * 2**20
 MAX_CONFIG_VALUES = 2**18
 MAX_TENSORS = 2**16
+READS = 20
 # Trained values lie far inside. With these limits and the widths of config.py no product, sum, variance or quotient of
 # a forward pass leaves float32, so that a model that loads never answers NaN: the largest is the variance of
 # scale · step · dot = 1e4 · 1e4 · 255 · 65,536.
@@ -85,9 +86,36 @@ def read_config(path: str | os.PathLike[str]) -> Config:
 
 
 def read_artifact(path: str | os.PathLike[str]) -> Artifact:
-    """Read a model folder and check every tensor against the config. Raises ModelFormatError with all faults."""
-    config = read_config(path)
+    """Read a model folder and check every tensor against the config. Raises ModelFormatError with all faults.
+
+    A folder that a writer exchanges for another meanwhile is read again: its files belong together.
+    """
     folder = Path(path)
+    for _ in range(READS):
+        before = _identity(folder)
+        try:
+            artifact = _read(folder)
+        except ModelFormatError:
+            if before == _identity(folder):
+                raise
+        else:
+            # Without this the tokenizer, which has no digest, could be that of the new model.
+            if before == _identity(folder):
+                return artifact
+    raise ModelFormatError(f'"{folder}" was replaced by another model {READS} times while it was read; try again later')
+
+
+def _identity(folder: Path) -> tuple[int, ...] | None:
+    """What tells a folder from one that took its name: the inode, and the time, for inodes are used again."""
+    try:
+        found = folder.stat()
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns
+
+
+def _read(folder: Path) -> Artifact:
+    config = read_config(folder)
     file = folder / TENSORS
     if not _exists(file):
         raise ModelFormatError(f'"{folder}" has a {CONFIG} but no {TENSORS}; copy the whole folder')

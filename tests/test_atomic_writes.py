@@ -14,11 +14,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 from micro import CONFIG, TENSORS, micro_config, random_tensors, tokenizer_json
 
+from bebert_infer import artifact as artifact_module
 from bebert_infer import folder_swap
 from bebert_infer.artifact import read_artifact, write_artifact
+from bebert_infer.errors import ModelFormatError
 from bebert_infer.folder_swap import staging
 
 # What a writer does to the file system, as Python's audit hooks name it.
@@ -152,8 +156,7 @@ def test_killed_at_random_moments_while_two_models_take_turns(tmp_path, contents
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
 
 
-def test_a_reader_never_sees_a_mixture_while_a_writer_replaces_the_model(tmp_path, contents):
-    """A reader opens several files; it may meet the old config and the new tensors, and then says so or reads again."""
+def test_a_reader_gets_one_whole_model_while_a_writer_replaces_it(tmp_path, contents):
     folder = tmp_path / "model"
     write(folder, 0)
     child = os.fork()
@@ -163,11 +166,39 @@ def test_a_reader_never_sees_a_mixture_while_a_writer_replaces_the_model(tmp_pat
                 write(folder, (turn + 1) % 2)
         finally:
             os._exit(0)
-    names = 0
+    digests = [msgspec.json.decode(each[CONFIG])["tensors_sha256"] for each in contents]
+    seen = []
     while os.waitpid(child, os.WNOHANG) == (0, 0):
-        assert (folder / CONFIG).read_bytes() in [each[CONFIG] for each in contents]
-        names += 1
-    assert names > 10
+        artifact = read_artifact(folder)  # without an error, too
+        which = digests.index(artifact.config.tensors_sha256)
+        assert all(np.array_equal(artifact.tensors[name], value) for name, value in MODELS[which][1].items())
+        seen.append(which)
+    assert len(seen) > 10
+
+
+def test_no_part_of_the_next_model_is_read_with_this_one(tmp_path, monkeypatch):
+    """The tokenizer has no digest: exchanged after the tensors were read, the new one was taken with the old model."""
+    folder, other = tmp_path / "model", tokenizer_json().replace("film", "book")
+    write(folder, 0)
+
+    def read_then_exchange(*given):
+        monkeypatch.undo()
+        answer = artifact_module.read_whole(*given)
+        write_artifact(folder, *MODELS[1], other, "the next model")
+        return answer
+
+    monkeypatch.setattr(artifact_module, "read_whole", read_then_exchange)
+    found = read_artifact(folder)
+    assert found.tokenizer_json == other
+    assert all(np.array_equal(found.tensors[name], value) for name, value in MODELS[1][1].items())
+
+
+def test_a_folder_that_never_rests_ends_in_one_error(tmp_path, monkeypatch):
+    folder, clock = tmp_path / "model", iter(range(1000))
+    write(folder, 0)
+    monkeypatch.setattr(artifact_module, "_identity", lambda _: (0, 0, next(clock)))
+    with pytest.raises(ModelFormatError, match="was replaced by another model 20 times while it was read"):
+        read_artifact(folder)
 
 
 def test_a_living_writer_is_not_disturbed_by_another(tmp_path, contents):
