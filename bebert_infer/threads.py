@@ -70,11 +70,11 @@ class ThreadTeam:
                 return
             if self._workers is None:
                 self._workers = _Workers(max(1, self.threads - 1))
-            others = _Group(tasks[1:])
+            others = _Group(len(tasks) - 1)
             errors: list[BaseException] = []
             try:
-                for task in others.tasks:
-                    self._workers.queue.put(task)
+                for task in tasks[1:]:
+                    self._workers.queue.put(partial(others.run, task))
                 tasks[0]()
                 others.wait()
             except BaseException as error:
@@ -111,21 +111,23 @@ class _Turn:
 
 
 class _Group:
-    """Tasks for other threads, and what became of them.
+    """What became of the tasks of other threads.
 
+    It does not hold them: as a cycle they would keep the arrays of a call until Python's collector comes.
     An interrupt may come between any two lines of the waiting thread, so nothing is counted there: lists grow in the
     threads that do the work, and what is put on the queue only wakes the one that looks at them.
     """
 
-    def __init__(self, tasks: Sequence[Task]):
-        self.tasks = [partial(self._run, task) for task in tasks]
+    def __init__(self, count: int):
+        self._count = count
         self.errors: list[BaseException] = []
         self._begun: list[None] = []
         self._ended: list[None] = []
         self._stopped = False
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
 
-    def _run(self, task: Task) -> None:
+    def run(self, task: Task) -> None:
+        """Do one of the tasks, on another thread."""
         self._begun.append(None)
         try:
             if not self._stopped:
@@ -137,7 +139,7 @@ class _Group:
 
     def wait(self) -> None:
         """Return when all tasks have ended."""
-        while len(self._ended) < len(self.tasks):
+        while len(self._ended) < self._count:
             self._sleep()
 
     def stop(self) -> None:

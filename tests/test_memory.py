@@ -1,5 +1,6 @@
 """Memory is what `Ensemble.memory` says, for all sizes, and calls do not add to it."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -114,6 +115,22 @@ def test_the_process_grows_by_no_more_than_that(scheme, sentences, tokens):
     assert loaded <= 1.1 * model + 6e6
     assert called <= 1.1 * call + 6e6
     assert called >= 0.3 * call  # a formula that promises far too much would be of no use
+
+
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_calls_leave_nothing_to_the_collector(threads, backend):
+    """Tasks and their group held each other: 9 bytes a call stayed until a full collection, and arrays with them."""
+    model = Ensemble(MODELS["1-1-1"], threads=threads, backend=backend)
+    model.predict_ids([[1, 2, 3]])
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            model.predict_ids([[1, 2, 3]])
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="reads the resident size in /proc")
