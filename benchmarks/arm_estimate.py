@@ -1,39 +1,41 @@
-"""An ESTIMATE of what the products of a sentence cost on a Raspberry Pi 4 and 5: `python benchmarks/arm_estimate.py`.
+"""An ESTIMATE of what an answer costs on a Raspberry Pi 4 and 5: `python benchmarks/arm_estimate.py`.
 
-No board was at hand. The inner loops are compiled for each board's CPU (`tests/arm64/cross.py`), their instructions
-counted by the unit that executes them, and turned into cycles by the tightest of the core's limits: instructions a
-cycle, vector instructions a cycle (of which one unit only shifts and accumulates), loads a cycle. Trip counts come from
-the multiply-adds of the model's layers.
+No board was at hand. Compiled kernels run on emulated ones (`make test-arm64` sets them up), which count how often each
+basic block runs (`arm_counts.py`). A block's cycles are the tightest of the core's limits: instructions a cycle, vector
+instructions a cycle (of which one unit only shifts and accumulates), loads a cycle, stores a cycle.
 
-Left out: waiting for memory and caches, heat, all stages but the products (embeddings, codes, LayerNorm, attention,
-classifier), the tables of the products, tokenization. So it is a lower bound, and one board measured would replace it.
-Limits are those of LLVM's scheduling model of the Neoverse N1 (Cortex-A76) and of Arm's optimization guide of the
-Cortex-A72.
+Left out: waiting for results, caches and memory, mispredicted branches, heat; Python around the kernels, tokenization.
+So it is a lower bound, and one board measured would replace it. All cores: the same divided by their number. Limits are
+those of LLVM's scheduling model of the Neoverse N1 (Cortex-A76) and of Arm's optimization guide of the Cortex-A72.
 """
 
-import json
+import re
 import sys
+import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from arm64.assembly import TRIPLES, assembly, largest, mnemonics
+from arm_counts import Block, executed
 from record import write_record
+from rich.console import Console
+from rich.table import Table
 
-from bebert_infer import Ensemble, synthetic
+from bebert_infer import synthetic
+from bebert_infer.artifact import write_artifact
 from bebert_infer.demo import demo_path
-from bebert_infer.native_member import LINEARS
 
-TOKENS = 128
-LOADS = {"ldr": 1, "ldrb": 1, "ldur": 1, "ldurb": 1, "ld1r": 1, "ldp": 2}  # ldp of vectors takes a load unit twice
-SCALAR = {"lsl", "add", "sub", "subs", "cmp", "prfm", "b.ne", "b.lt", "cbz", "cbnz", "b", "str", "stp", "stur"}
-ONE_UNIT = {"usra", "ushr", "uadalp"}  # only one of the two vector units shifts
+METHOD = "ESTIMATE, not measured: instructions counted under emulation, issue limits; compiled kernels, lower bound"
+VECTOR = re.compile(r"\b[vqdsh]\d+\b")
+REGISTERS = re.compile(r"\b[vq]\d+\b")
+ONE_UNIT = {"usra", "ushr", "uadalp", "ssra", "sshr", "shl", "sadalp"}  # only one of the two vector units shifts
 
 
 @dataclass(frozen=True)
 class Board:
-    """A computer: CPU as LLVM names it, clock in GHz, cores, and instructions, vector instructions, loads a cycle."""
+    """A computer: CPU as LLVM names it, clock in GHz, cores, and what a core can do in a cycle, by kind."""
 
     name: str
     cpu: str
@@ -42,87 +44,89 @@ class Board:
     width: int
     vectors: int
     loads: int
+    stores: int
+
+    def cycles(self, instructions: tuple[str, ...]) -> float:
+        """Of one run of a block, lower bound. Loads and stores of several vectors take their unit once for each."""
+        units: Counter[str] = Counter()
+        for instruction in instructions:
+            mnemonic, _, operands = instruction.partition(" ")
+            if mnemonic.startswith(("ld", "st")):
+                moved = len(REGISTERS.findall(operands.split("[")[0])) or 1
+                units["loads" if mnemonic.startswith("ld") else "stores"] += moved
+            elif VECTOR.search(operands):
+                units["vectors"] += 1
+                units["one unit"] += mnemonic in ONE_UNIT
+        return max(
+            len(instructions) / self.width,
+            units["vectors"] / self.vectors,
+            units["one unit"],
+            units["loads"] / self.loads,
+            units["stores"] / self.stores,
+        )
 
 
 BOARDS = [
-    Board("Raspberry Pi 4", "cortex-a72", 1.8, 4, 3, 2, 1),
-    Board("Raspberry Pi 5", "cortex-a76", 2.4, 4, 4, 2, 2),
+    Board("Raspberry Pi 4", "cortex-a72", 1.8, 4, width=3, vectors=2, loads=1, stores=1),
+    Board("Raspberry Pi 5", "cortex-a76", 2.4, 4, width=4, vectors=2, loads=2, stores=1),
 ]
-# Name of a loop -> the instruction that marks it, multiply-adds that one pass does.
-LOOPS = {
-    "one": ("eor", TRIPLES * 2 * 128),  # signs: 32 triples of 2 new inputs each, 128 outputs
-    "four": ("eor", TRIPLES * 2 * 128),  # codes of 4 bits by counters
-    "table": ("tbl", 4 * 16 * 16),  # codes of up to 4 bits by look-ups: 4 rows, 16 outputs, 16 codes
-}
 
 
-def loop_cost(board: Board, name: str) -> dict[str, float]:
-    """Instructions, cycles and multiply-adds a cycle of one loop on one core."""
-    mark, macs = LOOPS[name]
-    body = largest(assembly(board.cpu)[name], mark)
-    loads = sum(LOADS.get(mnemonic, 0) * count for mnemonic, count in mnemonics(body).items())
-    vector = [
-        line.split()[0]
-        for line in body
-        if line.split()[0] not in LOADS and (line.split()[0] not in SCALAR or " v" in line)
-    ]
-    shifts = sum(mnemonic in ONE_UNIT for mnemonic in vector)
-    limits = {
-        "instructions": len(body) / board.width,
-        "vector": max(len(vector) / board.vectors, shifts),
-        "loads": loads / board.loads,
-    }
-    cycles = max(limits.values())
+@dataclass(frozen=True)
+class Case:
+    """A model, tokens of the sentence, and how it multiplies, which a board finds out by measuring."""
+
+    name: str
+    folder: Path
+    tokens: int
+    product: str
+
+
+def cases(folder: Path) -> list[Case]:
+    """BERT-base of both schemes, written into a folder, and the shipped model."""
+    found = [Case("demo model", Path(demo_path()), 16, "lookup")]
+    for scheme, product in (("1-1-1", "sliced"), ("1-1-4", "lookup"), ("1-1-4", "sliced")):
+        random = synthetic.random_model("base", scheme, 1, vocab_size=1000)
+        write_artifact(folder / scheme, random.config, random.tensors, None, "random weights")
+        found.append(Case(f"BERT-base {scheme}", folder / scheme, 128, product))
+    return found
+
+
+def estimate(board: Board, blocks: Counter[Block]) -> dict:
+    """Instructions, cycles and milliseconds of one answer, and the share of each stage in the cycles."""
+    instructions = sum(len(block.instructions) * times for block, times in blocks.items())
+    stages: Counter[str] = Counter()
+    for block, times in blocks.items():
+        stages[block.stage] += board.cycles(block.instructions) * times
+    cycles = sum(stages.values())
+    milliseconds = cycles / board.gigahertz / 1e6
     return {
-        "instructions": len(body),
-        "macs_per_instruction": round(macs / len(body), 2),
-        "cycles": round(cycles, 1),
-        "limited_by": max(limits, key=lambda key: limits[key]),
-        "macs_per_cycle": round(macs / cycles, 1),
+        "instructions": instructions,
+        "cycles": round(cycles),
+        "one_core_ms": round(milliseconds, 2),
+        "all_cores_ms": round(milliseconds / board.cores, 2),
+        "share": {name: round(part / cycles, 3) for name, part in stages.most_common()},
     }
-
-
-def sentence(model: Ensemble, tokens: int, rates: dict[str, float]) -> float:
-    """Cycles of the products of one sentence on one core, all members."""
-    total = 0.0
-    for member in model.members:
-        layers = [(member.pooler, 1)]
-        for block in member.blocks:
-            # Behind the last attention only the first token of a sentence is wanted.
-            first_only = () if block is not member.blocks[-1] else tuple(set(LINEARS) - {"key", "value"})
-            layers += [(getattr(block, name), 1 if name in first_only else tokens) for name in LINEARS]
-        for layer, rows in layers:
-            for branch in layer.branches:
-                rate = rates["one"] if branch.quantizer.is_sign else max(rates["table"], rates["four"])
-                total += rows * len(layer.bias) * branch.depth / rate
-    return total
 
 
 def main() -> None:
     """Print the estimate and append it to results/arm.jsonl."""
-    models = {
-        "BERT-base 1-1-1": (Ensemble(synthetic.random_model("base", "1-1-1", 1), backend="reference"), TOKENS),
-        "BERT-base 1-1-4": (Ensemble(synthetic.random_model("base", "1-1-4", 1), backend="reference"), TOKENS),
-        "demo model": (Ensemble.from_pretrained(demo_path(), backend="reference"), 16),
-    }
-    found = {}
-    for board in BOARDS:
-        loops = {name: loop_cost(board, name) for name in LOOPS}
-        rates = {name: cost["macs_per_cycle"] for name, cost in loops.items()}
-        products = {}
-        for name, (model, tokens) in models.items():
-            milliseconds = sentence(model, tokens, rates) / board.gigahertz / 1e6
-            products[name] = {
-                "tokens": tokens,
-                "one_core_ms": round(milliseconds, 2),
-                "all_cores_ms": round(milliseconds / board.cores, 2),
-            }
-        found[board.name] = {"cpu": board.cpu, "gigahertz": board.gigahertz, "loops": loops, "products": products}
-    method = (
-        "ESTIMATE, not measured: static instruction counts of inner loops, issue limits; products only, lower bound"
+    table = Table(
+        "board", "model", "tokens", "product", "M instructions", "M cycles", "ms, 1 core", "ms, 4 cores", "most"
     )
-    write_record("arm", {"estimate": True, "method": method, "boards": found})
-    print(json.dumps({"method": method, "boards": found}, indent=2))
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for case in cases(Path(folder)):
+            for board in BOARDS:
+                cost = estimate(board, executed(board.cpu, case.folder, case.tokens, case.product))
+                facts = {"board": board.name, "model": case.name, "tokens": case.tokens, "product": case.product}
+                found.append(facts | {"cpu": board.cpu, "gigahertz": board.gigahertz} | cost)
+                most = ", ".join(f"{name} {share:.0%}" for name, share in list(cost["share"].items())[:3])
+                numbers = [f"{cost[name] / 1e6:.1f}" for name in ("instructions", "cycles")]
+                times = [f"{cost[name]:.2f}" for name in ("one_core_ms", "all_cores_ms")]
+                table.add_row(*map(str, facts.values()), *numbers, *times, most)
+    write_record("arm", {"estimate": True, "method": METHOD, "answers": found})
+    Console().print(table, METHOD)
 
 
 if __name__ == "__main__":
