@@ -14,7 +14,7 @@ from micro import (
     write_micro,
 )
 
-from bebert_infer import Ensemble, ModelFormatError
+from bebert_infer import Ensemble, InputError, ModelFormatError
 from bebert_infer.config import LINEARS, Site
 
 SECONDS = 10.0  # for files of a few kilobytes, on the slowest of machines
@@ -38,13 +38,20 @@ def folder(good: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(good, tmp_path / "model"))
 
 
+SOUND = ("this model accepts at most", "this model has no tokenizer")
+
+
 def outcome(folder: Path) -> str | None:
     """None for a model that answers, else the error's message; anything else fails the test."""
     started = time.perf_counter()
     try:
         model = Ensemble.from_pretrained(folder, backend="reference", threads=1)
-        scores = np.array([prediction.logits for prediction in model.predict(["the good film"])])
-        assert np.isfinite(scores).all()
+        try:
+            scores = np.array([prediction.logits for prediction in model.predict(["the good film"])])
+        except InputError as error:  # the damage left a sound model, of shorter texts or of token ids only
+            assert any(part in str(error) for part in SOUND), error
+        else:
+            assert np.isfinite(scores).all()
         return None
     except ModelFormatError as error:
         message = str(error)
