@@ -122,8 +122,7 @@ def _read(folder: Path) -> Artifact:
     raw, digest = read_whole(file, config.tensors_bytes)
     if digest != config.tensors_sha256:
         raise ModelFormatError(
-            f"{file} has sha256 {digest[:16]}…, tensors_sha256 in the config says {config.tensors_sha256:.16}…: "
-            "fetch it again"
+            f"{file} has sha256 {digest}, tensors_sha256 in {CONFIG} says {config.tensors_sha256:.80}: fetch it again"
         )
     tensors, faults = split_tensors(raw, file, expected_tensors(config))
     # Where the two files disagree, either may be the damaged one: the message names both.
@@ -135,7 +134,7 @@ def _read(folder: Path) -> Artifact:
 def _read_tokenizer(folder: Path, config: Config) -> str:
     file = folder / TOKENIZER
     if not _exists(file):
-        raise ModelFormatError(f'"{folder}" has no {TOKENIZER}, but its config has a tokenizer; copy the whole folder')
+        raise ModelFormatError(f'"{folder}" has no {TOKENIZER}, but {CONFIG} has a tokenizer; copy the whole folder')
     raw = read_bytes(file, MAX_TOKENIZER_BYTES)
     check_tokenizer(raw, file, config.vocab_size, config.type_vocab_size)
     return raw.decode()

@@ -129,7 +129,7 @@ CONFIGS = {
     "large vocabulary": ({}, {"vocab_size": 2**31 - 1}, "tensors of"),
     "positions": ({}, {"max_position_embeddings": 2**31 - 1}, "tensors of"),
     "labels": ({}, {"num_labels": 2**31 - 1}, "id2label has keys ['0', '1']; accepted are 0 to 2147483646"),
-    "bytes": ({}, {"tensors_bytes": 2**62}, "tensors_bytes in the config says 4611686018427387904"),
+    "bytes": ({}, {"tensors_bytes": 2**62}, "tensors_bytes in config.json says 4611686018427387904"),
     "negative bytes": ({}, {"tensors_bytes": -1}, "tensors_bytes"),
     "sha of another type": ({}, {"tensors_sha256": 5}, "Expected `str`, got `int` - at `$.tensors_sha256`"),
     "future version": ({}, {"format_version": 2}, "format_version 2; this release reads 1"),
