@@ -34,7 +34,8 @@ def read_whole(file: Path, size: int) -> tuple[NDArray[np.uint8], str]:
     with opened(file) as (stream, found):
         if found != size:
             raise ModelFormatError(
-                f"{file} has {found} bytes, tensors_bytes in config.json says {size}: incomplete? fetch it again"
+                f"{file} has {found} bytes, tensors_bytes in config.json says {size}: an incomplete copy? "
+                "fetch it again"
             )
         if size <= LENGTH:
             raise ModelFormatError(f"{file} has {size} bytes; expected is a safetensors file of more than {LENGTH}")
