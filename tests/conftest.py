@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 # All cases lie beside the checkout where it was built; a few small ones travel with the tests.
@@ -13,6 +14,12 @@ GOLDEN = (Path(os.environ.get("BEBERT_GOLDEN", ROOT.parent / "shared" / "golden"
 _CACHE = ROOT / ".pytest_cache" / "kernels"
 _CACHE.mkdir(mode=0o700, parents=True, exist_ok=True)
 os.environ.setdefault("BEBERT_CACHE_DIR", str(_CACHE))
+
+# What decides whether a change lands tries the same examples every time; these draw new ones, to be run now and then:
+# pytest -m hypothesis --hypothesis-profile=explore
+settings.register_profile("gate", derandomize=True)
+settings.register_profile("explore", derandomize=False)
+settings.load_profile("gate")
 
 
 class Golden:
