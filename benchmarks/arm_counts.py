@@ -26,19 +26,15 @@ PROGRAM = """
 import json, sys
 import numpy as np
 from bebert_infer import Ensemble
-from bebert_kernels import linear_rows, lut_product, sliced_finish, sliced_gemm, stages
-from bebert_kernels.operation import Operation
+from cross import operations
 
 model = Ensemble.from_pretrained(sys.argv[1], threads=1)
 ids = np.arange(int(sys.argv[2]))[None] % model.config.vocab_size
 model.logits(ids[:, :1])  # loads all kernels
 for _ in range(int(sys.argv[3])):
     model.logits(ids)
-places, code = {}, []
-for module in (sliced_gemm, linear_rows, lut_product, sliced_finish, stages):
-    for value in vars(module).values():
-        if isinstance(value, Operation) and value._compiled.address is not None:
-            places[value.name] = value.address
+places = {stage.name: stage.address for stage in operations() if stage._compiled.address is not None}
+code = []
 with open("/proc/self/maps") as maps:
     for line in maps:
         words = line.split()
@@ -117,7 +113,7 @@ def _run(
     board: str, model: Path, tokens: int, product: str, calls: int, layout: Layout | None = None
 ) -> tuple[Layout, Counter[Block]]:
     """Where kernels lie, and what ran: nothing if no layout is given, for then nothing is logged."""
-    paths = [ROOT, ROOT / "kernels", HOME / "wheels"]
+    paths = [ROOT, ROOT / "kernels", ROOT / "tests" / "arm64", HOME / "wheels"]
     environment = {
         "PATH": os.environ["PATH"],
         "BOARD": board,

@@ -149,6 +149,11 @@ def put_tensors(folder: Path, data: bytes, honest: bool = True) -> None:
         edit_json(folder / CONFIG, tensors_sha256=hashlib.sha256(data).hexdigest(), tensors_bytes=len(data))
 
 
+def is_about_texts(error: Exception) -> bool:
+    """Whether a sound model refuses a text: damage may leave one of shorter texts, or of token ids only."""
+    return any(part in str(error) for part in ("this model accepts at most", "this model has no tokenizer"))
+
+
 def split(data: bytes) -> tuple[dict, bytes]:
     """Header and data of a safetensors file."""
     length = int.from_bytes(data[:8], "little")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # scripts find their neighbours so
 
 from arm_counts import Block, Layout, parse
 from arm_estimate import BOARDS, Board, estimate
