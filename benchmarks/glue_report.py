@@ -2,7 +2,8 @@
 
     python benchmarks/glue_report.py
 
-Only what lies between the two marker lines of the page is replaced. A cell without a record is shown as "–".
+Only what lies between the two marker lines of the page is replaced. A cell without a record is shown as "–",
+a group of cells without any is only named.
 """
 
 import argparse
@@ -30,9 +31,12 @@ def figures(summary: Summary, published: Published, plots: dict[str, str]) -> st
 
     count, rule = summary.report["members"], summary.report["rule"]
     done, wanted = len(summary.records), sum(map(len, summary.planned.values()))
+    empty = "; ".join(title(group) for group in summary.planned if group not in summary.groups)
+    without = f" (none: {empty})" if empty else ""
     parts = [
-        f"{done} of {wanted} cells have a record. Ensemble: the first {count} members by `{rule}`, for regression by "
-        f"`{summary.report['regression_rule']}`, fixed beforehand. ± is the standard deviation over seeds.\n",
+        f"{done} of {wanted} cells have a record{without}. Ensemble: the first {count} members by `{rule}`, for "
+        f"regression by `{summary.report['regression_rule']}`, fixed beforehand. ± is the standard deviation over "
+        "seeds.\n",
         "## Claims\n",
         claims(summary, published),
         "## Scores\n",

@@ -46,7 +46,7 @@ def spread(values: list[float]) -> Spread:
 
 
 class Summary:
-    """Records of the planned cells; a cell without a record has no value in any measure.
+    """Records of the planned cells; a cell without a record has no value in any measure, a group without is not shown.
 
     A record of a run that was asked for fewer members than the page shows counts as missing.
     """
@@ -56,8 +56,9 @@ class Summary:
         self.settings, self.report = settings, settings["report"]
         fit = {cell for cell, record in records.items() if record["options"]["members"] >= self.report["members"]}
         self.records = {cell: records[cell] for cell in cells if cell in fit}
-        self.groups = list(dict.fromkeys(Group(cell.encoder, cell.base, cell.distill) for cell in cells))
-        self.planned = {group: [cell for cell in cells if _in(cell, group)] for group in self.groups}
+        groups = dict.fromkeys(Group(cell.encoder, cell.base, cell.distill) for cell in cells)
+        self.planned = {group: [cell for cell in cells if _in(cell, group)] for group in groups}
+        self.groups = [group for group in groups if any(_in(cell, group) for cell in self.records)]
 
     def tasks(self, group: Group) -> list[str]:
         """Planned tasks of a group."""
