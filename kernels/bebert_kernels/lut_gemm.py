@@ -85,13 +85,15 @@ def lut_weights(signs: Words, depth: int, shape: Shape = SHAPE) -> Bytes:
     """
     outputs, steps = len(signs), -(-depth // shape.step)
     panels = -(-outputs // shape.panel)
-    bits = np.zeros((panels * shape.panel, steps * shape.step), np.bool_)
-    bits[:outputs, :depth] = unpack_bits(signs, depth)
-    bits = bits.reshape(panels, shape.vectors, 2, shape.lanes // 2, steps, 2, -1, shape.inputs)
-    index = np.packbits(bits, axis=-1, bitorder="little")[..., 0]
-    if shape.inputs == 4:
-        index[..., 0] |= index[..., 1] << 4
-    ordered = index[..., 0].transpose(0, 4, 1, 5, 3, 2)
+    index = np.zeros((panels * shape.panel, 2 * steps), np.uint8)
+    if shape.inputs == 4:  # what the words hold already
+        index[:outputs] = signs.astype("<u8").view(np.uint8)[:, : 2 * steps]
+    else:
+        bits = np.zeros((outputs, 2 * steps * shape.inputs), np.uint8)
+        bits[:, :depth] = unpack_bits(signs, depth)
+        for place in range(shape.inputs):
+            index[:outputs] |= bits[:, place :: shape.inputs] << place
+    ordered = index.reshape(panels, shape.vectors, 2, shape.lanes // 2, steps, 2).transpose(0, 4, 1, 5, 3, 2)
     return np.ascontiguousarray(ordered).reshape(panels, steps, shape.vectors, 2, shape.lanes)
 
 
