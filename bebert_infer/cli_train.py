@@ -58,7 +58,7 @@ def train(
         ),
     ] = None,
     scheme: Annotated[str, typer.Option(help="Bits of weights-embeddings-activations: 1-1-4 or 1-1-1.")] = "1-1-4",
-    members: Annotated[int, typer.Option(help="Boosting rounds.")] = 2,
+    members: Annotated[int, typer.Option(help="Boosting rounds; a finished run called with more adds them.")] = 2,
     base: Annotated[
         str | None, typer.Option(help="binarybert (1-1-4), bibert (1-1-1) or bit (both).", show_default=False)
     ] = None,

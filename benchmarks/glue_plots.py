@@ -163,12 +163,12 @@ def _time(figure: Figure, summary: Summary) -> None:
 def _sizes(figure: Figure, summary: Summary, groups: list[Group]) -> None:
     for panel, members in _panels(figure, summary, groups, summary.prefix()).values():
         for group in members:
-            curve = summary.curve(group)
+            curve = summary.curve()
             spreads = [summary.average(group, measure) for measure in curve.values()]
             places = [size + 0.3 * _offset(members.index(group), len(members)) for size in curve]
             _points(panel, places, spreads, **(_style(summary, group) | {"linestyle": "-"}))
-        panel.set_xticks(summary.report["sizes"])
-        panel.set_xlim(0.5, max(summary.report["sizes"]) + 0.5)
+        panel.set_xticks(list(summary.curve()))
+        panel.set_xlim(0.5, summary.report["members"] + 0.5)
         panel.set_xlabel("members")
         panel.set_ylabel("score, average over tasks")
         _legend(panel)

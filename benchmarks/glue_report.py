@@ -13,7 +13,7 @@ from pathlib import Path
 from glue_plots import save_plots
 from glue_records import SETTINGS, read_records, read_settings
 from glue_summary import Summary
-from glue_tables import Published, accuracy, claims, distillation, files, noise, one_bit, sizes, title
+from glue_tables import Published, accuracy, claims, distillation, files, larger, noise, one_bit, sizes, title
 from record import RESULTS, ROOT
 
 from bebert_infer.errors import InputError
@@ -64,8 +64,9 @@ def figures(summary: Summary, published: Published, plots: dict[str, str]) -> st
             parts += [f"### 1-1-1: {title(group)}, against {title(others[0])}\n", one_bit(summary, group, others[0])]
     parts += ["## Size of the ensemble\n", picture("size")]
     for group in summary.groups:
-        if summary.curve(group):
-            parts += [f"### Members: {title(group)}\n", sizes(summary, group)]
+        parts += [f"### Members: {title(group)}\n", sizes(summary, group)]
+        if summary.larger(group):
+            parts += [f"### More members: {title(group)}\n", larger(summary, group)]
     parts += ["## Files\n", files(summary)]
     return "\n".join(part for part in parts if part)
 

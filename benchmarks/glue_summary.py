@@ -117,15 +117,18 @@ class Summary:
         wanted = count or self.report["members"]
         return lambda record: self._first(record, record["ensembles"][self.rule(record)], wanted)
 
-    def curve(self, group: Group) -> dict[int, Measure]:
-        """Sizes and their measure, of those records of a group that have the most members: the same for all sizes."""
-        asked = [record["options"]["members"] for cell, record in self.records.items() if _in(cell, group)]
-        most = max(asked, default=0)
+    def curve(self) -> dict[int, Measure]:
+        """Sizes up to that of the page, which all records have, and their scores."""
+        return {size: self.prefix(size) for size in self.report["sizes"] if size <= self.report["members"]}
 
-        def measure(size: int) -> Measure:
-            return lambda record: self.prefix(size)(record) if record["options"]["members"] == most else None
-
-        return {size: measure(size) for size in self.report["sizes"] if size <= most}
+    def larger(self, group: Group) -> dict[Cell, Record]:
+        """Records of ensembles with more members than the page's."""
+        asked = self.report["members"]
+        return {
+            cell: record
+            for cell, record in self.records.items()
+            if _in(cell, group) and record["options"]["members"] > asked
+        }
 
     def _first(self, record: Record, entries: list[Any], count: int) -> Any:
         """Entry of the first `count` members; of all if the boosting ended before, None if fewer were asked for."""
@@ -158,12 +161,12 @@ class Summary:
         wanted = self.report["members"]
         return lambda record: mean(entry["std"] for entry in _level(record, sigma)["members"][:wanted])
 
-    def noise_ensemble(self, sigma: float) -> Measure:
-        """Deviation of the score of the page's ensemble over noise seeds."""
+    def noise_ensemble(self, sigma: float, count: int | None = None) -> Measure:
+        """Deviation of the score of the first `count` members (default: the page's ensemble) over noise seeds."""
 
         def measure(record: Record) -> float | None:
             rows = _level(record, sigma)["ensembles"][self.rule(record)]
-            entry = self._first(record, rows, self.report["members"])
+            entry = self._first(record, rows, count or self.report["members"])
             return None if entry is None else entry["std"]
 
         return measure

@@ -183,13 +183,35 @@ def one_bit(summary: Summary, bit: Group, bibert: Group) -> str:
 
 def sizes(summary: Summary, group: Group) -> str:
     """Score of the first 1, 2, … members."""
-    curve = summary.curve(group)
+    curve = summary.curve()
     rows = [
         [task, *(summary.of_task(group, task, measure).text() for measure in curve.values())]
         for task in summary.tasks(group)
     ]
     rows.append(["**average**", *(summary.average(group, measure).text() for measure in curve.values())])
     return table(["members", *map(str, curve)], rows)
+
+
+def larger(summary: Summary, group: Group) -> str:
+    """Score and deviation under noise by size, of single runs with more members than the page's ensemble has.
+
+    Noise in the margin of an answer falls with the square root of the members, rows that flip with it, and the
+    deviation of an accuracy with the root of that: N^(-1/4), the last line.
+    """
+    found = summary.larger(group)
+    most = max(record["options"]["members"] for record in found.values())
+    counts, rows = [size for size in summary.report["sizes"] if size <= most], []
+    for cell, record in found.items():
+        name = f"{cell.task}, seed {cell.seed}"
+        deviations = [summary.noise_ensemble(0.1, size)(record) for size in counts]
+        changes = [None if one is None else 100 * (one / deviations[0] - 1) for one in deviations]
+        rows += [
+            [name, "score", *(_number(summary.prefix(size)(record)) for size in counts)],
+            [name, "deviation", *(NONE if one is None else f"{one:.2f}" for one in deviations)],
+            [name, "change", *(NONE if one is None else f"{one:+.0f} %" for one in changes)],
+        ]
+    rows.append(["by N^(-1/4)", "change", *(f"{100 * (size**-0.25 - 1):+.0f} %" for size in counts)])
+    return table(["members", "", *map(str, counts)], rows, (0, 1))
 
 
 def files(summary: Summary) -> str:

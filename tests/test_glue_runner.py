@@ -253,6 +253,26 @@ def test_averages_deviations_and_what_is_missing():
     assert change(single, ensemble) == -50
 
 
+def test_more_members_than_the_page_shows_have_a_table_of_their_own(page, monkeypatch):
+    more = made_up("binarybert", "CoLA", 2, scores=(80.0, 86.0, 87.0), full=85.0, seconds=(10.0, 20.0, 30.0))
+    with (page.parent / "glue.jsonl").open("a") as file:
+        file.write(json.dumps(more) + "\n")
+    page.write_text("\n".join(glue_report.MARKERS))
+    lines = write_page(page, monkeypatch)
+    sizes = lines[lines.index(["### Members: toy, binarybert, distillation A: none"]) :]
+    assert sizes[4] == ["CoLA", "80.0 ± 0.0", "84.0 ± 2.8"], "the page's ensemble stays that of all records"
+    table = lines[lines.index(["### More members: toy, binarybert, distillation A: none"]) + 2 :]
+    assert [row for row in table[:6] if row[0] != "---"] == [
+        ["members", "", "1", "2", "3"],
+        ["CoLA, seed 2", "score", "80.0", "86.0", "87.0"],
+        ["CoLA, seed 2", "deviation", "2.00", "1.00", "1.00"],
+        ["CoLA, seed 2", "change", "+0 %", "-50 %", "-50 %"],
+        ["by N^(-1/4)", "change", "+0 %", "-16 %", "-24 %"],
+    ]
+    assert sum(row[0].startswith("### More members") for row in lines) == 1
+    assert Summary({}, PLAN).seconds(more) == 35, "the third member's 30 s are not those of the page's ensemble"
+
+
 def test_the_page_shows_records_and_published_figures_and_dashes(page, monkeypatch):
     page.write_text("# Results\n\nProse.\n\n" + "\nold figures\n".join(glue_report.MARKERS) + "\n\nMore prose.\n")
     lines = write_page(page, monkeypatch)

@@ -209,12 +209,36 @@ def test_a_killed_run_goes_on_after_its_last_member(toy, tmp_path, monkeypatch):
     assert [m["alpha"] for m in resumed["members"]] == [m["alpha"] for m in whole["members"]]
 
 
+def test_a_finished_run_with_more_members_keeps_those_it_has(toy, tmp_path, monkeypatch):
+    small = train(options(toy, tmp_path / "run", members=1, seed=7), QUIET)
+    real, trained = rounds.teach, []
+    monkeypatch.setattr(rounds, "teach", lambda *a, seed, **k: trained.append(seed) or real(*a, seed=seed, **k))
+    grown = train(options(toy, tmp_path / "run", members=2, seed=7), QUIET)
+    assert trained == [108], "member 1 alone is trained"
+    assert grown["members"][0] == small["members"][0] and len(grown["members"]) == 2
+    whole = train(options(toy, tmp_path / "whole", members=2, seed=7), QUIET)
+    packed = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("run", "whole")]
+    assert packed[0] == packed[1] and grown["dev"] == whole["dev"]
+    with pytest.raises(InputError, match="a run with members 2, this one has 1"):
+        train(options(toy, tmp_path / "run", members=1, seed=7), QUIET)
+
+
+def test_members_that_share_a_budget_of_time_are_not_joined_by_more(toy, tmp_path):
+    train(options(toy, tmp_path / "run", members=1, budget_minutes=0.1), QUIET)
+    with pytest.raises(InputError, match="a run with members 1, this one has 2"):
+        train(options(toy, tmp_path / "run", members=2, budget_minutes=0.1), QUIET)
+
+
 def test_other_options_or_files_for_a_used_folder_are_refused(toy, tmp_path):
     run = RunFolder(tmp_path / "run")
     run.claim({"seed": 1, "train_sha256": "a"})
     run.claim({"seed": 1, "train_sha256": "a"})
     with pytest.raises(InputError, match="a run with seed 1, this one has 2"):
         run.claim({"seed": 2, "train_sha256": "a"})
+    with pytest.raises(InputError, match="a run with seed 1, this one has 0"):
+        run.claim({"seed": 0, "train_sha256": "a"}, may_grow=("seed",))
+    with pytest.raises(InputError, match="a run with members null, this one has 2"):
+        run.claim({"seed": 1, "train_sha256": "a", "members": 2}, may_grow=("members",))
     with pytest.raises(InputError, match='train_sha256 "a", this one has "b"'):
         run.claim({"seed": 1, "train_sha256": "b"})
     (tmp_path / "full").mkdir()

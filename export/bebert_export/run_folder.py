@@ -5,6 +5,7 @@ then renamed). So a killed run, started again with the same options, goes on aft
 """
 
 import json
+import math
 import shutil
 import time
 from pathlib import Path
@@ -32,8 +33,10 @@ class RunFolder:
         self.path, self._snapshot_seconds = path, snapshot_seconds
         self._board = Board(path / "tensorboard") if tensorboard else None
 
-    def claim(self, options: dict[str, Any]) -> None:
+    def claim(self, options: dict[str, Any], may_grow: tuple[str, ...] = ()) -> None:
         """Start or resume a run with these options (JSON values; data files with their sha256).
+
+        may_grow : numbers that may be larger than the last time; what is finished is part of the larger run too
 
         Raises InputError if the folder holds a run with other options, naming the first that differs, or
         if it is not empty and holds no run at all.
@@ -44,7 +47,8 @@ class RunFolder:
         if stored_at.is_file():
             stored = json.loads(stored_at.read_text("utf-8"))
             for name in sorted(stored.keys() | options.keys()):
-                if stored.get(name) != options.get(name):
+                grows = name in may_grow and stored.get(name, math.inf) < options.get(name, 0)
+                if stored.get(name) != options.get(name) and not grows:
                     raise InputError(
                         f"{self.path} holds a run with {name} {json.dumps(stored.get(name))}, this one has "
                         f"{json.dumps(options.get(name))}; repeat that one to resume, or take another folder"

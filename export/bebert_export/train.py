@@ -143,7 +143,9 @@ def _begin(options: TrainOptions) -> tuple[Data, RunFolder]:
     run = RunFolder(options.out, 60 * options.snapshot_minutes, options.tensorboard)
     if not run.has("full_precision"):  # a resumed run no longer needs the encoder
         check_init(options.init)
-    run.claim(_fixed(options) | {"train_sha256": data.train.sha256, "dev_sha256": data.dev.sha256})
+    claimed = _fixed(options) | {"train_sha256": data.train.sha256, "dev_sha256": data.dev.sha256}
+    # No member depends on how many follow it, unless all share a budget of time.
+    run.claim(claimed, may_grow=("members",) if options.budget_minutes is None else ())
     write_readme(options.out, command_line(options), None)
     torch.set_num_threads(max(1, thread_budget(options.threads)[0] // processes_here()))
     return data, run
