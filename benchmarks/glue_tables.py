@@ -195,8 +195,9 @@ def sizes(summary: Summary, group: Group) -> str:
 def larger(summary: Summary, group: Group) -> str:
     """Score and deviation under noise by size, of single runs with more members than the page's ensemble has.
 
-    Noise in the margin of an answer falls with the square root of the members, rows that flip with it, and the
-    deviation of an accuracy with the root of that: N^(-1/4), the last line.
+    Members with alphas a_i average independent noise as N = (sum a_i)^2 / sum a_i^2 equal ones do. Noise in the margin
+    of an answer falls with the square root of N, rows that flip with it, and the deviation of an accuracy with the
+    root of that: "by alphas" is N^(-1/4) - 1. A correlation has no such rows and falls nearly by the square root.
     """
     found = summary.larger(group)
     most = max(record["options"]["members"] for record in found.values())
@@ -205,12 +206,14 @@ def larger(summary: Summary, group: Group) -> str:
         name = f"{cell.task}, seed {cell.seed}"
         deviations = [summary.noise_ensemble(0.1, size)(record) for size in counts]
         changes = [None if one is None else 100 * (one / deviations[0] - 1) for one in deviations]
+        alphas = [record["alphas"][:size] for size in counts]
+        equals = [sum(first) ** 2 / sum(alpha**2 for alpha in first) for first in alphas]
         rows += [
             [name, "score", *(_number(summary.prefix(size)(record)) for size in counts)],
             [name, "deviation", *(NONE if one is None else f"{one:.2f}" for one in deviations)],
-            [name, "change", *(NONE if one is None else f"{one:+.0f} %" for one in changes)],
+            [name, "change", *map(_percent, changes)],
+            [name, "by alphas", *(_percent(100 * (equal**-0.25 - 1)) for equal in equals)],
         ]
-    rows.append(["by N^(-1/4)", "change", *(f"{100 * (size**-0.25 - 1):+.0f} %" for size in counts)])
     return table(["members", "", *map(str, counts)], rows, (0, 1))
 
 

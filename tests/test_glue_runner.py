@@ -255,6 +255,7 @@ def test_averages_deviations_and_what_is_missing():
 
 def test_more_members_than_the_page_shows_have_a_table_of_their_own(page, monkeypatch):
     more = made_up("binarybert", "CoLA", 2, scores=(80.0, 86.0, 87.0), full=85.0, seconds=(10.0, 20.0, 30.0))
+    more["alphas"] = [1.0, 1.0, 0.5]
     with (page.parent / "glue.jsonl").open("a") as file:
         file.write(json.dumps(more) + "\n")
     page.write_text("\n".join(glue_report.MARKERS))
@@ -267,7 +268,7 @@ def test_more_members_than_the_page_shows_have_a_table_of_their_own(page, monkey
         ["CoLA, seed 2", "score", "80.0", "86.0", "87.0"],
         ["CoLA, seed 2", "deviation", "2.00", "1.00", "1.00"],
         ["CoLA, seed 2", "change", "+0 %", "-50 %", "-50 %"],
-        ["by N^(-1/4)", "change", "+0 %", "-16 %", "-24 %"],
+        ["CoLA, seed 2", "by alphas", "+0 %", "-16 %", "-23 %"],  # (2 + 0.5)^2 / (2 + 0.25): as 2.8 equal members
     ]
     assert sum(row[0].startswith("### More members") for row in lines) == 1
     assert Summary({}, PLAN).seconds(more) == 35, "the third member's 30 s are not those of the page's ensemble"
