@@ -123,11 +123,10 @@ class Summary:
 
     def larger(self, group: Group) -> dict[Cell, Record]:
         """Records of ensembles with more members than the page's."""
-        asked = self.report["members"]
         return {
             cell: record
             for cell, record in self.records.items()
-            if _in(cell, group) and record["options"]["members"] > asked
+            if _in(cell, group) and record["options"]["members"] > self.report["members"]
         }
 
     def _first(self, record: Record, entries: list[Any], count: int) -> Any:

@@ -204,28 +204,37 @@ def larger(summary: Summary, group: Group) -> str:
     counts, rows = [size for size in summary.report["sizes"] if size <= most], []
     for cell, record in found.items():
         name = f"{cell.task}, seed {cell.seed}"
-        deviations = [summary.noise_ensemble(0.1, size)(record) for size in counts]
-        changes = [None if one is None else 100 * (one / deviations[0] - 1) for one in deviations]
+        scores = [Spread(summary.prefix(size)(record), None, 1) for size in counts]
+        deviations = [Spread(summary.noise_ensemble(0.1, size)(record), None, 1) for size in counts]
         alphas = [record["alphas"][:size] for size in counts]
         equals = [sum(first) ** 2 / sum(alpha**2 for alpha in first) for first in alphas]
         rows += [
-            [name, "score", *(_number(summary.prefix(size)(record)) for size in counts)],
-            [name, "deviation", *(NONE if one is None else f"{one:.2f}" for one in deviations)],
-            [name, "change", *map(_percent, changes)],
+            [name, "score", *(score.text() for score in scores)],
+            [name, "deviation", *(deviation.text(digits=2) for deviation in deviations)],
+            [name, "change", *(_percent(change(deviations[0], deviation)) for deviation in deviations)],
             [name, "by alphas", *(_percent(100 * (equal**-0.25 - 1)) for equal in equals)],
         ]
     return table(["members", "", *map(str, counts)], rows, (0, 1))
 
 
 def files(summary: Summary) -> str:
-    """Real bytes of model folders beside those of the full-precision weights."""
+    """Real bytes of model folders beside those of the full-precision weights, of the first task of each kind."""
     rows = []
     for cell, record in sorted(summary.records.items()):
         model, full = record["bytes"]["model"], record["bytes"]["full_precision"]
-        name = (cell.encoder, cell.base, str(len(record["members"])), f"{full:,}", f"{model:,}", f"{full / model:.1f}×")
-        if not any(row[:3] == list(name[:3]) for row in rows):
-            rows.append(list(name))
-    headings = ["encoder", "base", "members", "full precision, bytes", "packed model, all files", "smaller"]
+        words = record.get("full_precision_options", {}).get("vocabulary_size")
+        kind = [cell.encoder, cell.base, str(len(record["members"])), f"{words:,}" if words else "all"]
+        if not any(row[:4] == kind for row in rows):
+            rows.append([*kind, f"{full:,}", f"{model:,}", f"{full / model:.1f}×"])
+    headings = [
+        "encoder",
+        "base",
+        "members",
+        "word pieces",
+        "full precision, bytes",
+        "packed model, all files",
+        "smaller",
+    ]
     return table(headings, rows or [[NONE] * len(headings)])
 
 

@@ -256,8 +256,11 @@ def test_averages_deviations_and_what_is_missing():
 def test_more_members_than_the_page_shows_have_a_table_of_their_own(page, monkeypatch):
     more = made_up("binarybert", "CoLA", 2, scores=(80.0, 86.0, 87.0), full=85.0, seconds=(10.0, 20.0, 30.0))
     more["alphas"] = [1.0, 1.0, 0.5]
+    steady = made_up("bibert", "CoLA", 1, scores=(50.0, 60.0, 60.0), seconds=(10.0, 20.0, 30.0), alphas=[1.0, 1.0, 1.0])
+    steady["noise"][0]["ensembles"]["probabilities"] = [{"mean": 50.0, "std": 0.0}] * 3
+    steady["full_precision_options"] = {"vocabulary_size": 7000}
     with (page.parent / "glue.jsonl").open("a") as file:
-        file.write(json.dumps(more) + "\n")
+        file.write(json.dumps(more) + "\n" + json.dumps(steady) + "\n")
     page.write_text("\n".join(glue_report.MARKERS))
     lines = write_page(page, monkeypatch)
     sizes = lines[lines.index(["### Members: toy, binarybert, distillation A: none"]) :]
@@ -270,7 +273,10 @@ def test_more_members_than_the_page_shows_have_a_table_of_their_own(page, monkey
         ["CoLA, seed 2", "change", "+0 %", "-50 %", "-50 %"],
         ["CoLA, seed 2", "by alphas", "+0 %", "-16 %", "-23 %"],  # (2 + 0.5)^2 / (2 + 0.25): as 2.8 equal members
     ]
-    assert sum(row[0].startswith("### More members") for row in lines) == 1
+    assert ["CoLA, seed 1", "change", "–", "–", "–"] in lines, "noise that changes nothing has no change in percent"
+    assert sum(row[0].startswith("### More members") for row in lines) == 2
+    assert ["toy", "bibert", "3", "7,000", "1,000", "100", "10.0×"] in lines
+    assert ["toy", "binarybert", "2", "all", "1,000", "100", "10.0×"] in lines
     assert Summary({}, PLAN).seconds(more) == 35, "the third member's 30 s are not those of the page's ensemble"
 
 
