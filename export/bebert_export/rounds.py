@@ -75,6 +75,14 @@ class Weights:
         )
 
 
+def outputs_of(student: Student, encoded: Encoded, classes: int) -> NDArray[np.float32]:
+    """Logits float32[M, K] in the order of the file: of the packed bits on one CPU process, else of PyTorch."""
+    if device().type != "cpu" or processes().num_processes > 1:
+        return predict(student, encoded, classes)
+    names = [str(label) for label in range(classes)]
+    return packed_logits([student], [1.0], names, encoded, torch.get_num_threads())[0]
+
+
 @dataclass(frozen=True)
 class Boosting:
     """What stays the same over the rounds.
@@ -171,11 +179,11 @@ class Boosting:
 
     def _judge(self, student: Student, weights: Weights) -> tuple[Round, float, Weights]:
         """What a member is worth, its weighted error on the training examples, and the weights of the next round."""
-        outputs = self._outputs(student, self.train.encoded)
+        outputs = outputs_of(student, self.train.encoded, self.train.classes)
         own = self._boosted(outputs, self.train.targets, weights.train)
         verdict, new = own, Weights(own.weights, None)
         if self.held is not None and weights.held is not None:
-            unseen = self._outputs(student, self.held.encoded)
+            unseen = outputs_of(student, self.held.encoded, self.train.classes)
             verdict = self._boosted(unseen, self.held.targets, weights.held)
             # A member without an error on either part has nothing to teach the next one.
             mistakes = weights.train if verdict.status == "perfect" else self._mistakes(outputs, weights, verdict.alpha)
@@ -183,13 +191,6 @@ class Boosting:
         if self.method == "bagging":
             return replace(verdict, alpha=1.0), own.error, Weights.uniform(self.train, self.held)
         return verdict, own.error, new
-
-    def _outputs(self, student: Student, encoded: Encoded) -> NDArray[np.float32]:
-        """Logits float32[M, K] in the order of the file; a GPU, or several processes, do it in PyTorch."""
-        if device().type != "cpu" or processes().num_processes > 1:
-            return predict(student, encoded, self.train.classes)
-        names = [str(label) for label in range(self.train.classes)]
-        return packed_logits([student], [1.0], names, encoded, torch.get_num_threads())[0]
 
     def _boosted(self, outputs: NDArray[np.float32], targets: NDArray, weights: Floats) -> Round:
         if self.train.classes == 1:
