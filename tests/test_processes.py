@@ -100,8 +100,8 @@ if __name__ == "__main__":  # in each of the two processes
     tensors = trained()
     if is_main():
         save_file(tensors, f"{folder}/two.safetensors")
-    sys.argv[1:] = ["train", "--init", f"{folder}/encoder", "--out", f"{folder}/run", "--scheme", "1-1-1"]
-    sys.argv += ["--base", "bit", "--members", "1", "--epochs", "1", "--teacher-epochs", "3", "--learning-rate", "5e-3"]
+    sys.argv[1:] = ["train", "--init", f"{folder}/encoder", "--out", f"{folder}/run"]
+    sys.argv += ["--members", "1", "--epochs", "1", "--teacher-epochs", "3", "--learning-rate", "5e-3"]
     sys.argv += ["--teacher-learning-rate", "5e-3", "--max-length", "16", "--train", f"{folder}/train.tsv"]
     sys.argv += ["--dev", f"{folder}/dev.tsv", "--threads", "2", "--snapshot-minutes", "0.0001"]
     from bebert_infer.cli import main

@@ -175,12 +175,11 @@ def test_snapshots_are_as_far_apart_as_they_should_be(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_process_killed_by_the_system_is_resumed_with_the_same_bits(toy, tmp_path, whole_runs):
     """SIGKILL at whatever the process is doing; nothing is left behind that does not belong there."""
-    scheme = {"scheme": "1-1-1", "base": "bit"}
-    chosen = options(toy, tmp_path / "run", **scheme)
+    chosen = options(toy, tmp_path / "run")
     code = (
         "from pathlib import Path; from rich.console import Console; from bebert_export import train\n"
         f"train.train(train.TrainOptions(init={chosen.init!r}, train=Path({str(chosen.train)!r}), "
-        f"dev=Path({str(chosen.dev)!r}), out=Path({str(chosen.out)!r}), **{COMMON | scheme!r}), Console(quiet=True))\n"
+        f"dev=Path({str(chosen.dev)!r}), out=Path({str(chosen.out)!r}), **{COMMON!r}), Console(quiet=True))\n"
     )
     with subprocess.Popen([sys.executable, "-c", code]) as process:
         deadline = time.monotonic() + 120
@@ -190,5 +189,5 @@ def test_a_process_killed_by_the_system_is_resumed_with_the_same_bits(toy, tmp_p
         os.kill(process.pid, signal.SIGKILL)
     assert not (chosen.out / "stages" / "member_0.safetensors").exists()
     train.train(chosen, QUIET)
-    assert_same_weights(final_states(chosen.out), whole_runs(**scheme))
+    assert_same_weights(final_states(chosen.out), whole_runs())
     assert not list((chosen.out / "stages").glob(".*"))
