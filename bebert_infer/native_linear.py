@@ -73,7 +73,7 @@ def add_linear(program: Program, layer: BinaryLinear, source: int | None, sinks:
     rows = program.keep(np.array(branches, np.int64))
     ends = program.keep(np.array(sinks, np.int64))
     macs = outputs * depth * len(branches)
-    multiplied = 1 if quantizers[0].is_sign else planes  # rows with zeros take two
+    multiplied = 0 if lookup else 1 if quantizers[0].is_sign else planes  # rows with zeros take two
     program.add(linear, outputs, rows, len(branches), ends, len(sinks), name=name, macs=macs, planes=multiplied)
 
 

@@ -14,7 +14,8 @@ class Program:
     """What `bebert_kernels.program.run` executes, and what it needs.
 
     operations, phases : int64[any, COLUMNS] and int64[any, 3], after `finish`
-    work     : of each operation its name, multiply-adds a row, planes that are multiplied, whether rows are sentences
+    work     : of each operation its name, multiply-adds a row, planes that full adders multiply (0: look-up product, or
+               no product), whether rows are sentences
     sizes    : of the workspace
     block    : rows at a time
     expected : rows that products are chosen for

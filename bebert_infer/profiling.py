@@ -16,7 +16,8 @@ class Operation:
     """All operations of one kind in one pass of one member, on one thread.
 
     calls : how many        ms    : medians, added up      share  : of the pass
-    macs  : multiply-adds   tmacs : 10**12 of them a second   bound : what the instructions allow; None without products
+    macs  : multiply-adds   tmacs : 10**12 of them a second   bound : what full adders allow; None without products,
+    and for look-up products (`bebert_kernels/choice.py`), which add no planes
     """
 
     operation: str
@@ -47,10 +48,11 @@ def profile(ensemble: Ensemble, tokens: int = 128, rounds: int = 20, member: int
     batch = ragged_batch(ids, np.ones(ids.shape, bool), np.zeros_like(ids))
     work = native.program.work
     spent = np.zeros((rounds + 1, len(work)), np.int64)
+    adders = 0.0
     for times in spent:
+        adders = max(adders, adders_per_second(rounds=1))  # beside each pass: on a busy machine both are slow at times
         native.forward(batch, times=times)
     medians = np.median(spent[1:], axis=0) / 1e6
-    adders = adders_per_second()
     found = []
     names = dict.fromkeys(name for name, _, _, _ in work)
     for name in sorted(names, key=lambda name: name not in PRODUCTS):
@@ -58,8 +60,8 @@ def profile(ensemble: Ensemble, tokens: int = 128, rounds: int = 20, member: int
         ms = float(medians[here].sum())
         # The last block works for the first token only.
         macs = sum(work[i][1] * (1 if work[i][3] else tokens) for i in here)
-        planes = {work[i][2] for i in here}
+        planes = [work[i][2] for i in here]
         tmacs = macs / ms / 1e9 if macs and ms else None
-        limit = bound(max(planes), adders) / 1e12 if macs else None
+        limit = bound(max(planes), adders) / 1e12 if all(planes) else None
         found.append(Operation(name, len(here), ms, ms / float(medians.sum()), macs, tmacs, limit))
     return found

@@ -249,6 +249,10 @@ def test_dropout_sits_at_the_published_places():
 @pytest.mark.parametrize(("family", "bits"), [("binarybert", 4), ("bibert", 1), ("bit", 1), ("bit", 4)])
 def test_with_the_zero_minimum_a_sentence_does_not_see_its_neighbours(family, bits):
     student = small(family, bits)
+    with torch.no_grad():
+        for name, values in student.named_parameters():
+            if name.endswith(".bias"):  # at 0, many sums of signs are 0 but for rounding, which then decides their sign
+                values.normal_(0, 0.1)
     inputs = batch()
     student.train()(**inputs)
     student.eval()

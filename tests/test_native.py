@@ -125,7 +125,9 @@ print(compile_members(model.members))
     assert done.stdout.split() == ["[None]", "[None]"]
 
 
-def test_a_profile_accounts_for_the_products():
+@pytest.mark.parametrize("product", ["sliced", "lookup"])
+def test_a_profile_accounts_for_the_products(product, monkeypatch):
+    monkeypatch.setenv("BEBERT_PRODUCT", product)
     model = Ensemble(synthetic.random_model("tiny", "1-1-4", 1, vocab_size=50))
     found = {row.operation: row for row in profile(model, tokens=20, rounds=3)}
     assert set(PRODUCTS) <= set(found)
@@ -133,7 +135,10 @@ def test_a_profile_accounts_for_the_products():
     # Two branches: 128 x 128 queries of the first token only in the last block, keys and values of all 20.
     assert found["query, key, value"].macs == 2 * 128 * 128 * (3 * 20 + 2 * 20 + 1)
     assert found["intermediate"].macs == 2 * 128 * 512 * (20 + 1)
-    assert all(row.tmacs <= row.bound for row in found.values() if row.tmacs)
+    if product == "lookup":  # a byte look-up is no full adder: a bound of adders was shown, and exceeded, on AVX2
+        assert all(row.bound is None for row in found.values())
+    else:
+        assert all(found[name].tmacs <= found[name].bound for name in PRODUCTS)
 
 
 def test_what_a_program_holds_lives_as_long_as_the_member():

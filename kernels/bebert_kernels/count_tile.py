@@ -102,18 +102,18 @@ def full_add(builder: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -
         return new, ternary(builder, new, x, y, lambda a, b, c: majority(a ^ b ^ c, b, c))
     t = builder.xor(total, x)
     if BIT_SELECT:
-        t = _opaque(builder, t)
+        t = opaque(builder, t)
     carry = builder.or_(builder.and_(t, y), builder.and_(builder.not_(t), total))  # a bit select on NEON
     return builder.xor(t, y), carry
 
 
-def _opaque(builder: ir.IRBuilder, plane: ir.Value) -> ir.Value:
+def opaque(builder: ir.IRBuilder, plane: ir.Value) -> ir.Value:
     """The same plane, of which LLVM does not know where it comes from.
 
-    Else it turns `~(total ^ x) & total` into `total & x`, and the carry takes three instructions instead of one.
+    Else, on NEON, it makes `total & x` of `~(total ^ x) & total`, and the carry takes three instructions, not one.
     """
     kind = ir.FunctionType(plane.type, [plane.type])
-    return builder.call(ir.InlineAsm(kind, "", "=w,0"), [plane])
+    return builder.call(ir.InlineAsm(kind, "", "=w,0" if BIT_SELECT else "=x,0"), [plane])
 
 
 def half_add(builder: ir.IRBuilder, total: ir.Value, x: ir.Value) -> tuple[ir.Value, ir.Value]:
