@@ -60,7 +60,7 @@ def profile(ensemble: Ensemble, tokens: int = 128, rounds: int = 20, member: int
         ms = float(medians[here].sum())
         # The last block works for the first token only.
         macs = sum(work[i][1] * (1 if work[i][3] else tokens) for i in here)
-        planes = [work[i][2] for i in here]
+        planes = {work[i][2] for i in here}
         tmacs = macs / ms / 1e9 if macs and ms else None
         limit = bound(max(planes), adders) / 1e12 if all(planes) else None
         found.append(Operation(name, len(here), ms, ms / float(medians.sum()), macs, tmacs, limit))

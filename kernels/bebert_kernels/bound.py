@@ -24,8 +24,8 @@ from bebert_kernels.count_tile import BIT_SELECT, LANES, PLANE, TERNARY, full_ad
 from bebert_kernels.jit import kernel
 from bebert_kernels.triples import aligned
 
-# Independent adders, so that the latency of one does not count; on 16 registers no more than stay in them.
-CHAINS = 8 if TERNARY or BIT_SELECT else 5
+MANY_REGISTERS = TERNARY or BIT_SELECT  # 32 instead of 16
+CHAINS = 8 if MANY_REGISTERS else 5  # independent adders, so that the latency of one does not count
 ROUNDS = 20_000
 
 _I64 = ir.IntType(64)
@@ -42,9 +42,10 @@ def _add(typing_context, count, memory):  # type: ignore[no-untyped-def]
         with cgutils.for_range(builder, count, intp=_I64):
             for i in range(CHAINS):
                 total, carry = builder.load(places[i]), builder.load(places[CHAINS + i])
-                if CHAINS < 8:  # else LLVM unrolls, mixes the adders and runs out of registers
-                    total = opaque(builder, total)
-                total, carry = full_add(builder, total, inputs[0], carry)
+                x = inputs[i]
+                if not MANY_REGISTERS:  # one input for all, and LLVM must not mix the adders: else they spill
+                    x, total = inputs[0], opaque(builder, total)
+                total, carry = full_add(builder, total, x, carry)
                 builder.store(total, places[i])
                 builder.store(carry, places[CHAINS + i])
         for i, place in enumerate(places):
@@ -59,8 +60,8 @@ def _run(count: int, memory: int) -> None:
     _add(count, memory)
 
 
-def adders_per_second(rounds: int = 15) -> float:
-    """Full adders of LANES bits that one thread does a second here: the best of some short runs (about 1 ms each)."""
+def adders_per_second(rounds: int) -> float:
+    """Full adders of LANES bits that one thread does a second here: the best of `rounds` (about 0.05 ms each)."""
     memory = aligned((2 * CHAINS * PLANE,), np.uint8)
     memory[:] = 0x5A
     _run(1, memory.ctypes.data)
