@@ -22,6 +22,8 @@ from bebert_export.augment import AugmentOptions, augment_file
 from bebert_export.augmentation import STOP_WORDS, Sampling, Words, augment, augment_example, may_change
 from bebert_export.examples import read_examples
 from bebert_export.masked_lm import MaskedLanguageModel
+from bebert_export.stages import read_data
+from bebert_export.train_options import TrainOptions
 from bebert_export.word_vectors import read_word_vectors
 from bebert_infer.cli import app
 from bebert_infer.errors import DataError, InputError
@@ -248,6 +250,8 @@ def test_originals_come_first_each_with_its_versions_and_labels_stay(toy, tmp_pa
     groups: dict[str, list[str]] = {}
     for text, label in zip(after.texts, after.labels, strict=True):
         groups.setdefault(label, []).append(text)
+    assert [after.labels[i] for i in after.origins] == after.labels
+    assert [i for i, origin in enumerate(after.origins) if i == origin] == sorted(set(after.origins))
     assert list(groups) == [f"label {i}" for i in range(30)]
     for text, versions in zip(before.texts, groups.values(), strict=True):
         assert versions[0] == text and 1 <= len(versions) == len(set(versions)) <= 6
@@ -260,12 +264,38 @@ def test_pairs_keep_their_label_and_their_two_columns(toy, tmp_path):
     assert (
         (tmp_path / "out.tsv")
         .read_text()
-        .startswith("sentence1\tsentence2\tlabel\nA gripping film\tthe plot is good\t")
+        .startswith("sentence1\tsentence2\tlabel\taugmented_from\nA gripping film\tthe plot is good\t")
     )
     assert out.pairs is not None and set(out.labels) == {"yes", "no"} and out.labels == sorted(out.labels, reverse=True)
     no = out.labels.index("no")
     assert (out.texts[no], out.pairs[no]) == ("bad, bad music", "was 7")
     assert set(out.pairs[no:]) == {"was 7"}
+
+
+def test_a_file_that_is_augmented_again_still_says_where_its_examples_come_from(toy, tmp_path):
+    once = augment_file(options(toy, tmp_path / "once.tsv"), QUIET)
+    augment_file(options(toy, tmp_path / "twice.tsv", data=tmp_path / "once.tsv"), QUIET)
+    first, second = read_examples(tmp_path / "once.tsv"), read_examples(tmp_path / "twice.tsv")
+    assert len(second) > len(first) == once.rows
+    assert len(set(second.origins)) == len(set(first.origins)) == once.examples
+    assert [second.labels[i] for i in second.origins] == second.labels
+
+
+def test_a_held_out_example_is_an_original_and_none_of_its_versions_is_trained_on(toy, tmp_path):
+    """Found by reading: a random tenth of an augmented file was held out, whose other versions were trained on."""
+    augment_file(options(toy, tmp_path / "out.tsv"), QUIET)
+    common = {"init": "", "out": tmp_path / "run", "train": tmp_path / "out.tsv", "dev": tmp_path / "dev.tsv"}
+    shutil.copy(toy / "train.tsv", tmp_path / "dev.tsv")
+    with (tmp_path / "dev.tsv").open("a") as file:
+        file.write("one more\t1\n")
+    data = read_data(TrainOptions(**common, hold_out=0.3))
+    origins = np.array(data.train.origins)
+    assert len(data.held) == 9 and (origins[data.held] == data.held).all()
+    assert not set(origins[data.trained]) & set(data.held)
+    assert set(origins[data.trained]) | set(data.held) == set(origins)
+    assert len(data.trained) + np.isin(origins, data.held).sum() == len(origins)
+    with pytest.raises(DataError, match="leaves no example to train on"):
+        read_data(TrainOptions(**common, hold_out=0.99))
 
 
 def test_probability_0_gives_the_same_examples(toy, tmp_path):

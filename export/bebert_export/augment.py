@@ -19,7 +19,7 @@ from rich.console import Console
 
 from bebert_export.atomic import write_atomically
 from bebert_export.augmentation import CandidateSource, Sampling, Words, augment_example
-from bebert_export.examples import Examples, read_examples
+from bebert_export.examples import ORIGIN_COLUMN, Examples, read_examples
 from bebert_export.masked_lm import MaskedLanguageModel
 from bebert_export.progress import Advance, count_bar
 from bebert_export.word_vectors import read_word_vectors
@@ -27,7 +27,7 @@ from bebert_infer.errors import InputError
 from bebert_infer.threads import thread_budget
 
 FORMAT = 1  # of the candidate file; part of its hash
-COLUMNS = ("sentence1", "sentence2", "label")
+COLUMNS = ("sentence1", "sentence2", "label", ORIGIN_COLUMN)
 BREAKS = str.maketrans("\t\r\n", "   ")  # blanks to every tokenizer; a TSV text must not hold them
 
 
@@ -88,8 +88,9 @@ class Augmented:
 def augment_file(options: AugmentOptions, console: Console) -> Augmented:
     """Augment a file of examples: each example, then its versions, all with its label as written.
 
-    Columns of the output: sentence1, sentence2 where the data has pairs, label. Raises InputError (DataError for
-    files) before anything is written.
+    Columns of the output: sentence1, sentence2 where the data has pairs, label, and augmented_from, the number of the
+    example from 0, by which `bebert train` keeps the versions of a held-out example out of training. Raises InputError
+    (DataError for files) before anything is written.
     """
     options.check()
     torch.set_num_threads(thread_budget(options.threads)[0])
@@ -112,10 +113,12 @@ def augment_file(options: AugmentOptions, console: Console) -> Augmented:
                 count_bar("writing", len(examples), "examples", console) as advance,
                 temporary.open("w", encoding="utf-8", newline="\n") as file,
             ):
-                file.write("\t".join(COLUMNS if examples.pairs is not None else COLUMNS[::2]) + "\n")
+                columns = [name for name in COLUMNS if examples.pairs is not None or name != "sentence2"]
+                file.write("\t".join(columns) + "\n")
                 for i, found in enumerate(_candidates(stream)):
+                    ending = (examples.labels[i], str(examples.origins[i]))
                     for row in augment_example(_texts(examples, i), found, sampling, sampling.generator(i)):
-                        file.write("\t".join(cell.translate(BREAKS) for cell in (*row, examples.labels[i])) + "\n")
+                        file.write("\t".join(cell.translate(BREAKS) for cell in (*row, *ending)) + "\n")
                         rows += 1
                     advance(1)
 

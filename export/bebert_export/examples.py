@@ -12,6 +12,7 @@ from bebert_infer.errors import DataError
 from bebert_infer.tables import PAIR_COLUMNS, TEXT_COLUMNS, Table, read_table
 
 LABEL_COLUMNS = ("label", "labels")
+ORIGIN_COLUMN = "augmented_from"  # written by `bebert augment`; no name that other data has by chance
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Examples:
     """One labelled file: `texts[i]`, `pairs[i]` (unless None) and the label as written, for M examples.
 
     unit, numbers : example i is in line (Parquet: row) `numbers[i]`;  sha256 : of the content (tables.Table)
+    origins       : the first example with the same origin as example i: i itself, or of a copy its original
     """
 
     texts: list[str]
@@ -28,6 +30,7 @@ class Examples:
     sha256: str
     unit: str
     numbers: Sequence[int]
+    origins: list[int]
 
     def __len__(self) -> int:
         """Number of examples M."""
@@ -42,19 +45,23 @@ def read_examples(path: Path) -> Examples:
     """Read a TSV, CSV, JSONL or Parquet file, by its ending (bebert_infer.tables has their rules).
 
     Columns: the text (`sentence1`, `sentence`, `text` or `text1`), optionally a second text (`sentence2`, `text2` or
-    `text_pair`), and `label` or `labels`; other columns are ignored. Labels of JSON and Parquet may be numbers.
+    `text_pair`), and `label` or `labels`. Labels of JSON and Parquet may be numbers. In a column
+    `augmented_from`, as `bebert augment` writes it, an example and its versions have the same value. Other columns are
+    ignored.
+
     Raises DataError for a missing file or column, a wrong number of fields, an empty text or label.
     """
-    table = read_table(path, TEXT_COLUMNS + PAIR_COLUMNS + LABEL_COLUMNS)
+    table = read_table(path, (*TEXT_COLUMNS, *PAIR_COLUMNS, *LABEL_COLUMNS, ORIGIN_COLUMN))
     if not len(table):
         raise DataError(f"{path} has no example; accepted are named columns and at least one example")
     text, label = _column(table, TEXT_COLUMNS), _column(table, LABEL_COLUMNS)
     pair = next((name for name in PAIR_COLUMNS if name in table.columns), None)
-    for name in (text, label) if pair is None else (text, pair, label):
+    origin = ORIGIN_COLUMN if ORIGIN_COLUMN in table.columns else None
+    for name in filter(None, (text, pair, label, origin)):
         for row, cell in enumerate(table.columns[name]):
             if cell is None or (isinstance(cell, str) and not cell.strip()):
                 raise DataError(f'{table.place(row)} has an empty "{name}"; fill it or drop the {table.unit}')
-            if name != label and not isinstance(cell, str):
+            if name in (text, pair) and not isinstance(cell, str):
                 raise DataError(f'{table.place(row)} has the "{name}" {cell!r:.40}; texts must be strings')
     return Examples(
         texts=table.columns[text],
@@ -64,6 +71,7 @@ def read_examples(path: Path) -> Examples:
         sha256=table.sha256,
         unit=table.unit,
         numbers=table.numbers,
+        origins=list(range(len(table))) if origin is None else _first_places(table.columns[origin]),
     )
 
 
@@ -131,6 +139,12 @@ def _column(table: Table, accepted: tuple[str, ...]) -> str:
         if name in table.columns:
             return name
     raise DataError(f"{table.path} has the columns {', '.join(table.header)}; one of {', '.join(accepted)} is missing")
+
+
+def _first_places(cells: list[Any]) -> list[int]:
+    """Where the value of each cell stands first."""
+    first: dict[str, int] = {}
+    return [first.setdefault(str(cell), row) for row, cell in enumerate(cells)]
 
 
 def _label(table: Table, row: int, cell: Any) -> str:

@@ -1,5 +1,6 @@
 """The first stages of a run: data and full precision."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,9 @@ HOLD_OUT = 2  # beside the seed of the run, for drawing what is held out
 class Data:
     """Both files and their targets: class ids int64[M] by `values`, or scores float32[M].
 
-    held   : places in the training file that are kept for choosing and never trained on, int64, ascending; may be none
-    values : the label values in the files, in the order of the logits; names : what to call them
+    trained : places in the training file of the examples to train on, int64, ascending
+    held    : places of those that are kept for choosing and never trained on, int64, ascending; may be none
+    values  : the label values in the files, in the order of the logits; names : what to call them
     """
 
     train: Examples
@@ -42,6 +44,7 @@ class Data:
     names: list[str]
     train_targets: NDArray[np.int64] | NDArray[np.float32]
     dev_targets: NDArray[np.int64] | NDArray[np.float32]
+    trained: NDArray[np.int64]
     held: NDArray[np.int64]
 
     @property
@@ -61,10 +64,15 @@ def read_data(options: TrainOptions) -> Data:
         raise DataError(
             f"{dev.path} is the training file once more; the report needs examples that training has not seen"
         )
-    held = hold_out(len(train), options.hold_out, options.seed)
+    trained, held = hold_out(train.origins, options.hold_out, options.seed)
+    if not len(trained):
+        raise DataError(
+            f"hold_out {options.hold_out} of {train.path} leaves no example to train on (versions of held-out ones are "
+            "not trained on); take a smaller share"
+        )
     if options.regression:
         names = list(options.labels or ("score",))
-        return Data(train, dev, names, names, scores(train), scores(dev), held)
+        return Data(train, dev, names, names, scores(train), scores(dev), trained, held)
     values, to_ids = (list(task.labels), named_class_ids) if task else (label_names(train), class_ids)
     names = list(options.labels or values)
     if len(names) != len(values) or len(set(names)) != len(names):
@@ -72,13 +80,20 @@ def read_data(options: TrainOptions) -> Data:
             f"labels are {', '.join(names)}; {train.path} has the values {', '.join(values[:10])}: "
             "name each of them once, in this order"
         )
-    return Data(train, dev, values, names, to_ids(train, values), to_ids(dev, values), held)
+    return Data(train, dev, values, names, to_ids(train, values), to_ids(dev, values), trained, held)
 
 
-def hold_out(count: int, share: float, seed: int) -> NDArray[np.int64]:
-    """Places of a random share of `count` examples, ascending; at least one if the share is above 0."""
-    chosen = max(1, round(share * count)) if share else 0
-    return np.sort(np.random.default_rng([seed, HOLD_OUT]).permutation(count)[:chosen])
+def hold_out(origins: Sequence[int], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places of the examples to train on, and of a random share to hold out, both ascending.
+
+    At least one is held out if the share is above 0. Only originals are (examples.Examples): a copy's label is less
+    sure, and copies of one that is held out are left out of both, for who has learned them has seen it.
+    """
+    place = np.asarray(origins)
+    originals = np.flatnonzero(place == np.arange(len(place)))
+    chosen = max(1, round(share * len(originals))) if share else 0
+    held = np.sort(originals[np.random.default_rng([seed, HOLD_OUT]).permutation(len(originals))[:chosen]])
+    return np.flatnonzero(~np.isin(place, held)), held
 
 
 @dataclass(frozen=True)
@@ -124,7 +139,7 @@ def encoded_parts(tokenizer: Tokenizer, options: TrainOptions, data: Data) -> tu
     whole = TrainingSet(encode(tokenizer, data.train, options.max_length), data.train_targets, data.classes)
     if not len(data.held):
         return whole, None
-    return whole.part(np.setdiff1d(np.arange(len(data.train)), data.held)), whole.part(data.held)
+    return whole.part(data.trained), whole.part(data.held)
 
 
 def load_encoder(options: TrainOptions, data: Data) -> Pretrained:

@@ -47,6 +47,7 @@ FREE_OPTIONS = ("train", "dev", "out", "threads", "licence", "snapshot_minutes",
 EVIDENCE = (
     "options",
     "data",
+    "trained_rows",
     "held_out_rows",
     "dev_rows_also_in_train",
     "dev",
@@ -167,6 +168,7 @@ def _results(
     return {
         "options": _fixed(options) | {"init": Path(options.init).name, "combine": options.rule},
         "data": {name: _file_facts(file) for name, file in (("train", data.train), ("dev", data.dev))},
+        "trained_rows": len(data.trained),
         "held_out_rows": len(data.held),
         "dev_rows_also_in_train": _repeated(data),
         "labels": dict(zip(data.names, data.values, strict=True)),
