@@ -78,12 +78,21 @@ def teacher_options(settings: dict[str, Any], cell: Cell) -> dict[str, Any]:
 
 
 def _matching(settings: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-    """Options of all entries whose conditions hold, later ones first; a condition on what is not known fails."""
+    """Options of all entries whose conditions hold, later ones first; a condition on what is not known fails.
+
+    A condition on the base holds for its name in the cell and for what an earlier entry has said that it is.
+    """
     options: dict[str, Any] = {}
+    known = {name: {value} for name, value in facts.items()}
     for entry in settings["settings"]:
-        conditions = entry.get("when", {}).items()
-        if all(facts.get(name) in (values if isinstance(values, list) else [values]) for name, values in conditions):
+        accepted = {
+            name: set(values) if isinstance(values, list) else {values}
+            for name, values in entry.get("when", {}).items()
+        }
+        if all(known.get(name, set()) & values for name, values in accepted.items()):
             options |= {name: value for name, value in entry.items() if name != "when"}
+            if "base" in known and "base" in entry:
+                known["base"].add(entry["base"])
     return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
 
 

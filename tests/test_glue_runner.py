@@ -151,6 +151,9 @@ def test_settings_go_from_general_to_special_and_spare_the_shared_stage(folder):
     assert (
         teacher_options(settings, other)["max_length"] == 16 and teacher_options(settings, other)["teacher_epochs"] == 2
     )
+    settings["settings"].insert(0, {"when": {"base": "own-name"}, "base": "bibert", "warm_start": "previous"})
+    own = cell_options(settings, Cell("toy", "CoLA", "own-name", "none", 1))
+    assert own == cell_options(settings, other) | {"base": "bibert", "warm_start": "previous"}
     settings["settings"].append({"when": {"base": "bibert"}, "hold_out": 0.3})
     with pytest.raises(InputError, match="hold_out of toy-CoLA-bibert-none-1 is 0.3, of its full-precision stage 0.1"):
         cell_options(settings, other)

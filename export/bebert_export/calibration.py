@@ -117,7 +117,7 @@ def measure(options: TrainOptions, plan: Recipe, data: Data, console: Console) -
     kind, rate = options.distill, options.learning_rate
     found = cost("members", "epochs", options.members, member, dev, taught(kind), rate)
     outputs_of(member, sample.encoded, train.classes)  # a new machine compiles kernels here, once
-    boosting = len(data.train) * _seconds(outputs_of, member, sample)
+    boosting = (len(data.trained) + len(data.held)) * _seconds(outputs_of, member, sample)
     costs.append(replace(found, other_seconds=found.other_seconds + boosting))
     return costs
 

@@ -45,9 +45,8 @@ def read_examples(path: Path) -> Examples:
     """Read a TSV, CSV, JSONL or Parquet file, by its ending (bebert_infer.tables has their rules).
 
     Columns: the text (`sentence1`, `sentence`, `text` or `text1`), optionally a second text (`sentence2`, `text2` or
-    `text_pair`), and `label` or `labels`. Labels of JSON and Parquet may be numbers. In a column
-    `augmented_from`, as `bebert augment` writes it, an example and its versions have the same value. Other columns are
-    ignored.
+    `text_pair`), and `label` or `labels`. Labels of JSON and Parquet may be numbers. In a column `augmented_from`, as
+    `bebert augment` writes it, an example and its versions have the same value. Other columns are ignored.
 
     Raises DataError for a missing file or column, a wrong number of fields, an empty text or label.
     """

@@ -89,11 +89,11 @@ def hold_out(origins: Sequence[int], share: float, seed: int) -> tuple[NDArray[n
     At least one is held out if the share is above 0. Only originals are (examples.Examples): a copy's label is less
     sure, and copies of one that is held out are left out of both, for who has learned them has seen it.
     """
-    place = np.asarray(origins)
-    originals = np.flatnonzero(place == np.arange(len(place)))
+    first = np.asarray(origins)
+    originals = np.flatnonzero(first == np.arange(len(first)))
     chosen = max(1, round(share * len(originals))) if share else 0
     held = np.sort(originals[np.random.default_rng([seed, HOLD_OUT]).permutation(len(originals))[:chosen]])
-    return np.flatnonzero(~np.isin(place, held)), held
+    return np.flatnonzero(~np.isin(first, held)), held
 
 
 @dataclass(frozen=True)
