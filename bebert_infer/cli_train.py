@@ -25,7 +25,9 @@ def _read_recipe(context: typer.Context, recipe: str | None) -> str | None:
     unknown = sorted(set(values) - known)
     if unknown:
         raise InputError(f"{recipe} has {', '.join(unknown)}; accepted are {', '.join(sorted(known))}")
-    context.default_map = values
+    # A list of TOML is what the command line writes with commas.
+    lists = {key: ",".join(map(str, value)) for key, value in values.items() if isinstance(value, list)}
+    context.default_map = values | lists
     return recipe
 
 

@@ -96,6 +96,12 @@ def test_three_classes_are_weak_from_two_thirds_by_samme_and_from_one_half_by_co
     assert "0.6 is not below 0.5" in code.advice
 
 
+def test_half_of_the_weight_is_a_guess_whatever_rounding_makes_of_it():
+    """Found by trial: six of twelve wrong answers added up to 0.49999999999999994, below a half."""
+    round_ = boost([0] * 12, [0] * 6 + [1] * 6, uniform_weights(12), 2)
+    assert round_.status == "weak" and abs(round_.error - 0.5) < 1e-12
+
+
 def test_an_example_of_weight_zero_does_not_count():
     assert boost([1, 0], [0, 0], [0.0, 3.0], 2).status == "perfect"
 

@@ -68,6 +68,19 @@ def test_numeric_labels_are_ordered_as_numbers_and_words_by_alphabet(tmp_path):
     assert files.label_names(words) == ["mixed", "neg", "pos"]
 
 
+def test_whole_numbers_are_the_same_class_with_and_without_a_point(tmp_path):
+    file = write(
+        tmp_path / "n.jsonl", '{"text": "a", "label": 1.0}\n{"text": "b", "label": 1}\n{"text": "c", "label": 0}\n'
+    )
+    assert files.read_examples(file).labels == ["1", "1", "0"]
+
+
+def test_half_a_character_is_refused_with_its_line(tmp_path):
+    file = write(tmp_path / "n.jsonl", '{"text": "a \\ud800", "label": 1}\n')
+    with pytest.raises(DataError, match=r'line 1 of .* has in "text" half a character, U\+D800, at place 2'):
+        files.read_examples(file)
+
+
 def test_unfit_labels_are_refused(tmp_path):
     train = files.read_examples(write(tmp_path / "t.tsv", "text\tlabel\na\tyes\nb\tno\n"))
     dev = files.read_examples(write(tmp_path / "d.tsv", "text\tlabel\na\tyes\nb\tmaybe\n"))
@@ -75,8 +88,8 @@ def test_unfit_labels_are_refused(tmp_path):
         files.class_ids(dev, files.label_names(train))
     with pytest.raises(DataError, match="at least two"):
         files.label_names(files.read_examples(write(tmp_path / "o.tsv", "text\tlabel\na\t1\nb\t1\n")))
-    with pytest.raises(DataError, match="use regression"):
-        files.label_names(files.read_examples(write(tmp_path / "f.tsv", "text\tlabel\na\t1.5\nb\t2\n")))
+    with pytest.raises(DataError, match='labels such as "1.5"; .* use regression'):
+        files.label_names(files.read_examples(write(tmp_path / "f.tsv", "text\tlabel\nb\t1\na\t1.5\n")))
     with pytest.raises(DataError, match='line 2 .* label "yes"; regression'):
         files.scores(train)
     with pytest.raises(DataError, match='line 2 .* label "nan"'):

@@ -206,10 +206,21 @@ def test_labels_are_names_or_numbers_of_the_model(tmp_path, demo):
         return targets_of(read_examples(file), demo.config).tolist()
 
     assert targets("negative", "positive") == targets("0", "1") == [0, 1]
-    with pytest.raises(DataError, match='line 3 .*"1".*negative, positive or the numbers 0 to 1'):
+    with pytest.raises(DataError, match='line 3 .*"1".*negative, positive, or in their place 0, 1'):
         targets("positive", "1")
     with pytest.raises(DataError, match='line 2 .*"2"'):
         targets("2", "1")
+
+
+def test_labels_may_be_what_the_training_file_had_in_place_of_the_names(tmp_path, demo):
+    """Found by reading: classes 1 and 2 of a model that was trained on 1, 2, 3 were taken for the second and third."""
+    file = tmp_path / "labels.tsv"
+    config = msgspec.structs.replace(demo.config, evidence={"labels": {"negative": "1", "positive": "2"}})
+    file.write_text("sentence1\tlabel\na\t1\nb\t2\nc\t1\n")
+    assert targets_of(read_examples(file), config).tolist() == [0, 1, 0]
+    file.write_text("sentence1\tlabel\na\t0\nb\t1\n")
+    with pytest.raises(DataError, match="negative, positive, or in their place 1, 2"):
+        targets_of(read_examples(file), config)
 
 
 def test_figures_are_called_what_they_are():

@@ -27,6 +27,14 @@ def test_options_come_from_the_file_and_the_command_line_comes_first(tmp_path):
     assert "members is -2" in bebert("--members", "-2", "--recipe", file).stderr
 
 
+def test_a_list_is_what_the_command_line_writes_with_commas(tmp_path):
+    """Found by reading: labels = ["neg", "pos"] made classes "['neg'" and "'pos']"."""
+    file = recipe(
+        tmp_path, everything(tmp_path).replace("members = 0", 'steps = [2, 4]\nscheme = "1-1-1"\nbase = "bit"')
+    )
+    assert "steps are 2,4; accepted for bit" in bebert("--recipe", file).stderr
+
+
 def test_a_wrong_file_is_one_sentence(tmp_path):
     assert "has lerning_rate; accepted are base, " in bebert("--recipe", recipe(tmp_path, "lerning-rate = 1")).stderr
     assert "cannot be read" in bebert("--recipe", recipe(tmp_path, "= = =")).stderr

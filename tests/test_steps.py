@@ -15,7 +15,7 @@ from rich.console import Console
 from test_training import options, quick_backend, training_set  # noqa: F401 - a fixture for all tests here
 from toy import write_task
 
-from bebert_export import rounds, start
+from bebert_export import lessons, rounds, start
 from bebert_export.data import encode, load_tokenizer
 from bebert_export.examples import read_examples
 from bebert_export.lessons import Lessons, teach
@@ -201,6 +201,18 @@ def test_a_score_is_distilled_too(folder):
     assert np.abs(predict(pupil, data.encoded, 1) - logits).mean() < np.abs(logits).mean() / 2
 
 
+@pytest.mark.parametrize(("labels", "weight"), [(2, 0.5), (1, 0.0)])
+def test_direction_matching_learns_scores_from_the_teacher_alone(folder, monkeypatch, labels, weight):
+    """As published: soft cross-entropy and half of the labels for classes, the squared error of logits for scores."""
+    seen = []
+    monkeypatch.setattr(lessons, "fit", lambda *a, **named: seen.append(named["labels"]))
+    whole, pupil = training_set(folder), student("bibert", 1, labels=labels)
+    data = replace(whole, classes=labels)
+    guided = Lessons("direction", np.zeros((len(data.encoded), labels), np.float32), pupil)
+    teach(pupil, data, Schedule(1, 16, 1e-3), lessons=guided, seed=0, watcher=Watcher())
+    assert seen == [weight]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -210,6 +222,7 @@ def test_a_score_is_distilled_too(folder):
         ({"steps": (2, 0)}, "steps are 2,0"),
         ({"steps": (32, 2)}, "steps are 32,2; .* from 8 down to 1"),
         ({"scheme": "1-1-4", "steps": (4, 2)}, "for bit 1-1-4 .* from 8 down to 4"),
+        ({"steps": (), "start_distill": "hidden"}, "start_distill is hidden; .* only with steps"),
         ({"start_distill": "all"}, 'start_distill is "all"; accepted are none, prediction, hidden'),
     ],
 )

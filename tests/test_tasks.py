@@ -83,7 +83,7 @@ def test_data_of_every_task_is_fetched_once_and_read_with_its_labels(hub, tmp_pa
     assert data.train.texts[0].startswith(f"train {task.texts[0]}\t") and data.train.texts[0].endswith('"')
     assert (data.train.pairs is None) == (len(task.texts) == 1)
     if task.regression:
-        assert data.train.labels == ["3.8", "0.0"] and data.names == ["score"]
+        assert data.train.labels == ["3.8", "0"] and data.names == ["score"]
     else:
         assert data.names == list(task.labels) and data.dev_targets.tolist() == list(range(len(task.labels)))
     fetched = len(hub.asked)
@@ -130,8 +130,21 @@ def test_given_files_come_before_those_of_the_task_which_still_names_the_classes
     assert half.dev.path.name == "validation.jsonl" and len(hub.asked) == 1
 
 
+def test_a_tasks_own_columns_are_both_read_and_one_text_too_few_is_refused(tmp_path):
+    """Found by reading: of QNLI's own files `sentence` alone was trained on, without a word."""
+    (tmp_path / "train.tsv").write_text("index\tquestion\tsentence\tlabel\n0\twhy ?\tso .\tentailment\n")
+    data = read_examples(tmp_path / "train.tsv", TASKS["qnli"])
+    assert (data.texts, data.pairs) == (["why ?"], ["so ."])
+    (tmp_path / "one.csv").write_text("sentence,label\nso .,entailment\n")
+    with pytest.raises(DataError, match="one.csv has texts in sentence, task qnli in question, sentence; accepted are"):
+        read_examples(tmp_path / "one.csv", TASKS["qnli"])
+    (tmp_path / "two.csv").write_text("sentence1,sentence2,label\na,b,1\n")
+    with pytest.raises(DataError, match="texts in sentence1, sentence2, task cola in sentence; .* or sentence1$"):
+        read_examples(tmp_path / "two.csv", TASKS["cola"])
+
+
 def test_a_task_decides_about_regression(tmp_path):
-    assert options(tmp_path, task="stsb").regression and options(tmp_path, task="stsb").rule == "median"
+    assert options(tmp_path, task="stsb").regression and options(tmp_path, task="stsb", members=3).rule == "median"
     with pytest.raises(InputError, match="task cola has classes"):
         options(tmp_path, task="cola", regression=True)
     with pytest.raises(InputError, match='task is "wnli"; accepted are cola, sst2'):

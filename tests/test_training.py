@@ -20,10 +20,12 @@ from bebert_export.data import encode, load_tokenizer
 from bebert_export.examples import read_examples
 from bebert_export.narrowing import narrow
 from bebert_export.pretrained import load_pretrained
+from bebert_export.relatives import families
 from bebert_export.run_folder import RunFolder
+from bebert_export.stages import hold_out
 from bebert_export.students import recipe, settle_zero_weights, student_from_full_precision
 from bebert_export.train import TrainOptions, train
-from bebert_export.training import Schedule, TrainingSet, Watcher, example_losses, fit, predict
+from bebert_export.training import Schedule, TrainingSet, Watcher, _batches, example_losses, fit, predict
 from bebert_infer import Ensemble
 from bebert_infer.errors import DataError, InputError
 
@@ -102,8 +104,9 @@ def test_regression_is_boosted_by_r2(tmp_path, toy):
         dev=tmp_path / "dev.tsv",
     )
     results = train(chosen, QUIET)
-    assert results["combination"] == "median"
-    assert results["dev"]["ensemble"]["median"]["pearson"] > 0.6
+    assert results["combination"] == "mean", "the weighted median of two members is always the one of larger alpha"
+    assert replace(chosen, members=3).rule == "median"
+    assert results["dev"]["ensemble"]["mean"]["pearson"] > 0.6
     assert 0 < results["members"][0]["error"] < 0.5
 
 
@@ -147,7 +150,9 @@ def test_held_out_examples_are_never_trained_on_and_decide_the_alphas(toy, tmp_p
     assert {len(data.encoded) for data in seen} == {240}
     # The first alpha, by hand: all held-out examples weigh the same.
     examples = read_examples(chosen.train)
-    held = np.sort(np.random.default_rng([chosen.seed, 2]).permutation(320)[:80])
+    kin = families(examples.texts, None, examples.origins)
+    trained, held = hold_out(examples.origins, kin, 0.25, chosen.seed)
+    assert not set(kin[trained]) & set(kin[held])
     whole = encode(load_tokenizer(chosen.out / "full_precision"), examples, chosen.max_length)
     assert [row.tolist() for row in seen[0].encoded.ids] == [whole.ids[i].tolist() for i in range(320) if i not in held]
     # The first alpha, by hand: the packed member's error on the held-out examples, which all weigh the same.
@@ -233,6 +238,7 @@ def test_members_that_share_a_budget_of_time_are_not_joined_by_more(toy, tmp_pat
 def test_other_options_or_files_for_a_used_folder_are_refused(toy, tmp_path):
     run = RunFolder(tmp_path / "run")
     run.claim({"seed": 1, "train_sha256": "a"})
+    run.save("full_precision", {}, {})
     run.claim({"seed": 1, "train_sha256": "a"})
     with pytest.raises(InputError, match="a run with seed 1, this one has 2"):
         run.claim({"seed": 2, "train_sha256": "a"})
@@ -248,6 +254,55 @@ def test_other_options_or_files_for_a_used_folder_are_refused(toy, tmp_path):
         RunFolder(tmp_path / "full").claim({})
     with pytest.raises(InputError, match="which is a file"):
         RunFolder(tmp_path / "full" / "thesis.txt").claim({})
+
+
+def test_a_run_that_was_refused_before_it_trained_does_not_lock_its_folder(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.claim({"budget_minutes": 1})
+    run.save("calibration", {}, {})
+    run.claim({"budget_minutes": 1})
+    assert run.has("calibration"), "the same options go on with the speeds that were measured"
+    run.claim({"budget_minutes": 5})
+    assert not run.has("calibration") and json.loads((tmp_path / "run" / "options.json").read_text()) == {
+        "budget_minutes": 5
+    }
+
+
+def test_a_folder_of_the_encoder_may_be_spelled_otherwise_on_the_next_call(toy, tmp_path):
+    small = {"members": 1, "epochs": 0.5, "start_epochs": 0.5, "teacher_epochs": 0.5}
+    first = train(options(toy, tmp_path / "run", **small), QUIET)
+    other = train(options(toy, tmp_path / "run", **small, init=f"{toy}/./encoder/"), QUIET)
+    assert other["dev"] == first["dev"]
+
+
+def test_a_member_without_error_on_few_held_out_examples_still_has_its_own_mistakes_to_teach(toy, tmp_path):
+    """Found by reading: one held-out example, answered rightly, ended the boosting whatever was wrong in training."""
+    results = train(options(toy, tmp_path / "run", hold_out=0.003, members=2, epochs=1), QUIET)
+    assert results["held_out_rows"] == 1 and len(results["members"]) == 2
+    first = results["members"][0]
+    assert (first["error"], first["status"]) == (0, "useful") and first["train_error"] > 0
+
+
+def test_bagging_keeps_members_that_boosting_would_not(toy, tmp_path, monkeypatch):
+    real = rounds.boost
+    monkeypatch.setattr(rounds, "boost", lambda *a, **k: replace(real(*a, **k), status="weak", advice="only guesses"))
+    short = {"members": 3, "epochs": 0.5, "start_epochs": 0.5, "teacher_epochs": 0.5}
+    results = train(options(toy, tmp_path / "run", boosting="bagging", **short), QUIET)
+    assert [member["alpha"] for member in results["members"]] == [1, 1, 1]
+    with pytest.raises(rounds.TrainingError, match="no better than guessing"):
+        train(options(toy, tmp_path / "boosted", **short), QUIET)
+
+
+def test_resampling_draws_anew_in_every_epoch_and_bagging_once(toy):
+    lengths = training_set(toy).encoded.lengths
+    chances = np.where(np.arange(64) < 32, 1 / 32, 0)
+    drawn = _batches(lengths, None, chances, 16, 0)
+    epochs = [np.sort(np.concatenate([next(drawn) for _ in range(4)])) for _ in range(3)]
+    assert all(len(epoch) == 64 and epoch.max() < 32 for epoch in epochs)
+    assert not np.array_equal(epochs[0], epochs[1]) and set(np.concatenate(epochs)) == set(range(32))
+    bag = np.arange(64) // 2
+    drawn = _batches(lengths, bag, None, 16, 0)
+    assert all(np.array_equal(np.sort(np.concatenate([next(drawn) for _ in range(4)])), bag) for _ in range(2))
 
 
 def training_set(toy, count=64):

@@ -29,6 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 Rule = Literal["samme", "code"]
 Status = Literal["useful", "perfect", "weak"]
 Floats = NDArray[np.float64]
+ROUNDING = 1e-9  # of a sum of float64 weights: six of twelve wrong answers may add up to 0.49999999999999994
 
 
 @dataclass(frozen=True)
@@ -150,9 +151,9 @@ def _judge(error: float, limit: float) -> tuple[Status, str]:
     if error == 0:
         return (
             "perfect",
-            "The member makes no error on the training set; others have nothing to add.",
+            "The member makes no error on its training examples; others have nothing to add.",
         )
-    if error >= limit:
+    if error >= limit - ROUNDING:
         return "weak", (
             f"The member's weighted error {error:.4g} is not below {limit:.4g}: it only guesses; "
             "leave it out, or train it again from uniform weights."

@@ -41,11 +41,15 @@ def texts_of(examples: Examples) -> list[Text]:
 def targets_of(examples: Examples, config: Config) -> Targets:
     """Class ids int64[M] or, for regression, values float32[M].
 
-    A file names its classes as the model does, or by their numbers 0 to K - 1. Raises DataError for other labels.
+    A file names its classes as the model does, or as its training file did, if its record says how that was, else by
+    their numbers 0 to K - 1. Raises DataError for other labels.
     """
     if config.problem_type == "regression":
         return scores(examples)
-    return named_class_ids(examples, list(config.labels))
+    names = list(config.labels)
+    values = [_recorded(config.evidence, "labels", name) for name in names]
+    known = all(isinstance(value, str) for value in values) and len(set(values)) == len(names)
+    return named_class_ids(examples, names, values if known else None)
 
 
 def task_of(name: str | None, config: Config) -> Task | None:

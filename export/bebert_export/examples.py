@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bebert_export.tasks import Task
 from bebert_infer.errors import DataError
 from bebert_infer.tables import PAIR_COLUMNS, TEXT_COLUMNS, Table, read_table
 
@@ -41,27 +42,43 @@ class Examples:
         return f"{self.unit} {self.numbers[i]} of {self.path}"
 
 
-def read_examples(path: Path) -> Examples:
+def read_examples(path: Path, task: Task | None = None) -> Examples:
     """Read a TSV, CSV, JSONL or Parquet file, by its ending (bebert_infer.tables has their rules).
 
     Columns: the text (`sentence1`, `sentence`, `text` or `text1`), optionally a second text (`sentence2`, `text2` or
-    `text_pair`), and `label` or `labels`. Labels of JSON and Parquet may be numbers. In a column `augmented_from`, as
-    `bebert augment` writes it, an example and its versions have the same value. Other columns are ignored.
+    `text_pair`), and `label` or `labels`; of a task also its own names for the texts (QNLI: question, sentence). Labels
+    of JSON and Parquet may be numbers. In a column `augmented_from`, as `bebert augment` writes it, an example and its
+    versions have the same value. Other columns are ignored.
 
-    Raises DataError for a missing file or column, a wrong number of fields, an empty text or label.
+    Raises DataError for a missing file or column, a wrong number of fields, an empty text or label, and for one text
+    where the task has two or the other way round.
     """
-    table = read_table(path, (*TEXT_COLUMNS, *PAIR_COLUMNS, *LABEL_COLUMNS, ORIGIN_COLUMN))
+    own = () if task is None else task.texts
+    table = read_table(path, (*dict.fromkeys((*own, *TEXT_COLUMNS, *PAIR_COLUMNS, *LABEL_COLUMNS, ORIGIN_COLUMN)),))
     if not len(table):
         raise DataError(f"{path} has no example; accepted are named columns and at least one example")
-    text, label = _column(table, TEXT_COLUMNS), _column(table, LABEL_COLUMNS)
-    pair = next((name for name in PAIR_COLUMNS if name in table.columns), None)
+    label = _column(table, LABEL_COLUMNS)
+    if own and set(own) <= set(table.columns):
+        text, pair = own[0], own[1] if len(own) == 2 else None
+    else:
+        text = _column(table, TEXT_COLUMNS)
+        pair = next((name for name in PAIR_COLUMNS if name in table.columns), None)
+    if task is not None and (len(own) == 2) != (pair is not None):
+        found = text if pair is None else f"{text}, {pair}"
+        raise DataError(
+            f"{path} has texts in {found}, task {task.name} in {', '.join(own)}; accepted are those columns, or "
+            f"sentence1{', sentence2' * (len(own) - 1)}"
+        )
     origin = ORIGIN_COLUMN if ORIGIN_COLUMN in table.columns else None
     for name in filter(None, (text, pair, label, origin)):
         for row, cell in enumerate(table.columns[name]):
             if cell is None or (isinstance(cell, str) and not cell.strip()):
                 raise DataError(f'{table.place(row)} has an empty "{name}"; fill it or drop the {table.unit}')
-            if name in (text, pair) and not isinstance(cell, str):
+            if name not in (text, pair):
+                continue
+            if not isinstance(cell, str):
                 raise DataError(f'{table.place(row)} has the "{name}" {cell!r:.40}; texts must be strings')
+            _check_characters(cell, f'{table.place(row)} has in "{name}"')
     return Examples(
         texts=table.columns[text],
         pairs=None if pair is None else table.columns[pair],
@@ -84,8 +101,9 @@ def label_names(train: Examples) -> list[str]:
         values = {name: float(name) for name in names}
     except ValueError:
         values = {}
-    if values and any(value != round(value) for value in values.values() if np.isfinite(value)):
-        raise DataError(f'{train.path} has labels such as "{names[0]}"; for scores instead of classes use regression')
+    fraction = next((name for name, value in values.items() if np.isfinite(value) and value != round(value)), None)
+    if fraction is not None:
+        raise DataError(f'{train.path} has labels such as "{fraction}"; for scores instead of classes use regression')
     if len(names) < 2:
         raise DataError(f'{train.path} has the only label "{names[0]}"; a classifier needs at least two')
     return sorted(names, key=lambda name: (values[name], name)) if values else names
@@ -101,21 +119,24 @@ def class_ids(examples: Examples, names: list[str]) -> NDArray[np.int64]:
     return np.array([index[label] for label in examples.labels], np.int64)
 
 
-def named_class_ids(examples: Examples, names: list[str]) -> NDArray[np.int64]:
-    """Class of each example, int64[M], where the file says K known names or the numbers 0 to K - 1 instead.
+def named_class_ids(examples: Examples, names: list[str], values: list[str] | None = None) -> NDArray[np.int64]:
+    """Class of each example, int64[M], where the file says K known names, or in their place numbers.
+
+    values : what the training file had in place of the names; None for the numbers 0 to K - 1
 
     Raises DataError for other labels, and for a file that has some of both.
     """
-    numbers = [str(number) for number in range(len(names))]
+    numbers = values or [str(number) for number in range(len(names))]
     for known in (names, numbers):
         if set(examples.labels) <= set(known):
             index = {name: i for i, name in enumerate(known)}
             return np.array([index[label] for label in examples.labels], np.int64)
     used = names if any(label in names for label in examples.labels) else numbers
     row, label = next((i, label) for i, label in enumerate(examples.labels) if label not in used)
+    instead = "" if numbers == names else f", or in their place {', '.join(numbers)}"
     raise DataError(
         f'{examples.place(row)} has the label "{label}"; accepted are, in the whole file, the names '
-        f"{', '.join(names)} or the numbers 0 to {len(names) - 1}"
+        f"{', '.join(names)}{instead}"
     )
 
 
@@ -140,6 +161,15 @@ def _column(table: Table, accepted: tuple[str, ...]) -> str:
     raise DataError(f"{table.path} has the columns {', '.join(table.header)}; one of {', '.join(accepted)} is missing")
 
 
+def _check_characters(text: str, where: str) -> None:
+    """Raise DataError for half of a character, which JSON can hold and no tokenizer reads."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"half a character, U+{ord(text[error.start]):04X}, at place {error.start}"
+        raise DataError(f"{where} {half}; write the whole character") from None
+
+
 def _first_places(cells: list[Any]) -> list[int]:
     """Where the value of each cell stands first."""
     first: dict[str, int] = {}
@@ -147,9 +177,11 @@ def _first_places(cells: list[Any]) -> list[int]:
 
 
 def _label(table: Table, row: int, cell: Any) -> str:
-    """A label as text: numbers as Python writes them, true and false as JSON does."""
+    """A label as text: numbers as Python writes them, 1.0 as 1, true and false as JSON does."""
     if isinstance(cell, bool):
         return "true" if cell else "false"
+    if isinstance(cell, float) and cell.is_integer():
+        cell = int(cell)  # a column of whole numbers is one of floats as soon as a value was missing
     if isinstance(cell, str | int | float):
         return str(cell).strip()
     raise DataError(f"{table.place(row)} has the label {cell!r:.40}; accepted are strings and numbers")

@@ -30,7 +30,7 @@ from bebert_export.used_rows import used_rows
 KINDS = ("none", "prediction", "hidden", "two-stage", "direction")
 INSIDE = KINDS[2:]  # kinds that look inside the teacher
 FASTER = 2.5  # learning rate of the first of two stages against that of the second, as published
-LABELS = 0.5  # weight of the labels beside the teacher's logits in direction matching, as published
+LABELS = 0.5  # weight of the labels beside the teacher's logits in direction matching, as published; none for scores
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ def teach(
     watcher: Watcher,
     weights: NDArray[np.float64] | None = None,
     sample: NDArray[np.int64] | None = None,
+    chances: NDArray[np.float64] | None = None,
     held: TrainingSet | None = None,
     snapshots: Snapshots | None = None,
 ) -> Fit:
@@ -65,7 +66,8 @@ def teach(
     """
     judged = held if schedule.patience else None
     seen = [part.encoded for part in (data, judged) if part is not None]
-    common = {"watcher": watcher, "weights": weights, "sample": sample, "snapshots": snapshots}
+    drawing = {"weights": weights, "sample": sample, "chances": chances}
+    common = {"watcher": watcher, "snapshots": snapshots, **drawing}
     with used_rows(student, *seen):
         return _teach(student, data, schedule, lessons, judged, seed=seed, **common)
 
@@ -91,8 +93,8 @@ def _teach(
         guide = _hidden(lessons, schedule.precision)
         return fit(student, data, schedule, seed=seed, teacher=lessons.logits, guide=guide, **common)
     if lessons.kind == "direction":
-        guide = _directions(lessons, schedule.precision)
-        return fit(student, data, schedule, seed=seed, teacher=lessons.logits, labels=LABELS, guide=guide, **common)
+        guide, labels = _directions(lessons, schedule.precision), LABELS if data.classes > 1 else 0.0
+        return fit(student, data, schedule, seed=seed, teacher=lessons.logits, labels=labels, guide=guide, **common)
     return fit(student, data, schedule, seed=seed, teacher=lessons.logits, **common)
 
 

@@ -8,9 +8,10 @@ A member that knows its training examples by heart errs on few of them, and its 
 a held-out part of the training file (`hold_out`) error and alpha are those of examples that it has not seen, which
 have boosting weights of their own; its mistakes on the training examples still decide what the next one learns.
 
-Guards: a member without error gets a large finite alpha and ends the boosting; a member that is no better
-than guessing is trained once more, from uniform weights and with another seed; if that is no better either,
-the boosting ends with the members so far (BEBERT Algorithm 1 leaves both open).
+Guards: a member without error gets a large finite alpha, and ends the boosting if it makes none on its training
+examples either; a member that is no better than guessing is trained once more, from uniform weights and with another
+seed; if that is no better either, the boosting ends with the members so far (BEBERT Algorithm 1 leaves both open).
+Bagging has no such rules: all its members count the same.
 """
 
 from collections.abc import Callable
@@ -43,6 +44,7 @@ from bebert_export.students import settle_zero_weights
 from bebert_export.training import Schedule, TrainingSet, predict
 from bebert_infer.errors import BebertError
 
+FEW = ", or, with so few of them, hold out more or 0"
 SECOND_TRY = 1000  # added to the seed of a member that is trained once more
 
 
@@ -87,8 +89,8 @@ def outputs_of(student: Student, encoded: Encoded, classes: int) -> NDArray[np.f
 class Boosting:
     """What stays the same over the rounds.
 
-    method        : "weights": sample weights multiply the loss; "resample": examples are drawn with them; "bagging":
-                    no boosting, each member sees a bootstrap sample and has alpha 1 (the baseline)
+    method        : "weights": sample weights multiply the loss; "resample": examples are drawn with them, anew in every
+                    epoch; "bagging": no boosting, each member sees a bootstrap sample and has alpha 1 (the baseline)
     from_previous : members start from the one before, not from the first student
     shrinkage     : factor of every alpha, see `boosting`
     rule          : how errors become alphas and weights, see `boosting.boost`; regression has AdaBoost.R2 only
@@ -114,10 +116,11 @@ class Boosting:
         members: list[Member] = []
         while len(members) < count:
             member, weights = self._round(len(members), weights, members[-1].student if members else None)
-            if member is None:
-                break
-            members.append(member)
-            if member.facts["status"] == "perfect" and self.method != "bagging":
+            if member is not None:
+                members.append(member)
+            if member is None or member.facts["status"] == "perfect":
+                why = "the next one only guesses" if member is None else "the last one makes no error to learn from"
+                self.console.print(f"[yellow]boosting ends with {len(members)} members of {count}: {why}[/yellow]")
                 break
         return members
 
@@ -138,7 +141,8 @@ class Boosting:
                     seed=seed,
                     watcher=bar,
                     weights=weights.train if self.method == "weights" else None,
-                    sample=self._sample(weights.train, seed),
+                    sample=self._bootstrap(seed) if self.method == "bagging" else None,
+                    chances=weights.train / weights.train.sum() if self.method == "resample" else None,
                     lessons=self.lessons,
                     held=self.held,
                     snapshots=self.run.snapshots(stage),
@@ -163,10 +167,11 @@ class Boosting:
             "weights_settled": settled,
         }
         if verdict.status == "weak" and index == 0:
-            where = "its own training examples" if self.held is None else "held-out examples"
+            held = self.held and len(self.held.encoded)
+            where, few = ("its own training examples", "") if held is None else (f"{held} held-out examples", FEW)
             raise TrainingError(
                 f"the first member has error {verdict.error:.3f} on {where}, with two seeds, no better than guessing; "
-                "train longer or with another learning rate"
+                f"train longer or with another learning rate{few if held and held < 50 else ''}"
             )
         tensors = {f"model.{name}": tensor for name, tensor in student.state_dict().items()}
         tensors["weights"] = torch.from_numpy(new_weights.train)
@@ -185,11 +190,13 @@ class Boosting:
         if self.held is not None and weights.held is not None:
             unseen = outputs_of(student, self.held.encoded, self.train.classes)
             verdict = self._boosted(unseen, self.held.targets, weights.held)
-            # A member without an error on either part has nothing to teach the next one.
-            mistakes = weights.train if verdict.status == "perfect" else self._mistakes(outputs, weights, verdict.alpha)
+            if verdict.status == "perfect" and own.status != "perfect":  # its mistakes still teach the next one
+                verdict = replace(verdict, status="useful", advice="")
+            mistakes = self._mistakes(outputs, weights, verdict.alpha)
             new = Weights(mistakes / mistakes.sum(), verdict.weights)
         if self.method == "bagging":
-            return replace(verdict, alpha=1.0), own.error, Weights.uniform(self.train, self.held)
+            same = replace(verdict, alpha=1.0, status="useful", advice="")
+            return same, own.error, Weights.uniform(self.train, self.held)
         return verdict, own.error, new
 
     def _boosted(self, outputs: NDArray[np.float32], targets: NDArray, weights: Floats) -> Round:
@@ -203,12 +210,10 @@ class Boosting:
             return reweigh_regression(outputs[:, 0], self.train.targets, weights.train, alpha)
         return reweigh(outputs.argmax(axis=1), self.train.targets, weights.train, alpha, self.rule)
 
-    def _sample(self, weights: Floats, seed: int) -> NDArray[np.int64] | None:
-        """As many examples as there are, drawn with replacement: by weight, or evenly for bagging."""
-        if self.method == "weights":
-            return None
-        chances = weights / weights.sum() if self.method == "resample" else None
-        return np.random.default_rng([seed, 1]).choice(len(weights), len(weights), p=chances)
+    def _bootstrap(self, seed: int) -> NDArray[np.int64]:
+        """As many examples as there are, drawn evenly with replacement."""
+        count = len(self.train.encoded)
+        return np.random.default_rng([seed, 1]).integers(count, size=count)
 
     def _stored(self, stage: str) -> tuple[Member | None, Weights]:
         tensors, facts = self.run.load(stage)

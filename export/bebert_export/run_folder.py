@@ -38,14 +38,17 @@ class RunFolder:
 
         may_grow : numbers that may be larger than the last time; what is finished is part of the larger run too
 
-        Raises InputError if the folder holds a run with other options, naming the first that differs, or
-        if it is not empty and holds no run at all.
+        Raises InputError if the folder holds a run with other options that has begun to train, naming the first that
+        differs, or if it is not empty and holds no run at all.
         """
         stored_at = self.path / "options.json"
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f'out is "{self.path}", which is a file; pass a folder')
-        if stored_at.is_file():
-            stored = json.loads(stored_at.read_text("utf-8"))
+        stored = json.loads(stored_at.read_text("utf-8")) if stored_at.is_file() else None
+        if stored is not None and not self._begun():
+            if stored != options:
+                self._file("calibration").unlink(missing_ok=True)  # other options, other speeds
+        elif stored is not None:
             for name in sorted(stored.keys() | options.keys()):
                 grows = name in may_grow and stored.get(name, math.inf) < options.get(name, 0)
                 if stored.get(name) != options.get(name) and not grows:
@@ -93,6 +96,10 @@ class RunFolder:
         self.log(stage=stage, step=step, steps=steps, **scalars)
         if self._board is not None and is_main():
             self._board.add(stage, step, scalars)
+
+    def _begun(self) -> bool:
+        """Whether there is a finished stage or a snapshot; the time that it took to measure speeds does not count."""
+        return any(entry.name != self._file("calibration").name for entry in (self.path / "stages").glob("*"))
 
     def _remove_leftovers(self) -> None:
         """Delete snapshots of finished stages, and half-written files of a process that was killed."""

@@ -48,8 +48,10 @@ def _state(results: dict[str, Any] | None) -> str:
     dev, rule = results["dev"], results["combination"]
     name = next(iter(dev["full_precision"]))
     full, ensemble = dev["full_precision"][name], dev["ensemble"][rule][name]
+    members, asked = len(results["members"]), results["options"]["members"]
+    early = f" of {asked} (the last one makes no error, or the next one only guessed)" if members < asked else ""
     return (
-        f"Finished: {len(results['members'])} members, combined by {rule}. On {dev['rows']:,} rows of "
+        f"Finished: {members} members{early}, combined by {rule}. On {dev['rows']:,} rows of "
         f"`{results['data']['dev']['file']}` the ensemble has {name.replace('_', ' ')} {ensemble:.4f}, full precision "
         f"{full:.4f}. Training took {results['seconds']['training']:,.0f} seconds."
     )

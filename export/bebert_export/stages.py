@@ -20,6 +20,7 @@ from bebert_export.narrowing import kept_heads
 from bebert_export.pretrained import Pretrained, load_pretrained
 from bebert_export.progress import stage_bar
 from bebert_export.quiet import quiet_transformers
+from bebert_export.relatives import families
 from bebert_export.run_folder import RunFolder
 from bebert_export.train_options import TrainOptions
 from bebert_export.training import TrainingSet, fit, predict
@@ -56,19 +57,21 @@ class Data:
 def read_data(options: TrainOptions) -> Data:
     """Read and check both files, the task's where none are given. Raises DataError."""
     task = options.known_task
-    train = read_examples(data_file(options.train, task, "train"))
-    dev = read_examples(data_file(options.dev, task, "dev"))
+    train = read_examples(data_file(options.train, task, "train"), task)
+    dev = read_examples(data_file(options.dev, task, "dev"), task)
     if (train.pairs is None) != (dev.pairs is None):
         raise DataError(f"one of {train.path} and {dev.path} has a second text column; both need the same columns")
     if train.sha256 == dev.sha256:
         raise DataError(
             f"{dev.path} is the training file once more; the report needs examples that training has not seen"
         )
-    trained, held = hold_out(train.origins, options.hold_out, options.seed)
+    kin = families(train.texts, train.pairs, train.origins)
+    trained, held = hold_out(train.origins, kin, options.hold_out, options.seed)
     if not len(trained):
         raise DataError(
-            f"hold_out {options.hold_out} of {train.path} leaves no example to train on (versions of held-out ones are "
-            "not trained on); take a smaller share"
+            f"hold_out {options.hold_out} of {train.path} leaves no example to train on: its {len(train)} examples are "
+            f"{len(set(kin.tolist()))} families of texts that contain each other, and a family is held out as a whole; "
+            "give more examples, or hold out 0"
         )
     if options.regression:
         names = list(options.labels or ("score",))
@@ -83,17 +86,27 @@ def read_data(options: TrainOptions) -> Data:
     return Data(train, dev, values, names, to_ids(train, values), to_ids(dev, values), trained, held)
 
 
-def hold_out(origins: Sequence[int], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def hold_out(
+    origins: Sequence[int], kin: NDArray[np.int64], share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Places of the examples to train on, and of a random share to hold out, both ascending.
 
-    At least one is held out if the share is above 0. Only originals are (examples.Examples): a copy's label is less
-    sure, and copies of one that is held out are left out of both, for who has learned them has seen it.
+    Whole families are held out (`kin`, relatives.families): in random order those that still fit into the share of the
+    originals, and if none fits, the smallest. Copies (examples.Examples) are in neither part then: their labels are
+    less sure, and who has learned them has seen the example.
     """
-    first = np.asarray(origins)
-    originals = np.flatnonzero(first == np.arange(len(first)))
-    chosen = max(1, round(share * len(originals))) if share else 0
-    held = np.sort(originals[np.random.default_rng([seed, HOLD_OUT]).permutation(len(originals))[:chosen]])
-    return np.flatnonzero(~np.isin(first, held)), held
+    first, family = np.asarray(origins), kin
+    original = first == np.arange(len(first))
+    drawn = np.random.default_rng([seed, HOLD_OUT]).permutation(np.unique(family))
+    sizes = np.bincount(family[original], minlength=len(family))[drawn]
+    room = max(1, round(share * int(original.sum()))) if share else 0
+    chosen = [int(drawn[sizes.argmin()])] if room and sizes.min() > room else []
+    for each, size in zip(drawn.tolist(), sizes.tolist(), strict=True):
+        if size <= room:
+            chosen.append(each)
+            room -= size
+    away = np.isin(family, chosen)
+    return np.flatnonzero(~away), np.flatnonzero(away & original)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ results          score all of it on the dev split                         <out>/
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import platform
@@ -49,6 +50,7 @@ EVIDENCE = (
     "data",
     "trained_rows",
     "held_out_rows",
+    "labels",
     "dev_rows_also_in_train",
     "dev",
     "students",
@@ -144,7 +146,9 @@ def _begin(options: TrainOptions) -> tuple[Data, RunFolder]:
     run = RunFolder(options.out, 60 * options.snapshot_minutes, options.tensorboard)
     if not run.has("full_precision"):  # a resumed run no longer needs the encoder
         check_init(options.init)
-    claimed = _fixed(options) | {"train_sha256": data.train.sha256, "dev_sha256": data.dev.sha256}
+    held = hashlib.sha256(data.held.tobytes()).hexdigest()  # a release that draws other rows must not go on
+    claimed = _fixed(options) | {"init": os.path.normpath(options.init), "held_out_sha256": held}
+    claimed |= {"train_sha256": data.train.sha256, "dev_sha256": data.dev.sha256}
     # No member depends on how many follow it, unless all share a budget of time.
     run.claim(claimed, may_grow=("members",) if options.budget_minutes is None else ())
     write_readme(options.out, command_line(options), None)

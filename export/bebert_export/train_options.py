@@ -14,6 +14,8 @@ from bebert_export.students import recipe
 from bebert_export.tasks import Task, find_task
 from bebert_infer.errors import InputError
 
+MOST_SEED = 2**32 - 1  # stages add to it; torch takes 64 bits
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -28,11 +30,13 @@ class TrainOptions:
     members           : boosting rounds
     labels            : names for the label values of the training file, in their sorted order; with a task, in its own
     regression        : labels are scores, boosting is AdaBoost.R2; a task sets it
-    combine           : rule of the model; default probabilities, for regression median
+    combine           : rule of the model; default probabilities; for regression median, of fewer than three members
+                        mean: the weighted median of two is always one of them
     hold_out          : share of the training file that is not trained on but used for choosing: errors and alphas of
                         members come from it. 0: they come from the training examples themselves
     boosting          : "weights", "resample" or "bagging" (rounds.Boosting)
-    shrinkage         : factor of alphas, 0 to 1; the smaller, the more evenly members count (boosting.py)
+    shrinkage         : factor of alphas, 0 to 1; the smaller, the more evenly members count (boosting.py); bagging has
+                        none
     warm_start        : members start from the first student ("first") or from the member before ("previous")
     compat            : "published": alphas by the rule of BEBERT's code, and a hard vote unless `combine` says else
     steps             : activation bits of students in between, widest first (BiT: 2); not for base binarybert.
@@ -125,7 +129,8 @@ class TrainOptions:
     def rule(self) -> str:
         """Combination rule of the model."""
         classes = "vote" if self.compat else "probabilities"
-        return self.combine or ("median" if self.regression else classes)
+        values = "median" if self.members > 2 else "mean"
+        return self.combine or (values if self.regression else classes)
 
     def schedule(self, epochs: float, learning_rate: float) -> Schedule:
         """Schedule of one stage."""
@@ -137,6 +142,8 @@ class TrainOptions:
         for name, least in (("members", 1), ("batch_size", 1), ("max_length", 3), ("seed", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}; accepted are whole numbers of at least {least}")
+        if self.seed > MOST_SEED:
+            raise InputError(f"seed is {self.seed}; accepted are whole numbers up to {MOST_SEED}")
         for name in ("epochs", "start_epochs", "teacher_epochs", "learning_rate", "teacher_learning_rate"):
             value = getattr(self, name)
             if not 0 < value < float("inf") and (name, value) != ("teacher_epochs", 0):
@@ -154,6 +161,10 @@ class TrainOptions:
                 raise InputError(f'{name} is "{getattr(self, name)}"; accepted: {known}')
         if self.compat and self.regression:
             raise InputError("compat published is for classes: the published code boosts regression like classes")
+        if self.compat and self.shrinkage != 1:
+            raise InputError(f"compat published shrinks no alpha, shrinkage is {self.shrinkage}; pass shrinkage 1")
+        if self.regression and len(self.labels or ("score",)) != 1:
+            raise InputError(f"labels are {', '.join(self.labels or ())}; accepted for regression is one name")
         self._check_numbers()
         self._check_students()
 
@@ -184,6 +195,11 @@ class TrainOptions:
                 "steps are not for base binarybert, whose one student in between is ternary; leave steps out"
             )
         known = FAMILIES[plan.family].bits
+        if self.start_distill is not None and not (self.steps or plan.splits):
+            raise InputError(
+                f"start_distill is {self.start_distill}; base {plan.family} has students before the members only with "
+                "steps: add those, or leave it out"
+            )
         order = (known[-1] + 1, *self.steps)
         if any(before <= after for before, after in pairwise(order)) or order[-1] < plan.activation_bits:
             raise InputError(

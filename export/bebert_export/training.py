@@ -87,6 +87,7 @@ def fit(
     watcher: Watcher,
     weights: Floats | None = None,
     sample: NDArray[np.int64] | None = None,
+    chances: NDArray[np.float64] | None = None,
     teacher: NDArray[np.float32] | None = None,
     labels: float = 0.0,
     guide: Guide | None = None,
@@ -98,6 +99,7 @@ def fit(
 
     weights   : float[M] by example id, scaled to mean 1 here; None means all 1
     sample    : example ids to train on, any number of times each; None means every one once
+    chances   : float64[M], sum 1: every epoch is M examples drawn anew with these; None means no drawing
     teacher   : float32[M, K] logits by example id to distil from; None means the labels
     labels    : weight of the labels beside a teacher
     guide     : (outputs, batch) -> a further loss of the batch; only_guide: nothing else counts
@@ -106,8 +108,8 @@ def fit(
     Raises FloatingPointError if the loss stops being finite.
     """
     seed_everything(seed)
-    lengths = data.encoded.lengths if sample is None else data.encoded.lengths[sample]
-    steps = schedule.steps(len(lengths))
+    examples = len(data.encoded) if sample is None else len(sample)
+    steps = schedule.steps(examples)
     objective = Objective(
         encoded=data.encoded,
         targets=torch.from_numpy(data.targets),
@@ -119,15 +121,16 @@ def fit(
         precision=schedule.precision,
     )
     model.to(device()).train()
-    running = _start(model, schedule, len(lengths), held)
+    running = _start(model, schedule, examples, held)
     snapshot = None if snapshots is None else snapshots.next(seed)
     if processes().num_processes > 1:
-        first = next(_batches(lengths, sample, schedule.batch_size, seed))
+        first = next(_batches(data.encoded.lengths, sample, chances, schedule.batch_size, seed))
         _set_quantizer_steps(model, objective, first, seed)
     if snapshot is not None:
         snapshot.restore(running)
     start = time.perf_counter() - running.seconds
-    places = islice(_batches(lengths, sample, schedule.batch_size, seed), len(running.losses), steps)
+    batches = _batches(data.encoded.lengths, sample, chances, schedule.batch_size, seed)
+    places = islice(batches, len(running.losses), steps)
     for index in () if running.finished else places:
         loss = objective.loss(model, index)
         if loss is not None:
@@ -189,13 +192,18 @@ def _start(model: nn.Module, schedule: Schedule, examples: int, held: TrainingSe
 
 
 def _batches(
-    lengths: NDArray[np.int64], sample: NDArray[np.int64] | None, batch_size: int, seed: int
+    lengths: NDArray[np.int64],
+    sample: NDArray[np.int64] | None,
+    chances: NDArray[np.float64] | None,
+    batch_size: int,
+    seed: int,
 ) -> Iterator[NDArray[np.int64]]:
     """Example ids of one batch after the other, epoch after epoch, always the same for a seed."""
     order = np.random.default_rng(seed)
     while True:
-        for places in shuffled_batches(lengths, batch_size, order):
-            yield places if sample is None else sample[places]
+        drawn = sample if chances is None else order.choice(len(lengths), len(lengths), p=chances)
+        for places in shuffled_batches(lengths if drawn is None else lengths[drawn], batch_size, order):
+            yield places if drawn is None else drawn[places]
 
 
 def _set_quantizer_steps(model: nn.Module, objective: Objective, index: NDArray[np.int64], seed: int) -> None:
