@@ -509,6 +509,9 @@ def test_a_wrong_start_is_one_sentence(toy, tmp_path, monkeypatch):
         ({"labels": ("one",)}, "labels are one; .* has the values 0, 1"),
         ({"width": 0.2}, "width is 0.2; .* 2 heads"),
         ({"seed": -1}, "seed is -1"),
+        ({"seed": 2**32}, "seed is 4294967296; .* up to 4294967295"),
+        ({"compat": "published", "shrinkage": 0.3}, "shrinkage is 0.3; pass shrinkage 1"),
+        ({"regression": True, "labels": ("low", "high")}, "labels are low, high; accepted for regression is one name"),
         ({"max_length": 99, "vocabulary_size": None}, "max_length is 99; .* has 40 positions"),
     ],
 )
