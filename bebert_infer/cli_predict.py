@@ -170,7 +170,7 @@ def predict(
         elif input is not None:
             _print_rows(ensemble, file, options, as_json)
         else:
-            _print_texts(ensemble, [(text, pair) if pair else text for text in texts or []], options, as_json)
+            _print_texts(ensemble, [text if pair is None else (text, pair) for text in texts or []], options, as_json)
     finally:
         file.close()
 
@@ -183,7 +183,7 @@ def _opened(
     from bebert_infer.rows import MAX_ROW_BYTES, Row, RowFile, open_rows, open_stream
 
     if input is None:
-        cells = [{"text": text} | ({"text_pair": pair} if pair else {}) for text in texts]
+        cells = [{"text": text} | ({} if pair is None else {"text_pair": pair}) for text in texts]
         rows = (Row(number, row) for number, row in enumerate(cells, 1))
         return RowFile(Path("the command line"), None, rows, "text", lambda: None, len(texts))
     max_bytes = max(MAX_ROW_BYTES, 16 * max_characters)  # twelve bytes of JSON a character, and two texts

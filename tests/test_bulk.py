@@ -414,3 +414,14 @@ def test_a_pipe_is_json_or_plain_lines():
     assert read(b'"quoted"\n5') == [(1, {"text": '"quoted"'}, None), (2, {"text": "5"}, None)]
     assert read(b"") == [] and read(b"\n\n") == []
     assert read(b"\xff\na")[0][2].startswith("is not UTF-8")
+
+
+def test_a_bad_first_line_does_not_make_a_pipe_of_json_a_pipe_of_plain_text():
+    """Half an object, a byte that is not UTF-8, and a line over the limit are faults of their line only."""
+    import io
+
+    for first in (b'{"text": "a"', b' {"text": "\xff"}', b'{"text": "' + b"a" * 300 + b'"}'):
+        stream = io.BytesIO(first + b'\n{"text": "b"}\n')
+        bad, good = open_stream(stream, "pipe", max_bytes=200).rows
+        assert bad.number == 1 and bad.fault and not bad.cells
+        assert (good.number, good.cells, good.fault) == (2, {"text": "b"}, None)

@@ -182,6 +182,7 @@ def test_control_c_keeps_the_answers_so_far(model, tmp_path):
         (["predict", "MODEL", "good", "--long", "windows", "--overlap", "6"], 2, "overlap is 6; windows hold 10"),
         (["predict", "MODEL", "good", "--long", "cut"], 2, "'cut' is not one of 'error', 'truncate', 'windows'"),
         (["predict", "MODEL", "good", "bad", "--pair", "a"], 2, "--pair belongs to exactly one text"),
+        (["predict", "MODEL", "good", "--pair", ""], 2, "the second text of text 0 is empty"),
         (["predict"], 2, "Missing argument"),
         (["fly"], 2, "No such command"),
         (["convert", "nowhere", "--out", "x"], 2, 'there is no checkpoint "nowhere"'),
