@@ -12,10 +12,10 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from bebert_infer.bench_records import BUSY, FEWEST, EngineFacts, Run, Timing, read_run, timing_key
+from bebert_infer.terminal import plain
 
 CHANGED = 1.1  # figures that were taken once are listed when they differ by more than this factor
 SLOWER, FASTER, SAME, UNKNOWN = "slower", "faster", "in noise", f"< {FEWEST} calls"
@@ -104,7 +104,7 @@ def compare_runs(a: Path, b: Path, console: Console) -> None:
         for heading in ("engine", "figure", "A", "B"):
             table.add_column(heading, justify="left" if heading in ("engine", "figure") else "right")
         for row in found.figures:
-            table.add_row(*map(_plain, row))
+            table.add_row(*map(plain, row))
         console.print(table)
     for name, rows in (("A", found.only_a), ("B", found.only_b)):
         if rows:
@@ -112,12 +112,7 @@ def compare_runs(a: Path, b: Path, console: Console) -> None:
 
 
 def _say(console: Console, text: str, style: str = "") -> None:
-    console.print(_plain(text), style=style, highlight=False, soft_wrap=True)
-
-
-def _plain(text: str) -> str:
-    """Text of a file as it stands, without markup and without what would steer a terminal."""
-    return escape("".join(letter if letter.isprintable() else "?" for letter in text))
+    console.print(plain(text), style=style, highlight=False, soft_wrap=True)
 
 
 def _change(a: Timing, b: Timing, packed: bool) -> Change:
@@ -217,7 +212,7 @@ def _moved(before: float, after: float, exact: bool) -> bool:
 
 def _table(group: str, changes: list[Change]) -> Table:
     """Rows under the names of their engines, narrow enough for 80 columns."""
-    table = Table(title=_plain(group), box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table = Table(title=plain(group), box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("milliseconds of a call", overflow="fold")
     for heading in ("A", "B", "B/A", "noise band", "verdict"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -226,7 +221,7 @@ def _table(group: str, changes: list[Change]) -> Table:
     for change in changes:
         if change.engine != engine:
             engine = change.engine
-            table.add_row(_plain(engine), style="bold")
+            table.add_row(plain(engine), style="bold")
         batch = f" ×{change.batch}" if change.batch > 1 else ""
         table.add_row(
             f"  {change.tokens} tokens{batch}, {_threads(change.threads)}",

@@ -7,7 +7,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-WIDTH = 120  # where the output is no terminal
 NOTHING = "–"
 RATIOS = (("PyTorch fp32", None), ("fastest fp32", "fp32"), ("fastest int8", "int8"))
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
-from bebert_infer.bench_tables import WIDTH, print_run
+from bebert_infer.bench_tables import print_run
 from bebert_infer.errors import InputError
+from bebert_infer.terminal import plain, wide_console
 
 if TYPE_CHECKING:  # what loads Numba is imported when the command is called
     from bebert_infer.artifact import Artifact
@@ -104,7 +104,7 @@ def bench(
     if compare is not None:
         from bebert_infer.bench_compare import compare_runs
 
-        compare_runs(*compare, _console())
+        compare_runs(*compare, wide_console())
         return
     _check_options(model, size, data, full_precision, output, record)
     from bebert_infer.bench_settings import make_settings
@@ -121,7 +121,7 @@ def bench(
     )
     messages = Console(stderr=True)
     for note in notes:
-        messages.print(escape(note), highlight=False, soft_wrap=True)
+        messages.print(plain(note), highlight=False, soft_wrap=True)
     if profile or sustained is not None:
         _one_model(model, size, scheme, members, settings, tokens is not None, sustained, as_json)
         return
@@ -130,7 +130,7 @@ def bench(
     if as_json:
         typer.echo(json.dumps(run, ensure_ascii=False))
     else:
-        print_run(run, _console())
+        print_run(run, wide_console())
     _keep(run, output, record, messages)
 
 
@@ -142,7 +142,7 @@ def _measure(
     from bebert_infer.bench_run import run_groups
 
     def status(text: str) -> AbstractContextManager[Any]:
-        return messages.status(escape(text))
+        return messages.status(plain(text))
 
     with ExitStack() as stack:
         own = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bebert-bench-")))
@@ -153,7 +153,7 @@ def _measure(
         kept = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder != own else 0
         if kept:
             messages.print(
-                f"files of peers, {kept / 1e9:.2f} GB, are kept for the next run in {escape(str(folder))}",
+                f"files of peers, {kept / 1e9:.2f} GB, are kept for the next run in {plain(str(folder))}",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -253,7 +253,7 @@ def _keep(run: dict[str, Any], output: Path | None, record: Path | None, message
         record.parent.mkdir(parents=True, exist_ok=True)
         with record.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(run, ensure_ascii=False) + "\n")
-        messages.print(f"run appended to {escape(str(record))}", highlight=False)
+        messages.print(f"run appended to {plain(str(record))}", highlight=False, soft_wrap=True)
     if output is None:
         return
     output.mkdir(parents=True, exist_ok=True)
@@ -261,10 +261,4 @@ def _keep(run: dict[str, Any], output: Path | None, record: Path | None, message
     # Without matplotlib it writes tables, and in them what to install.
     write_report(run, output)
     plots = "plots" if find_spec("matplotlib") else "no plots, which need matplotlib: pip install matplotlib,"
-    messages.print(f"bench.json, report.html and {plots} in {escape(str(output))}", highlight=False, soft_wrap=True)
-
-
-def _console() -> Console:
-    """As wide as the terminal, or wide enough for every table where there is none."""
-    console = Console()
-    return console if console.is_terminal else Console(width=max(WIDTH, console.width))
+    messages.print(f"bench.json, report.html and {plots} in {plain(str(output))}", highlight=False, soft_wrap=True)

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from bebert_infer.errors import InputError
 from bebert_infer.extras import load_export
+from bebert_infer.terminal import plain, wide_console
 
 
 def evaluate(
@@ -84,15 +84,16 @@ def evaluate(
     for sigma in sigmas:
         with messages.status(f"noise of sigma {sigma:g}, {seeds} seeds"):
             figures["noise"].append(reports.noise_report(ensemble, examples, encoded, sigma, seeds))
-    console = Console()
+    console = wide_console()
     for part in _tables(figures):
         console.print(part)
     if json is not None:
         write_json(json, figures)
-        console.print(f"all figures in {escape(str(json))}")
+        console.print(f"all figures in {plain(str(json))}", highlight=False, soft_wrap=True)
     if pictures is not None and plots is not None:
         written = pictures.save_plots(figures, plots)
-        console.print(f"{', '.join(file.name for file in written)} in {escape(str(plots))}")
+        names = ", ".join(file.name for file in written)
+        console.print(f"{names} in {plain(str(plots))}", highlight=False, soft_wrap=True)
 
 
 def _sigmas(text: str) -> list[float]:
@@ -115,7 +116,7 @@ def _check_targets(json: Path | None, plots: Path | None) -> None:
 def _tables(figures: dict[str, Any]) -> list[Table | str]:
     data = figures["data"]
     parts: list[Table | str] = [
-        f"{escape(data['file'])}, {data['rows']:,} rows: {escape(data['split'])}",
+        f"{plain(data['file'])}, {data['rows']:,} rows: {plain(data['split'])}",
         _scores(figures),
     ]
     if "agreement" in figures and len(figures["members"]) > 1:

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -13,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from bebert_infer.cli_predict_show import Progress, answer_table
 from bebert_infer.errors import InputError, safe
+from bebert_infer.terminal import plain
 
 if TYPE_CHECKING:
-    from bebert_infer.bulk import BulkOptions, Counts
+    from bebert_infer.bulk import BulkOptions
     from bebert_infer.ensemble import Ensemble
     from bebert_infer.part_file import PartFile
     from bebert_infer.rows import RowFile
@@ -211,9 +211,9 @@ def _write(
     make = table_maker(output, ensemble.config.labels, ensemble.config.problem_type == "regression")
     part = PartFile(output, facts, restart)
     if part.rows:
-        messages.print(f"going on after {part.rows:,} answers in {part.path}", soft_wrap=True, highlight=False)
+        _say(messages, f"going on after {part.rows:,} answers in {part.path}")
     try:
-        with _Progress(file) as report:
+        with Progress(file, messages) as report:
             counts = classify_file(ensemble, file, part, options, make, report)
     except BaseException:
         _leave(part)
@@ -221,40 +221,16 @@ def _write(
     more = [f"{counts.earlier:,} of an earlier run"] if counts.earlier else []
     more += [f"{counts.bad:,} rows with errors"] if counts.bad else []
     more += [f"{counts.cut:,} texts cut at their end"] if counts.cut else []
-    console.print(f"{counts.rows:,} predictions in {output}" + (f" ({', '.join(more)})" if more else ""))
+    _say(console, f"{counts.rows:,} predictions in {output}" + (f" ({', '.join(more)})" if more else ""))
 
 
 def _leave(part: "PartFile") -> None:
     if part.leave():
-        kept = f"{part.rows:,} answers are kept in {part.path}; the same input and options go on from there"
-        messages.print(escape(safe(kept)), soft_wrap=True, highlight=False)
+        _say(messages, f"{part.rows:,} answers are kept in {part.path}; the same input and options go on from there")
 
 
-class _Progress:
-    """A bar on a terminal: rows, rows a second and, by the rows or bytes of the file, the time that is left."""
-
-    def __init__(self, file: "RowFile"):
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("left"), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=messages, transient=True)
-        self._task = self._progress.add_task("classifying", total=file.size if file.count is None else file.count)
-        self._file = file
-        self._started = time.monotonic()
-
-    def __enter__(self) -> Any:
-        self._progress.start()
-        return self._report
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def _report(self, counts: "Counts") -> None:
-        speed = (counts.rows - counts.earlier) / max(time.monotonic() - self._started, 1e-9)
-        errors = f", {counts.bad:,} with errors" if counts.bad else ""
-        description = f"{counts.rows:,} rows{errors}, {speed:,.0f} rows/s"
-        completed = self._file.read() if self._file.count is None else counts.rows
-        self._progress.update(self._task, description=description, completed=completed)
+def _say(console: Console, text: str) -> None:
+    console.print(plain(text), soft_wrap=True, highlight=False)
 
 
 def _print_rows(ensemble: "Ensemble", file: "RowFile", options: "BulkOptions", as_json: bool) -> None:
@@ -267,7 +243,7 @@ def _print_rows(ensemble: "Ensemble", file: "RowFile", options: "BulkOptions", a
                 typer.echo(safe(json.dumps(record, ensure_ascii=False)))
             sys.stdout.flush()
         else:
-            console.print(_table(batch))
+            console.print(answer_table(batch))
 
 
 def _print_texts(ensemble: "Ensemble", items: list[Any], options: "BulkOptions", as_json: bool) -> None:
@@ -282,16 +258,4 @@ def _print_texts(ensemble: "Ensemble", items: list[Any], options: "BulkOptions",
     if as_json:
         typer.echo(json.dumps(records, ensure_ascii=False))
         return
-    console.print(_table(records))
-
-
-def _table(records: list[dict[str, Any]]) -> Table:
-    table = Table("text", "label", "score", "votes of the members")
-    for record in records:
-        if "error" in record:
-            table.add_row(escape(safe(record["error"])), "error")
-            continue
-        text = " | ".join(record[key] for key in ("text", "text_pair") if key in record)
-        votes = " ".join(v if isinstance(v, str) else f"{v:.3f}" for v in record["votes"])
-        table.add_row(escape(text), escape(record["label"]), f"{record['score']:.3f}", escape(votes))
-    return table
+    console.print(answer_table(records))

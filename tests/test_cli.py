@@ -126,6 +126,19 @@ def test_a_pipe_is_answered_line_by_line(model, tmp_path):
         assert [(record["row"], record["text"]) for record in records] == [(1, "good"), (2, 'bad "film"')]
 
 
+def test_names_of_files_are_no_markup_and_texts_do_not_steer_the_terminal(model, tmp_path):
+    """Square brackets in a path are printed as they are; an escape sequence in a text becomes a question mark."""
+    source, folder = tmp_path / "in[red].jsonl", tmp_path / "a["
+    source.write_text(json.dumps({"text": "good \x1b]a\x07\x9b\n[b][/]"}) + "\n")
+    folder.mkdir()
+    for target in (tmp_path / "o[red].jsonl", folder / "b].jsonl", folder / "[" / "x].jsonl"):
+        target.parent.mkdir(exist_ok=True)
+        done = run("predict", model, "--input", source, "--output", target)
+        assert done.returncode == 0 and done.stdout == f"1 predictions in {target}\n", done.stderr
+    shown = run("predict", model, "--input", source).stdout
+    assert "good ?]a?? [b][/]" in shown and "\x1b" not in shown and "\x9b" not in shown
+
+
 def test_control_c_keeps_the_answers_so_far(model, tmp_path):
     """Exit code 130, no half output, and the next run gives what a run without a break gives."""
     import os
