@@ -1,16 +1,20 @@
 """`bebert eval`: options and tables of an evaluation; the figures are made in `bebert_export.eval_report`."""
 
-import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
-from bebert_infer.errors import InputError
+from bebert_infer.errors import DataError, InputError
 from bebert_infer.extras import load_export
+from bebert_infer.files import check_target, write_json, writing
 from bebert_infer.terminal import plain, wide_console
+
+if TYPE_CHECKING:  # what loads Numba is imported when the command is called
+    from bebert_infer.ensemble import Ensemble
+    from bebert_infer.tokenizer import Encoded
 
 
 def evaluate(
@@ -62,13 +66,12 @@ def evaluate(
     pictures = load_export("plots") if plots is not None else None  # now, not after minutes of work
 
     from bebert_infer.ensemble import Ensemble
-    from bebert_infer.files import write_json
 
     ensemble = Ensemble.from_pretrained(model, threads=threads)
     known = reports.task_of(task, ensemble.config)
     examples = files.read_examples(load_export("glue").data_file(data, known if task else None, "dev"))
     reports.targets_of(examples, ensemble.config)  # wrong labels are told before anything slow
-    encoded = ensemble.encode(reports.texts_of(examples), truncate=truncate)
+    encoded = _encoded(ensemble, examples, reports.texts_of(examples), truncate)
     messages = Console(stderr=True)
     logits = None
     if full_precision is not None:
@@ -88,29 +91,58 @@ def evaluate(
     for part in _tables(figures):
         console.print(part)
     if json is not None:
-        write_json(json, figures)
+        with writing(json):
+            write_json(json, figures)
         console.print(f"all figures in {plain(str(json))}", highlight=False, soft_wrap=True)
     if pictures is not None and plots is not None:
-        written = pictures.save_plots(figures, plots)
+        with writing(plots):
+            written = pictures.save_plots(figures, plots)
         names = ", ".join(file.name for file in written)
         console.print(f"{names} in {plain(str(plots))}", highlight=False, soft_wrap=True)
 
 
 def _sigmas(text: str) -> list[float]:
+    from bebert_infer.robustness import MAX_SIGMA
+
     try:
         sigmas = [float(part) for part in text.split(",")]
     except ValueError:
         sigmas = []
-    if not sigmas or not all(math.isfinite(sigma) and sigma >= 0 for sigma in sigmas):
-        raise InputError(f'--noise is "{text}"; accepted are sigmas of at least 0 with commas, like 0.1,0.01')
+    if not sigmas or not all(0 <= sigma <= MAX_SIGMA for sigma in sigmas):
+        accepted = f"sigmas of at least 0 and at most {MAX_SIGMA:g} with commas, like 0.1,0.01"
+        raise InputError(f'--noise is "{text}"; accepted are {accepted}')
     return sigmas
 
 
 def _check_targets(json: Path | None, plots: Path | None) -> None:
-    if json is not None and (json.suffix != ".json" or not json.parent.is_dir()):
-        raise InputError(f'--json is "{json}"; accepted is a file ending in .json in a folder that exists')
-    if plots is not None and plots.exists() and not plots.is_dir():
-        raise InputError(f'--plots is "{plots}", which is a file; pass a folder')
+    """What cannot be written is told before minutes of work."""
+    if json is not None:
+        if json.suffix != ".json" or json.is_dir() or not json.parent.is_dir():
+            raise InputError(f'--json is "{json}"; accepted is a file ending in .json in a folder that exists')
+        check_target(json.parent, "--json", json)
+    if plots is not None:
+        if plots.exists() and not plots.is_dir():
+            raise InputError(f'--plots is "{plots}", which is a file; pass a folder')
+        check_target(plots, "--plots", plots)
+
+
+def _encoded(ensemble: "Ensemble", examples: Any, texts: list[Any], truncate: bool) -> "Encoded":
+    """Token ids of all texts. Raises InputError with the place of one that is too long, unless it may be cut."""
+    from bebert_infer.long_texts import LongTexts
+    from bebert_infer.tokenizer import collate
+
+    windows = []
+    for index, text in enumerate(texts):
+        row = ensemble.encode_text(text, LongTexts("truncate"), f"the text in {examples.place(index)}")
+        (window,) = row.windows
+        if row.cut and not truncate:
+            length = len(window[0])
+            raise DataError(
+                f"the text in {examples.place(index)} has {length + row.cut} tokens; this model accepts at most "
+                f"{length}: shorten it, or cut the end of all such texts off with --truncate"
+            )
+        windows.append(window)
+    return collate(windows)
 
 
 def _tables(figures: dict[str, Any]) -> list[Table | str]:
@@ -133,9 +165,9 @@ def _scores(figures: dict[str, Any]) -> Table:
     main = figures["main_metric"].replace("_", " ")
     level, resamples = figures["bootstrap"]["level"], figures["bootstrap"]["resamples"]
     intervals = f"{level:.0%} intervals from {resamples:,} bootstrap resamples of the examples"
-    table = Table("", title=f"packed engine; main metric: {main}; {intervals}")
+    table = Table(Column(overflow="fold"), title=f"packed engine; main metric: {main}; {intervals}")
     for name in [*(name.replace("_", " ") for name in names), *(["calibration error"] if classes else [])]:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     rows = {"full precision (PyTorch)": figures["full_precision"]} if "full_precision" in figures else {}
     rows |= {
         f"member {index}, alpha {alpha:.3f}": entry
@@ -168,9 +200,9 @@ def _noise(figures: dict[str, Any]) -> Table:
     metric = figures["main_metric"]
     seeds = len(figures["noise"][0]["seeds"])
     noise = f"Gaussian noise after the embeddings, mean ± standard deviation of {seeds} seeds"
-    table = Table("", title=f"{metric.replace('_', ' ')} with {noise}")
+    table = Table(Column(overflow="fold"), title=f"{metric.replace('_', ' ')} with {noise}")
     for heading in ("no noise", *(f"sigma {level['sigma']:g}" for level in figures["noise"])):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", overflow="fold")
 
     def line(name: str, entry: dict[str, Any], runs: list[dict[str, Any]]) -> None:
         if "undefined" in entry:

@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from bebert_infer.tokenizer import Encoded
 
 BATCH = 64
+MAX_SIGMA = 1e4  # thousands of times what a LayerNorm gives; far beyond, float32 overflows and answers mean nothing
 
 
 @dataclass(frozen=True)
 class Noise:
     """Noise for the sentences of one call.
 
-    sigma    : standard deviation, finite and at least 0
+    sigma    : standard deviation, from 0 to MAX_SIGMA
     seed     : whole number of at least 0
     examples : int64[S] number of each sentence in its data, or None for 0, 1, 2, …
     member   : which member draws; set by the ensemble
@@ -43,10 +44,10 @@ class Noise:
     member: int = 0
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.sigma) and self.sigma >= 0):
-            raise InputError(f"the sigma of noise is {self.sigma}; accepted are finite numbers of at least 0")
-        if self.seed < 0:
-            raise InputError(f"the seed of noise is {self.seed}; accepted are whole numbers of at least 0")
+        if not 0 <= self.sigma <= MAX_SIGMA:
+            raise InputError(f"the sigma of noise is {self.sigma}; accepted are numbers from 0 to {MAX_SIGMA:g}")
+        if not isinstance(self.seed, int | np.integer) or self.seed < 0:
+            raise InputError(f"the seed of noise is {self.seed!r}; accepted are whole numbers of at least 0")
         if self.examples is not None and (self.examples < 0).any():
             raise InputError(f"the examples of noise go down to {self.examples.min()}; they are counted from 0")
 

@@ -184,7 +184,9 @@ def test_noise_has_the_standard_deviation_that_was_asked_for():
     assert noise.std() == pytest.approx(0.1, rel=0.035) and abs(noise.mean()) < 0.005
 
 
-@pytest.mark.parametrize("sigma, seed", [(-0.1, 0), (float("nan"), 0), (float("inf"), 0), (0.1, -1)])
+@pytest.mark.parametrize(
+    "sigma, seed", [(-0.1, 0), (float("nan"), 0), (float("inf"), 0), (1e5, 0), (0.1, -1), (0.1, 1.5)]
+)
 def test_noise_refuses_what_it_cannot_be(sigma, seed):
     with pytest.raises(InputError, match="accepted are"):
         Noise(sigma, seed)
@@ -338,9 +340,12 @@ def test_full_precision_is_scored_beside_the_members(tmp_path):
         (["--noise", "much"], 'noise is "much"; accepted are sigmas'),
         (["--noise", "-0.1"], "at least 0"),
         (["--noise", "0.1,nan"], "at least 0"),
+        (["--noise", "1e308"], "at most 10000 with commas"),
         (["--json", "out.txt"], "ending in .json"),
         (["--json", "no-such-folder/out.json"], "folder that exists"),
+        (["--json", "/proc/x.json"], '--json is "/proc/x.json", where nothing can be written: '),
         (["--plots", str(Path(__file__))], "which is a file"),
+        (["--plots", "/proc/x/y"], '--plots is "/proc/x/y", where nothing can be written: '),
     ],
 )
 def test_wrong_options_are_one_sentence(reviews, options, words):
@@ -361,7 +366,11 @@ def test_wrong_options_are_one_sentence(reviews, options, words):
         ("sentence1\tscore\ngood\t1\n", "one of label"),
         ("sentence1\tlabel\ngood\tmaybe\n", '"maybe"'),
         ("sentence1\tlabel\ngood\t1\t2\n", "3 fields"),
-        ("sentence1\tlabel\n" + "very " * 100 + "good\t1\n", "--truncate"),
+        (
+            "sentence1\tlabel\ngood\t1\n" + "very " * 100 + "good\t1\n",
+            "data.tsv has 103 tokens; this model accepts at most 64: shorten it, or cut the end of all such texts off "
+            "with --truncate",
+        ),
     ],
 )
 def test_hostile_files_are_one_sentence(tmp_path, text, words):
@@ -373,6 +382,47 @@ def test_hostile_files_are_one_sentence(tmp_path, text, words):
         app(["eval", str(demo_path()), str(file)], standalone_mode=False)
     assert words in str(caught.value)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["data.tsv"]
+
+
+def test_a_folder_is_no_json_file_and_a_place_that_cannot_be_written_costs_no_evaluation(reviews, tmp_path):
+    from bebert_infer.cli import app
+
+    (tmp_path / "f.json").mkdir()
+    with pytest.raises(InputError, match="accepted is a file ending in .json"):
+        app(["eval", str(demo_path()), str(reviews), "--json", str(tmp_path / "f.json")], standalone_mode=False)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["f.json"]
+
+
+def test_what_cannot_be_written_in_the_end_is_one_sentence(reviews, tmp_path, monkeypatch, capsys):
+    """The disk fills up while the evaluation runs: its tables are printed all the same."""
+    from bebert_infer import cli_eval
+    from bebert_infer.cli import app
+
+    def full(file, value):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cli_eval, "write_json", full)
+    options = ["--json", str(tmp_path / "f.json"), "--resamples", "100"]
+    with pytest.raises(DataError, match=r"cannot write .*f.json: No space left on device; make room or choose"):
+        app(["eval", str(demo_path()), str(reviews), *options], standalone_mode=False)
+    assert "member 1" in capsys.readouterr().out
+
+
+def test_tables_are_whole_in_a_pipe_and_a_dollar_in_a_name_is_no_formula(reviews, tmp_path):
+    pytest.importorskip("matplotlib")
+    file, plots = tmp_path / "d$_$[red].tsv", tmp_path / "p"
+    file.write_text(reviews.read_text())
+    code = "from bebert_infer.cli import main; main()"
+    command = [sys.executable, "-c", code, "eval", str(demo_path()), str(file), "--plots", str(plots)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | {"COLUMNS": "80"})
+    assert done.returncode == 0, done.stderr
+    assert "…" not in done.stdout and "d$_$[red].tsv, 8 rows" in done.stdout
+    assert len(list(plots.iterdir())) == 3
+
+
+def test_one_class_is_scored_without_a_word_of_scikit_learn(recwarn):
+    assert classification_metrics(np.zeros(3, np.int64), np.zeros(3, np.int64), 2)["matthews"] == 0
+    assert not recwarn
 
 
 def test_plots_without_matplotlib_say_what_to_install(reviews, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 Per-batch averages, as in the published code, are not the metric of the split (reference numerics §5.2.4).
 """
 
+import warnings
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -21,10 +22,14 @@ VALUE_RULES = ("mean", "median")
 
 def classification_metrics(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> dict[str, float]:
     """Accuracy, macro-F1 (0 to 1), Matthews correlation (-1 to 1); with two classes also F1 of class 1."""
+    with warnings.catch_warnings():
+        # Of one class, Matthews is 0 whatever the shape of its matrix; the advice is about an argument it lacks.
+        warnings.filterwarnings("ignore", "A single label was found", UserWarning)
+        matthews = matthews_corrcoef(labels, predicted)
     metrics = {
         "accuracy": accuracy_score(labels, predicted),
         "macro_f1": f1_score(labels, predicted, labels=range(classes), average="macro", zero_division=0),
-        "matthews": matthews_corrcoef(labels, predicted),
+        "matthews": matthews,
     }
     if classes == 2:
         metrics["f1"] = f1_score(labels, predicted, zero_division=0)

@@ -25,7 +25,7 @@ def save_plots(figures: dict[str, Any], folder: Path) -> list[Path]:
         figure = Figure(figsize=(7, 5), layout="constrained")
         axes = figure.subplots()
         draw(axes, figures)
-        figure.supxlabel(caption, fontsize=7)
+        figure.supxlabel(caption, fontsize=7, parse_math=False)  # a $ in the file's name is no formula
         file = folder / f"{name}.png"
         partial = folder / f".{name}.part.png"
         try:
