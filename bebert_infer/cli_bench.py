@@ -11,7 +11,9 @@ import typer
 from rich.console import Console
 
 from bebert_infer.bench_tables import print_run
+from bebert_infer.cli_options import check_target, refuse_unused
 from bebert_infer.errors import InputError
+from bebert_infer.files import write_json, writing
 from bebert_infer.terminal import plain, wide_console
 
 if TYPE_CHECKING:  # what loads Numba is imported when the command is called
@@ -21,9 +23,12 @@ if TYPE_CHECKING:  # what loads Numba is imported when the command is called
 
 SCHEMES = ("1-1-1", "1-1-4")
 SIZES = ("base", "base-half", "tiny")
+OF_SIZE = ("scheme", "members")
+OF_A_RUN = ("data", "full_precision", "rounds", "quick", "peers_folder", "output", "record")
 
 
 def bench(
+    context: typer.Context,
     model: Annotated[
         Path | None,
         typer.Argument(help="Folder of a packed model. Default: the shipped one, and BERT-base.", show_default=False),
@@ -102,10 +107,16 @@ def bench(
     BERT-base, are kept for the next run, which then starts sooner; those not used for 30 days are removed.
     """
     if compare is not None:
+        refuse_unused(context, "--compare", set(context.params) - {"compare"})
         from bebert_infer.bench_compare import compare_runs
 
         compare_runs(*compare, wide_console())
         return
+    one = profile or sustained is not None
+    if one:
+        refuse_unused(context, "--profile" if profile else "--sustained", (*OF_A_RUN, *(["sustained"] * profile)))
+    if model is not None or (size is None and not one):
+        refuse_unused(context, "a run without --size", OF_SIZE)
     _check_options(model, size, data, full_precision, output, record)
     from bebert_infer.bench_settings import make_settings
 
@@ -122,7 +133,7 @@ def bench(
     messages = Console(stderr=True)
     for note in notes:
         messages.print(plain(note), highlight=False, soft_wrap=True)
-    if profile or sustained is not None:
+    if one:
         _one_model(model, size, scheme, members, settings, tokens is not None, sustained, as_json)
         return
     run = _measure(model, size, scheme, members, settings, messages)
@@ -208,10 +219,16 @@ def _check_options(
         raise InputError("--size has random weights, to which no --data and no --full-precision belongs; pass a model")
     if data is not None and not data.is_file():
         raise InputError(f'there is no file "{data}"; --data takes a labelled file')
-    if output is not None and output.exists() and not output.is_dir():
-        raise InputError(f'--output is "{output}", which is a file; pass a folder')
-    if record is not None and (record.suffix != ".jsonl" or record.is_dir()):
-        raise InputError(f'--record is "{record}"; accepted is a file ending in .jsonl')
+    if full_precision is not None and not full_precision.is_dir():
+        raise InputError(f'there is no folder "{full_precision}"; --full-precision takes that of a classifier')
+    if output is not None:
+        if output.exists() and not output.is_dir():
+            raise InputError(f'--output is "{output}", which is a file; pass a folder')
+        check_target(output, "--output", output)
+    if record is not None:
+        if record.suffix != ".jsonl" or record.is_dir():
+            raise InputError(f'--record is "{record}"; accepted is a file ending in .jsonl')
+        check_target(record.parent, "--record", record)
 
 
 def _one_model(
@@ -246,19 +263,29 @@ def _one_model(
 
 def _keep(run: dict[str, Any], output: Path | None, record: Path | None, messages: Console) -> None:
     """Write the run where the user wants it: a folder with a report, a line of a history."""
-    from bebert_infer.bench_report import write_report
-    from bebert_infer.files import write_json
+    try:
+        if record is not None:
+            _append(run, record, messages)
+    finally:  # minutes of work: what fails here must not take the report with it
+        if output is not None:
+            _report(run, output, messages)
 
-    if record is not None:
+
+def _append(run: dict[str, Any], record: Path, messages: Console) -> None:
+    with writing(record):
         record.parent.mkdir(parents=True, exist_ok=True)
         with record.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(run, ensure_ascii=False) + "\n")
-        messages.print(f"run appended to {plain(str(record))}", highlight=False, soft_wrap=True)
-    if output is None:
-        return
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(output / "bench.json", run)
-    # Without matplotlib it writes tables, and in them what to install.
-    write_report(run, output)
+    messages.print(f"run appended to {plain(str(record))}", highlight=False, soft_wrap=True)
+
+
+def _report(run: dict[str, Any], output: Path, messages: Console) -> None:
+    from bebert_infer.bench_report import write_report
+
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(output / "bench.json", run)
+        # Without matplotlib it writes tables, and in them what to install.
+        write_report(run, output)
     plots = "plots" if find_spec("matplotlib") else "no plots, which need matplotlib: pip install matplotlib,"
     messages.print(f"bench.json, report.html and {plots} in {plain(str(output))}", highlight=False, soft_wrap=True)

@@ -2,13 +2,12 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from bebert_infer.errors import DataError, InputError
+from bebert_infer.errors import DataError
 
 
 def write_json(file: Path, value: Any) -> None:
@@ -27,22 +26,6 @@ def whole_file(file: Path) -> Iterator[TextIO]:
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def check_target(folder: Path, option: str, value: Path) -> None:
-    """Raise InputError if files cannot be made in a folder or, where it is not there yet, in the one to hold it.
-
-    A file is made and goes again: the permission bits do not tell for root, nor for /proc or a read-only disk.
-    option, value : what the user passed, for the message
-    """
-    try:
-        there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        raise InputError(
-            f'{option} is "{value}", where nothing can be written: {error.strerror}; choose another place'
-        ) from None
 
 
 @contextmanager

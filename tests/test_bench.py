@@ -16,7 +16,7 @@ from bebert_infer.bench import Geometry, Times, measure, parent_geometry, spread
 from bebert_infer.bench_settings import BATCHES, LENGTHS, make_settings
 from bebert_infer.bench_tables import print_run, ratio_table
 from bebert_infer.cli import app
-from bebert_infer.errors import InputError
+from bebert_infer.errors import DataError, InputError
 from bebert_infer.power import Reading
 from bebert_infer.synthetic import random_model
 from bebert_infer.threads import granted_cores
@@ -200,6 +200,14 @@ def test_output_is_a_folder_with_the_run_and_its_report(record, tmp_path, monkey
     assert [entry.name for entry in folder.iterdir()] == ["bench.json"]
 
 
+def test_a_history_that_cannot_be_written_does_not_take_the_report_with_it(record, tmp_path, monkeypatch):
+    stub(monkeypatch, "bebert_infer.bench_report", write_report=lambda *arguments: None)
+    with pytest.raises(DataError, match=r"cannot write .*\.jsonl: Is a directory; make room or choose another place"):
+        (tmp_path / "a.jsonl").mkdir()
+        cli_bench._keep(record[0], tmp_path / "report", tmp_path / "a.jsonl", Console(stderr=True))
+    assert json.loads((tmp_path / "report" / "bench.json").read_text()) == record[0]
+
+
 def test_compare_takes_two_files_and_measures_nothing(monkeypatch):
     seen = []
     stub(monkeypatch, "bebert_infer.bench_compare", compare_runs=lambda a, b, console: seen.append((a, b)))
@@ -287,6 +295,15 @@ def test_without_torch_it_measures_ours_and_names_what_is_missing():
         (("--data", "nowhere.tsv"), 'there is no file "nowhere.tsv"'),
         (("--record", "x.json"), "ending in .jsonl"),
         (("--output", __file__), "which is a file"),
+        (("--output", "/proc/x"), '--output is "/proc/x", where nothing can be written: '),
+        (("--record", "/proc/x.jsonl"), '--record is "/proc/x.jsonl", where nothing can be written: '),
+        (("--full-precision", "nowhere"), 'there is no folder "nowhere"; --full-precision takes'),
+        (("--members", 3), "a run without --size has no use for --members; leave it out"),
+        (("model", "--scheme", "1-1-1"), "a run without --size has no use for --scheme"),
+        (("--profile", "--output", "x", "--record", "y"), "--profile has no use for --output, --record; leave them"),
+        (("--profile", "--sustained", 2), "--profile has no use for --sustained"),
+        (("--sustained", 2, "--data", "x"), "--sustained has no use for --data"),
+        (("model", "--compare", "a", "b", "--json"), "--compare has no use for the argument model, --peers, --json"),
         (("nowhere",), 'no model folder "nowhere"'),
         (("--size", "tiny", "--profile", "--threads", 4096), "--threads is 4096"),
     ],
