@@ -45,7 +45,7 @@ def granted_cores() -> tuple[int, str]:
 
 
 class ThreadTeam:
-    """Run several tasks at once, each on its own thread; threads start when first needed, and anew after a fork.
+    """Run several tasks at once, each on its own thread; as many as needed start when needed, and anew after a fork.
 
     One call has its *turn* at a time: tasks that wait for each other at a barrier must have all threads, and two
     callers that share them would each hold half and wait for ever. It also keeps running threads within the budget,
@@ -69,7 +69,8 @@ class ThreadTeam:
                 tasks[0]()
                 return
             if self._workers is None:
-                self._workers = _Workers(max(1, self.threads - 1))
+                self._workers = _Workers()
+            self._workers.grow(len(tasks) - 1)
             others = _Group(len(tasks) - 1)
             errors: list[BaseException] = []
             try:
@@ -161,23 +162,30 @@ class _Group:
 class _Workers:
     """Threads that sleep at a queue. Daemons: a process may end while they sleep; they go when this object does."""
 
-    def __init__(self, count: int):
+    def __init__(self) -> None:
         self.queue: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        weakref.finalize(self, _dismiss, self.queue, count).atexit = False
-        for number in range(count):
-            name = f"bebert_{number}"
-            threading.Thread(target=_serve, args=(self.queue,), name=name, daemon=True).start()
+        self._count = 0
+
+    def grow(self, count: int) -> None:
+        """Have at least so many threads. Raises InputError where the system gives no more."""
+        while self._count < count:
+            weakref.finalize(self, self.queue.put, None).atexit = False  # None dismisses one of them
+            name = f"bebert_{self._count}"
+            thread = threading.Thread(target=_serve, args=(self.queue,), name=name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                raise InputError(
+                    f"{count + 1} threads were wanted, the system gives this process {self._count + 1}; pass "
+                    "threads=… (--threads) or BEBERT_THREADS of at most that"
+                ) from None
+            self._count += 1
 
 
 def _serve(tasks: "queue.SimpleQueue[Task | None]") -> None:
     while (task := tasks.get()) is not None:
         task()
         del task  # it holds the arrays of a call
-
-
-def _dismiss(tasks: "queue.SimpleQueue[Task | None]", count: int) -> None:
-    for _ in range(count):
-        tasks.put(None)
 
 
 _teams: "weakref.WeakSet[ThreadTeam]" = weakref.WeakSet()

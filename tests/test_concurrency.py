@@ -206,6 +206,31 @@ def test_threads_go_when_the_model_goes():
         assert threading.active_count() == before
 
 
+def test_a_budget_far_above_the_work_starts_no_thread_without_work():
+    before = threading.active_count()
+    model = Ensemble(random_model("tiny", "1-1-1", 1, vocab_size=50), threads=3000)
+    model.logits(np.zeros((2, 9), np.int64))
+    assert before < threading.active_count() < before + 2 * 9
+
+
+def test_threads_that_the_system_refuses_are_one_sentence(monkeypatch):
+    """The budget is more than memory or a limit of the system allows: the next call with fewer works."""
+    model = Ensemble(random_model("tiny", "1-1-1", 1, vocab_size=50), threads=9)
+    ids = np.zeros((1, 9), np.int64)
+    started, start = [], threading.Thread.start
+
+    def refuse(self):
+        if len(started) == 3:
+            raise RuntimeError("can't start new thread")
+        started.append(start(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(InputError, match="9 threads were wanted, the system gives this process 4; pass threads=…"):
+            model.logits(ids)
+    np.testing.assert_array_equal(model.logits(ids), Ensemble(model.artifact, threads=1).logits(ids))
+
+
 RUNNABLE = """
 def running():
     count = 0
