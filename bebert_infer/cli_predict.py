@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from bebert_infer.cli_options import refuse_unused
 from bebert_infer.cli_predict_show import Progress, answer_table
 from bebert_infer.errors import InputError, safe
 from bebert_infer.terminal import plain
@@ -52,6 +53,7 @@ class OnError(StrEnum):
 
 
 def predict(
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(help="Folder of a packed model.", show_default=False)],
     texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify.", show_default=False)] = None,
     pair: Annotated[str | None, typer.Option(help="Second text of a pair, for one text.", show_default=False)] = None,
@@ -154,10 +156,17 @@ def predict(
         raise InputError("pass either texts or --input FILE; see `bebert predict --help`")
     if pair is not None and (not texts or len(texts) != 1):
         raise InputError(f"--pair belongs to exactly one text; {len(texts or [])} were given")
-    if output is not None:
+    if input is None:
+        refuse_unused(context, "texts of the command line", ("text_column", "pair_column"))
+    if output is None:
+        refuse_unused(context, "a run without --output", ("restart",) if input else ("restart", "on_error"))
+    else:
+        refuse_unused(context, "--output, which takes all answers,", ("as_json",))
         check_output(output)
         if input is not None and input.exists() and output.exists() and input.samefile(output):
             raise InputError(f'"{output}" is both input and output; choose another --output')
+    if long is not Long.windows:
+        refuse_unused(context, "a run without --long windows", ("pool",))
     rule = long_texts(truncate, None if long is None else long.value, overlap, pool.value)
     options = BulkOptions(text_column, pair_column, rule, on_error.value)
     limits = InputLimits(characters=max_characters, tokens=max_tokens)
@@ -186,12 +195,19 @@ def _opened(
         cells = [{"text": text} | ({} if pair is None else {"text_pair": pair}) for text in texts]
         rows = (Row(number, row) for number, row in enumerate(cells, 1))
         return RowFile(Path("the command line"), None, rows, "text", lambda: None, len(texts))
-    max_bytes = max(MAX_ROW_BYTES, 16 * max_characters)  # twelve bytes of JSON a character, and two texts
+    # Twelve bytes of JSON a character, and two texts; not more than the C long of Python's CSV reader holds.
+    max_bytes = min(max(MAX_ROW_BYTES, 16 * max_characters), 2**31 - 1)
     if str(input) == "-":
+        if sys.stdin is None:
+            raise InputError("--input is - but standard input is closed; open it, or pass a file")
         file = open_stream(sys.stdin.buffer, "standard input", max_bytes)
     else:
-        if not input.is_file():
+        if not input.exists():
             raise InputError(f'there is no input file "{input}"')
+        if not input.is_file():
+            raise InputError(
+                f'"{input}" is no file; pass one (.gz is read as it is), or a pipe of JSON or plain lines as --input -'
+            )
         file = open_rows(input, options.texts + options.pairs, plain=True, max_bytes=max_bytes)
     check_columns(file, options)
     return file

@@ -139,6 +139,17 @@ def test_names_of_files_are_no_markup_and_texts_do_not_steer_the_terminal(model,
     assert "good ?]a?? [b][/]" in shown and "\x1b" not in shown and "\x9b" not in shown
 
 
+def test_any_limit_of_characters_is_taken_and_a_closed_standard_input_is_one_sentence(model, tmp_path):
+    """The limit is turned into one of bytes, which must not leave what C counts with."""
+    source = tmp_path / "in.csv"
+    source.write_text("text\ngood film\n")
+    done = run("predict", model, "--input", source, "--json", "--max-characters", 10**18)
+    assert json.loads(done.stdout)["text"] == "good film", done.stderr
+    command = f"{sys.executable} -c 'from bebert_infer.cli import main; main()' predict {model} --input - <&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and "standard input is closed; open it, or pass a file" in done.stderr
+
+
 def test_control_c_keeps_the_answers_so_far(model, tmp_path):
     """Exit code 130, no half output, and the next run gives what a run without a break gives."""
     import os
@@ -196,6 +207,12 @@ def test_control_c_keeps_the_answers_so_far(model, tmp_path):
         (["predict", "MODEL", "good", "--long", "cut"], 2, "'cut' is not one of 'error', 'truncate', 'windows'"),
         (["predict", "MODEL", "good", "bad", "--pair", "a"], 2, "--pair belongs to exactly one text"),
         (["predict", "MODEL", "good", "--pair", ""], 2, "the second text of text 0 is empty"),
+        (["predict", "MODEL", "good", "--text-column", "x"], 2, "of the command line has no use for --text-column"),
+        (["predict", "MODEL", "good", "--on-error", "skip"], 2, "a run without --output has no use for --on-error"),
+        (["predict", "MODEL", "--input", "-", "--restart"], 2, "a run without --output has no use for --restart"),
+        (["predict", "MODEL", "good", "--pool", "max"], 2, "a run without --long windows has no use for --pool"),
+        (["predict", "MODEL", "good", "--output", "x.csv", "--json"], 2, "takes all answers, has no use for --json"),
+        (["predict", "MODEL", "--input", "/proc"], 2, '"/proc" is no file; pass one (.gz is read as it is)'),
         (["predict"], 2, "Missing argument"),
         (["fly"], 2, "No such command"),
         (["convert", "nowhere", "--out", "x"], 2, 'there is no checkpoint "nowhere"'),
