@@ -15,8 +15,9 @@ def accuracies(model: Path, data: Path, full_precision: Path | None, threads: in
     from bebert_infer.ensemble import Ensemble
 
     reports = load_export("eval_report")
-    examples = load_export("examples").read_examples(data)
     ensemble = Ensemble.from_pretrained(model, threads=threads)
+    task = reports.task_of(None, ensemble.config)
+    examples = load_export("examples").read_examples(data, task)
     reports.targets_of(examples, ensemble.config)  # wrong labels are told before anything slow
     encoded = ensemble.encode(reports.texts_of(examples), truncate=True)
     logits = None
@@ -25,7 +26,6 @@ def accuracies(model: Path, data: Path, full_precision: Path | None, threads: in
         length, labels = ensemble.config.tokenizer.max_length, list(ensemble.config.labels)
         module = load_export("full_precision")
         logits = module.full_precision_logits(full_precision, examples, labels, length, threads)
-    task = reports.task_of(None, ensemble.config)
     figures = reports.report(ensemble, examples, encoded, logits, None, task)
     metric = figures["main_metric"]
     answers = {"packed": figures["ensembles"][ensemble.config.combination][-1]}

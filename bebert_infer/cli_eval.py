@@ -70,7 +70,7 @@ def evaluate(
 
     ensemble = Ensemble.from_pretrained(model, threads=threads)
     known = reports.task_of(task, ensemble.config)
-    examples = files.read_examples(load_export("glue").data_file(data, known if task else None, "dev"))
+    examples = files.read_examples(load_export("glue").data_file(data, known if task else None, "dev"), known)
     reports.targets_of(examples, ensemble.config)  # wrong labels are told before anything slow
     encoded = _encoded(ensemble, examples, reports.texts_of(examples), truncate)
     messages = Console(stderr=True)
