@@ -208,17 +208,44 @@ def finish_config(config: Config, tensors: Tensors) -> tuple[Config, bytes]:
     return msgspec.structs.replace(config, tensors_sha256=digest, tensors_bytes=len(data)), data
 
 
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Raise ModelFormatError if a model at `path` would replace anything but nothing, an empty folder or a model.
+
+    A checkpoint has a `config.json` too, so the field "format" decides; and what no writer of models put into a folder
+    would be gone with it.
+    """
+    folder = Path(path)
+    if not folder.exists():
+        return
+    if not folder.is_dir() or (any(folder.iterdir()) and not _is_packed(folder)):
+        raise ModelFormatError(f'"{folder}" exists and is no model folder; choose another place')
+    if others := sorted({entry.name for entry in folder.iterdir()} - {CONFIG, TENSORS, TOKENIZER, CARD}):
+        shown = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
+        raise ModelFormatError(
+            f'"{folder}" holds {shown} beside a model, which replacing it would delete; move that away or choose '
+            "another place"
+        )
+
+
+def _is_packed(folder: Path) -> bool:
+    file = folder / CONFIG
+    try:
+        head = read_json(read_bytes(file, MAX_CONFIG_BYTES), file, MAX_CONFIG_VALUES)
+    except (ModelFormatError, OSError):
+        return False
+    return isinstance(head, dict) and head.get("format") == FORMAT
+
+
 def write_artifact(
     path: str | os.PathLike[str], config: Config, tensors: Tensors, tokenizer_json: str | None, card: str
 ) -> Config:
     """Write a model folder so that it is there whole or not at all; an old model is exchanged for it in one step.
 
-    `config` needs no sha256 yet. Raises ModelFormatError if tensors, tokenizer and config do not fit, or if `path`
-    exists and is no model folder. Returns the config as written.
+    `config` needs no sha256 yet. Raises ModelFormatError if tensors, tokenizer and config do not fit, or if `path` is
+    taken (`check_place`). Returns the config as written.
     """
     folder = Path(path)
-    if folder.exists() and not (folder / CONFIG).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ModelFormatError(f'"{folder}" exists and is no model folder; choose another place')
+    check_place(folder)
     config, data = finish_config(config, tensors)
     text = None if tokenizer_json is None else tokenizer_json.encode()
     if text is not None:

@@ -180,6 +180,34 @@ def test_a_foreign_folder_is_never_overwritten(tmp_path):
     assert [file.name for file in target.iterdir()] == ["holiday.jpg"]
 
 
+@pytest.mark.parametrize("config", ['{"num_labels": 2}', '{"format": "onnx"}', '["bebert-infer"]', "{", ""])
+def test_a_config_of_another_kind_does_not_make_a_folder_a_model(tmp_path, config):
+    """Every checkpoint has a config.json; it was taken for an old model, and deleted with all beside it."""
+    model = random_model("tiny", "1-1-1", 1, vocab_size=50)
+    target = tmp_path / "checkpoint"
+    target.mkdir()
+    (target / "config.json").write_text(config)
+    (target / "pytorch_model.bin").write_text("days of training")
+    with pytest.raises(ModelFormatError, match="exists and is no model folder; choose another place"):
+        write_artifact(target, model.config, model.tensors, None, "")
+    assert (target / "pytorch_model.bin").read_text() == "days of training"
+
+
+def test_what_lies_beside_a_model_in_its_folder_is_not_deleted_with_it(folder):
+    model = random_model("tiny", "1-1-1", 1, vocab_size=50)
+    (folder / ".git").mkdir()
+    (folder / "notes.txt").write_text("precious")
+    with pytest.raises(
+        ModelFormatError, match=r'model" holds .git, notes.txt beside a model, which replacing it would'
+    ):
+        write_artifact(folder, model.config, model.tensors, None, "")
+    assert (folder / "notes.txt").read_text() == "precious"
+    for number in range(9):
+        (folder / f"{number}.txt").touch()
+    with pytest.raises(ModelFormatError, match="holds .git, 0.txt, 1.txt, 2.txt, 3.txt, … beside a model"):
+        write_artifact(folder, model.config, model.tensors, None, "")
+
+
 def test_a_failed_write_keeps_the_old_model_and_leaves_nothing_behind(folder, monkeypatch):
     model = random_model("tiny", "1-1-1", 1, vocab_size=50)
     before = {file.name: file.read_bytes() for file in folder.iterdir()}

@@ -16,7 +16,7 @@ from bebert_export.checkpoint import find_members, read_checkpoint
 from bebert_export.convert import convert
 from bebert_export.modeling import Student, StudentConfig
 from bebert_infer import Ensemble, InputError
-from bebert_infer.errors import CheckpointError, ParityError
+from bebert_infer.errors import CheckpointError, ModelFormatError, ParityError
 
 # Not a pickle, which would be read by a process of its own each time: tests/test_untrusted.py does that.
 MODEL = "model.safetensors"
@@ -329,3 +329,37 @@ def test_members_must_belong_together(checkpoint, tmp_path):
         convert([checkpoint], tmp_path / "model", alphas=[1.0, 2.0])
     with pytest.raises(InputError, match="2 labels for 5 outputs"):
         convert([checkpoint], tmp_path / "model", labels=["a", "b"])
+
+
+@pytest.mark.parametrize("place", ["checkpoint", "checkpoint/../checkpoint", ".", "link", "words"])
+def test_what_is_read_is_never_replaced(checkpoint, tmp_path, place):
+    """`--out` of the checkpoint itself left only the packed model; found before anything is read."""
+    (checkpoint / "my_notes.txt").write_text("precious")
+    (tmp_path / "link").symlink_to(checkpoint)
+    words = convert_and_read(checkpoint, tmp_path / "words").path  # a model folder may be replaced, but not while read
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match='^out is ".*", which is or holds ".*"; choose another place'):
+        convert([checkpoint / MODEL], tmp_path / place, tokenizer=words)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_taken_or_impossible_place_is_refused_before_the_work(checkpoint, tmp_path, monkeypatch):
+    from bebert_export import convert as module
+
+    monkeypatch.setattr(module, "read_checkpoint", lambda *_: pytest.fail("worked first"))
+    (tmp_path / "file").write_text("precious")
+    for out, message in (
+        (Path("/proc/x/y"), 'cannot write out "/proc/x/y": No such file or directory; choose another place'),
+        (tmp_path / "file" / "model", "Not a directory"),
+        (tmp_path / "file", 'file" exists and is no model folder'),
+    ):
+        with pytest.raises((InputError, ModelFormatError), match=message):
+            convert([checkpoint], out)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["checkpoint", "file"]
+
+
+def test_an_old_model_is_replaced_by_a_new_conversion(checkpoint, tmp_path):
+    first = convert_and_read(checkpoint, tmp_path / "deep" / "model")
+    second = convert_and_read(make_checkpoint(tmp_path / "other", ODD, seed=1), tmp_path / "deep" / "model")
+    assert first.config.tensors_sha256 != second.config.tensors_sha256
+    assert [entry.name for entry in (tmp_path / "deep").iterdir()] == ["model"]

@@ -7,7 +7,9 @@ from bebert_export.checkpoint import Checkpoint, find_members, read_checkpoint
 from bebert_export.data import load_tokenizer
 from bebert_export.untrusted import Limits
 from bebert_export.write import Written, write_ensemble
+from bebert_infer.artifact import check_place
 from bebert_infer.errors import InputError
+from bebert_infer.folder_swap import check_writable
 from bebert_infer.tokenizer_check import check_tokenizer
 
 
@@ -39,8 +41,10 @@ def convert(
     limits      : of the processes that read pickles, one after the other; default those of the environment
     labels      : default id2label of the first config, else LABEL_0, LABEL_1, …
 
-    Raises CheckpointError, InputError or ParityError; then nothing is written.
+    Raises CheckpointError, InputError or ParityError, and ModelFormatError if `out` is taken by anything but a packed
+    model; then nothing is written.
     """
+    _check_out(out, [*sources, *([] if tokenizer is None else [tokenizer])])
     members = [member for source in sources for member in find_members(source)]
     checkpoints = [read_checkpoint(weights, folder, limits) for weights, folder in members]
     first = checkpoints[0]
@@ -58,6 +62,19 @@ def convert(
         evidence={"sources": [f"{c.source.parent.name}/{c.source.name}" for c in checkpoints]},
     )
     return Converted(checkpoints, written)
+
+
+def _check_out(out: Path, read: list[Path]) -> None:
+    """Refuse, before the work, a place that cannot be written, and one whose old content is read or is no model."""
+    place = out.resolve()
+    for path in read:
+        if place in (path.resolve(), *path.resolve().parents):
+            raise InputError(f'out is "{out}", which is or holds "{path}"; choose another place, for it is replaced')
+    check_place(out)
+    try:
+        check_writable(out)
+    except OSError as error:
+        raise InputError(f'cannot write out "{out}": {error.strerror}; choose another place') from None
 
 
 def _labels(raw: dict, outputs: int) -> list[str]:
