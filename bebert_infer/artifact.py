@@ -194,8 +194,13 @@ def _refuse(file: Path, faults: list[str], beside: str = "") -> None:
 def finish_config(config: Config, tensors: Tensors) -> tuple[Config, bytes]:
     """Return the config with size and sha256 of the tensors filled in, and the bytes of `model.safetensors`.
 
-    Raises ModelFormatError if the tensors are not exactly those that the config asks for.
+    Raises ModelFormatError for a config that could not be read again, or if the tensors are not exactly those that it
+    asks for.
     """
+    try:
+        msgspec.convert(msgspec.to_builtins(config), Config)  # its constructor checks no value
+    except msgspec.ValidationError as error:
+        raise ModelFormatError(f"{CONFIG}: {error}") from None
     written = {np.dtype(np.uint64): "U64", np.dtype(np.float32): "F32", np.dtype(np.float64): "F64"}
     found = {name: (written.get(a.dtype, str(a.dtype)), list(a.shape)) for name, a in tensors.items()}
     expected = expected_tensors(config)

@@ -12,6 +12,7 @@ A negative alpha votes against (the published code produces some; numerics §5.2
 import numpy as np
 from numpy.typing import NDArray
 
+from bebert_infer.config import COMBINATIONS
 from bebert_infer.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -26,8 +27,18 @@ def softmax(logits: NDArray) -> Floats:
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
+def check_rule(rule: str) -> None:
+    """Raise InputError for a rule that there is not."""
+    if rule not in COMBINATIONS:
+        raise InputError(f'combination is "{rule}"; accepted are {", ".join(COMBINATIONS)}')
+
+
 def check_alphas(rule: str, alphas: Floats) -> None:
-    """Raise InputError for alphas that leave a mean or median without an answer; the other rules take any."""
+    """Raise InputError for an unknown rule, and alphas that leave a mean or median without an answer.
+
+    The other rules take any alphas.
+    """
+    check_rule(rule)
     if rule == "mean" and alphas.sum() == 0:
         raise InputError(f"alphas are {alphas.tolist()}; for a mean their sum must not be 0")
     if rule == "median" and ((alphas < 0).any() or alphas.sum() <= 0):

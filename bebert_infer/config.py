@@ -141,7 +141,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         if not numbered or self.id2label.keys() != {str(index) for index in range(self.num_labels)}:
             keys = str(sorted(self.id2label))
             found.append(f"id2label has keys {keys:.80}; accepted are 0 to {self.num_labels - 1}")
-        elif self.label2id != {self.id2label[str(i)]: i for i in range(self.num_labels)}:
+        elif (
+            # Of equal names the inverse keeps the last, and so does every answer that is keyed by name.
+            len(set(self.id2label.values())) < self.num_labels
+            or self.label2id != {self.id2label[str(i)]: i for i in range(self.num_labels)}
+        ):
             found.append("label2id is not the inverse of id2label; label names must differ")
         regression = self.problem_type == "regression"
         if regression != (self.combination in ("mean", "median")):

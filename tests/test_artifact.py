@@ -158,6 +158,7 @@ def test_padding_bits_must_be_zero(tmp_path):
         ({"combination": "mean"}, "does not fit problem_type"),
         ({"combination": "loudest"}, "Invalid enum value 'loudest'"),
         ({"label2id": {"negative": 1, "positive": 0}}, "not the inverse"),
+        ({"id2label": {"0": "a", "1": "a"}, "label2id": {"a": 1}}, "label names must differ"),
         ({"vocab_size": 0}, "Expected `int` >= 1"),
         ({"vocab_size": "many"}, "Expected `int`, got `str`"),
         ({"members": []}, "Expected `array` of length >= 1"),
@@ -168,6 +169,23 @@ def test_contradicting_configs_are_refused(folder, fields, message):
     _edit(folder, **fields)
     with pytest.raises(ModelFormatError, match=message):
         read_artifact(folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("combination", "loudest", "config.json: Invalid enum value 'loudest'"),
+        ("type_vocab_size", 0, "config.json: Expected `int` >= 1"),
+    ],
+)
+def test_a_config_that_could_not_be_read_again_is_not_written(folder, field, value, message):
+    """Only reading checked values: a model that nobody can load took the place of a good one."""
+    model = random_model("tiny", "1-1-1", 1, vocab_size=50)
+    config = msgspec.structs.replace(model.config, **{field: value})
+    before = (folder / "config.json").read_bytes()
+    with pytest.raises(ModelFormatError, match=message):
+        write_artifact(folder, config, model.tensors, None, "")
+    assert (folder / "config.json").read_bytes() == before
 
 
 def test_a_foreign_folder_is_never_overwritten(tmp_path):

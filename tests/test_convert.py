@@ -329,6 +329,29 @@ def test_members_must_belong_together(checkpoint, tmp_path):
         convert([checkpoint], tmp_path / "model", alphas=[1.0, 2.0])
     with pytest.raises(InputError, match="2 labels for 5 outputs"):
         convert([checkpoint], tmp_path / "model", labels=["a", "b"])
+    with pytest.raises(InputError, match="the labels are a, b, c, a, d; names must differ"):
+        convert([checkpoint], tmp_path / "model", labels=list("abcad"))
+
+
+def test_a_rule_that_there_is_not_is_refused_before_the_work_and_keeps_the_old_model(checkpoint, tmp_path):
+    """A typing error passed parity, and the model that took the place of the old one could not be loaded."""
+    convert([checkpoint], tmp_path / "model")
+    with pytest.raises(
+        InputError, match='combination is "logit"; accepted are vote, logits, probabilities, mean, median'
+    ):
+        convert([tmp_path / "nowhere"], tmp_path / "model", combination="logit")
+    Ensemble.from_pretrained(tmp_path / "model")
+
+
+def test_a_length_that_the_model_cannot_have_is_refused(checkpoint, tmp_path):
+    """It was lowered without a word, or ignored where there is no tokenizer."""
+    with pytest.raises(
+        InputError, match="max_length is 16, but there is no tokenizer: pass one, or leave max_length out"
+    ):
+        convert([checkpoint], tmp_path / "model", max_length=16)
+    (checkpoint / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ngood\n")
+    with pytest.raises(InputError, match="max_length is 46; accepted are 1 to 45, the positions of the model"):
+        convert([checkpoint], tmp_path / "model", max_length=46)
 
 
 @pytest.mark.parametrize("place", ["checkpoint", "checkpoint/../checkpoint", ".", "link", "words"])

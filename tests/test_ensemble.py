@@ -224,6 +224,13 @@ def test_regression_means_and_medians():
     assert combine("median", outputs, np.array([1.0, 1.0, 5.0])) == 10.0
 
 
+def test_an_unknown_rule_is_no_median():
+    with pytest.raises(
+        InputError, match='^combination is "votes"; accepted are vote, logits, probabilities, mean, med'
+    ):
+        combine("votes", np.zeros((2, 1, 2), np.float32), np.ones(2))
+
+
 def test_more_equal_members_do_not_mean_more_confidence():
     one = class_probabilities("logits", combine("logits", LOGITS[:1], np.ones(1)), np.ones(1))
     five = class_probabilities("logits", combine("logits", LOGITS[[0] * 5], np.ones(5)), np.ones(5))

@@ -8,6 +8,7 @@ from bebert_export.data import load_tokenizer
 from bebert_export.untrusted import Limits
 from bebert_export.write import Written, write_ensemble
 from bebert_infer.artifact import check_place
+from bebert_infer.combine import check_rule
 from bebert_infer.errors import InputError
 from bebert_infer.folder_swap import check_writable
 from bebert_infer.tokenizer_check import check_tokenizer
@@ -44,6 +45,8 @@ def convert(
     Raises CheckpointError, InputError or ParityError, and ModelFormatError if `out` is taken by anything but a packed
     model; then nothing is written.
     """
+    if combination is not None:
+        check_rule(combination)
     _check_out(out, [*sources, *([] if tokenizer is None else [tokenizer])])
     members = [member for source in sources for member in find_members(source)]
     checkpoints = [read_checkpoint(weights, folder, limits) for weights, folder in members]

@@ -46,22 +46,25 @@ def write_ensemble(
 
     alphas      : one weight a member; combination : a rule of `bebert_infer.combine`
     labels      : names in the order of the logits; one name means regression
-    max_length  : token limit of the tokenizer, default all positions
+    max_length  : token limit of the tokenizer, 1 to all positions, which is the default
     evidence    : facts for the config and the card, beside the parity that is measured here
     card        : what the model card should say first
 
     Weights that are exactly 0 (or equal to their centre) become +1, in the students as well, and are counted.
 
-    Raises InputError for members that do not belong together, ParityError if the packed engine disagrees with
-    PyTorch, ModelFormatError if `out` is taken. Existing models are replaced only after everything has passed.
+    Raises InputError for members that do not belong together and for options that do not fit them, ParityError if the
+    packed engine disagrees with PyTorch, ModelFormatError if `out` is taken or the model could not be read again.
+    Existing models are replaced only after everything has passed.
     """
+    if max_length is not None:
+        _check_length(max_length, tokenizer_json, students)
     config, tensors, zeros = pack_ensemble(students, alphas, combination, labels)
     if zeros and sum(settle_zero_weights(student) for student in students):
         # The graph computes with sgn0(0) = 0, the bits say +1: let both see a weight just above its threshold.
         config, tensors, _ = pack_ensemble(students, alphas, combination, labels)
     if tokenizer_json is not None:
-        length = min(max_length or config.max_position_embeddings, config.max_position_embeddings)
-        config = msgspec.structs.replace(config, tokenizer=TokenizerConfig(length))
+        length = TokenizerConfig(max_length or config.max_position_embeddings)
+        config = msgspec.structs.replace(config, tokenizer=length)
     config, _ = finish_config(config, tensors)
     parity = check_parity(students, Ensemble(Artifact(Path(out), config, tensors, tokenizer_json)))
     facts = (evidence or {}) | {"parity": parity.summary(), "weights_exactly_zero": zeros}
@@ -80,6 +83,8 @@ def pack_ensemble(
     shared = _shared(students)
     if len(labels) != shared["num_labels"]:
         raise InputError(f"{len(labels)} labels for {shared['num_labels']} outputs; pass one each")
+    if len(set(labels)) < len(labels):
+        raise InputError(f"the labels are {', '.join(labels)}; names must differ: pass others")
     tensors: dict[str, NDArray] = {"alphas": np.array(alphas, np.float64)}
     members, zeros = [], 0
     for index, student in enumerate(students):
@@ -103,6 +108,14 @@ def pack_ensemble(
         tensors_bytes=0,
     )
     return config, tensors, zeros
+
+
+def _check_length(max_length: int, tokenizer_json: str | None, students: list[Student]) -> None:
+    if tokenizer_json is None:
+        raise InputError(f"max_length is {max_length}, but there is no tokenizer: pass one, or leave max_length out")
+    positions = min(student.config.max_positions for student in students)
+    if not 1 <= max_length <= positions:
+        raise InputError(f"max_length is {max_length}; accepted are 1 to {positions}, the positions of the model")
 
 
 def _shared(students: list[Student]) -> dict[str, int]:
