@@ -116,7 +116,7 @@ def answer_rows(model: Model, file: RowFile, options: BulkOptions, done: int = 0
                 if batch:
                     yield _answered(model, batch, options)
                 raise RowError(f"{error}; mend row {index}, or pass --on-error skip to go on without it") from None
-            record, encoded = {"error": str(error)}, None
+            record, encoded = {"error": safe(str(error))}, None  # it names the file, by any bytes
         batch.append(({"row": index} | record, encoded))
         characters += sum(len(value) for value in record.values())
         if len(batch) == BATCH_ROWS or characters >= BATCH_CHARACTERS:

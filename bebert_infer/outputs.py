@@ -1,8 +1,8 @@
 """Finished answers as CSV, TSV or Parquet, made line by line from the JSON Lines of a part file."""
 
-import csv
 import json
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from bebert_infer.errors import InputError
 
 ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet")
 BREAKS = str.maketrans("\t\r\n", "   ")  # TSV has no quoting, so a text must not hold them
+# What RFC 4180 has in quotes; csv.writer of Python 3.11 leaves a lone CR bare, and readers take it for a line's end.
+QUOTED = re.compile('[,"\\r\\n]')
 ROWS_AT_ONCE = 1024
 
 Make = Callable[[Path, Path], None]
@@ -51,16 +53,21 @@ def _rows(part: Path, names: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _separated(part: Path, target: Path, names: list[str], kind: str) -> None:
-    header = list(_schema(names, False))
+    comma = kind == ".csv"
+
+    def line(cells: Iterable[str]) -> str:
+        return (",".join(map(_quoted, cells)) if comma else "\t".join(cell.translate(BREAKS) for cell in cells)) + "\n"
+
     with target.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        write = writer.writerow if kind == ".csv" else lambda row: stream.write("\t".join(row) + "\n")
-        write(header)
+        stream.write(line(_schema(names, False)))
         for row in _rows(part, names):
             votes = row["votes"]
             row["votes"] = None if votes is None else json.dumps(votes, ensure_ascii=False)
-            cells = ["" if cell is None else str(cell) for cell in row.values()]
-            write(cells if kind == ".csv" else [cell.translate(BREAKS) for cell in cells])
+            stream.write(line("" if cell is None else str(cell) for cell in row.values()))
+
+
+def _quoted(cell: str) -> str:
+    return '"' + cell.replace('"', '""') + '"' if QUOTED.search(cell) else cell
 
 
 def _schema(names: list[str], regression: bool) -> dict[str, str]:

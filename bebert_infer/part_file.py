@@ -21,7 +21,8 @@ class PartFile:
     def __init__(self, output: Path, facts: dict[str, Any] | None, restart: bool = False):
         """Open or make it. `facts` None: the input cannot be read again (a pipe), so the part goes with a failure.
 
-        Raises InputError if another run is writing it, or if it belongs to another run and `restart` is False.
+        Raises InputError if another run is writing it, or if it belongs to another run and `restart` is False;
+        DataError if there is no room.
         """
         self.output = output
         self.path = output.with_name(output.name + ".part")
@@ -46,29 +47,38 @@ class PartFile:
 
     def append(self, records: Iterable[dict[str, Any]]) -> None:
         """Write records, whose first key is "row" with numbers from `rows` + 1 on. Raises DataError."""
-        # A path in an error message may hold bytes that are no UTF-8.
-        lines = [(json.dumps(one, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace") for one in records]
+        lines = [(json.dumps(one, ensure_ascii=False) + "\n").encode() for one in records]
         try:
             self._stream.write(b"".join(lines))
             self._stream.flush()
         except OSError as error:
-            raise DataError(f"cannot write {self.path}: {error.strerror}; make room and run it again") from None
+            raise _no_room(self.path, error) from None
         self.rows += len(lines)
 
     def finish(self, make: Callable[[Path, Path], None] | None) -> None:
-        """Put the output in its place: the part itself, or what `make(part, target)` makes of it."""
-        os.fsync(self._stream.fileno())
-        if make is None:
-            self.path.replace(self.output)
-        else:
-            target = self.output.with_name(self.output.name + ".part.tmp")
+        """Put the output in its place: the part itself, or what `make(part, target)` makes of it. Raises DataError."""
+        try:
+            os.fsync(self._stream.fileno())
+            if make is None:
+                self.path.replace(self.output)
+            else:
+                self._put_made(make)
+            self._facts_file.unlink(missing_ok=True)
+        except OSError as error:
+            raise _no_room(self.output, error) from None
+        self._stream.close()
+
+    def _put_made(self, make: Callable[[Path, Path], None]) -> None:
+        target = self.output.with_name(self.output.name + ".part.tmp")
+        try:
             make(self.path, target)
             with target.open("rb+") as made:
                 os.fsync(made.fileno())
             target.replace(self.output)
-            self.path.unlink()
-        self._facts_file.unlink(missing_ok=True)
-        self._stream.close()
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+        self.path.unlink()
 
     def leave(self) -> bool:
         """Close after a failure; True if answers are kept for a next run."""
@@ -98,8 +108,13 @@ class PartFile:
 
     def _write_facts(self, facts: dict[str, Any] | None) -> None:
         staged = self._facts_file.with_name(self._facts_file.name + ".tmp")
-        staged.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        staged.replace(self._facts_file)
+        try:
+            staged.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+            staged.replace(self._facts_file)
+        except OSError as error:
+            staged.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)  # still empty
+            raise _no_room(self._facts_file, error) from None
 
     def _check(self, facts: dict[str, Any] | None) -> None:
         try:
@@ -125,3 +140,8 @@ class PartFile:
             self.rows, size = self.rows + 1, size + len(line)
             self.bad += line.startswith(head + b'"error": ')
         return size
+
+
+def _no_room(path: Path, error: OSError) -> DataError:
+    reason = error.strerror or error  # pyarrow's have no strerror
+    return DataError(f"cannot write {path}: {reason}; make room and run it again")

@@ -1,5 +1,7 @@
 """Files are classified row by row in constant memory, in order; a killed run goes on; no row is lost or doubled."""
 
+import csv
+import errno
 import gzip
 import json
 import os
@@ -269,6 +271,41 @@ def test_outputs_of_all_kinds_say_the_same(tmp_path, ending):
     assert len(list(tmp_path.iterdir())) == 3
 
 
+BREAKING = ["good\rbad film", "a\r\nb", "\rgood", "a\nb", 'say "hi"', "a,b", "a\tb", " a ", "a\x85b\u2028c"]
+
+
+def test_any_text_comes_back_from_csv(tmp_path):
+    """Python 3.11 writes a lone carriage return without quotes, and readers took one row for two."""
+    path = write(tmp_path / "a.jsonl", "".join(json.dumps({"text": text}) + "\n" for text in BREAKING))
+    classify(path, tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as stream:
+        assert [row["text"] for row in csv.DictReader(stream)] == BREAKING
+    assert [record["text"] for record in answers(tmp_path / "out.csv")] == BREAKING
+    assert (tmp_path / "out.csv").read_bytes().startswith(b"row,text,text_pair,label,score,probability_short,")
+
+
+def test_tsv_has_one_line_a_row_and_all_columns_whatever_texts_and_labels_hold(tmp_path):
+    path = write(tmp_path / "a.jsonl", "".join(json.dumps({"text": text}) + "\n" for text in BREAKING))
+    classify(path, tmp_path / "out.jsonl")
+    table_maker(tmp_path / "out.tsv", ["so\tso", "long"], False)(tmp_path / "out.jsonl", tmp_path / "out.tsv")
+    lines = (tmp_path / "out.tsv").read_bytes().decode().removesuffix("\n").split("\n")
+    assert "\r" not in "".join(lines) and {line.count("\t") for line in lines} == {10}
+    assert len(lines) == 1 + len(BREAKING) and "\tprobability_so so\t" in lines[0]
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".csv", ".tsv", ".parquet"])
+def test_errors_of_a_file_with_a_name_that_is_no_utf8_can_be_written(tmp_path, ending):
+    path = write(tmp_path / os.fsdecode(b"in\xff.jsonl"), '{"text": "good"}\n{"text": ""}\n')
+    output = tmp_path / f"out{ending}"
+    assert classify(path, output).bad == 1
+    if ending == ".parquet":
+        error = pyarrow.parquet.read_table(output)["error"][1].as_py()
+    else:
+        lines = output.read_text("utf-8").splitlines()
+        error = json.loads(lines[1])["error"] if ending == ".jsonl" else lines[2]
+    assert "in\\udcff.jsonl" in error and error.encode()
+
+
 def child(path, output, pause):
     code = f"import sys; sys.path[:0] = [{str(Path(__file__).parent)!r}]\n" + (
         "from pathlib import Path; import test_bulk\n"
@@ -370,6 +407,31 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     part._stream.raw.close()
     with pytest.raises(InputError, match='cannot write ".*No such file or directory; choose another --output'):
         PartFile(tmp_path / "nowhere" / "out.jsonl", {})
+
+
+@pytest.mark.parametrize("reason", [OSError(errno.ENOSPC, "No space left on device"), OSError("no room, says pyarrow")])
+def test_a_disk_that_is_full_at_the_end_keeps_the_answers_and_leaves_no_half_table(tmp_path, reason):
+    def full(part, target):
+        target.write_text("half a tab")
+        raise reason
+
+    part = PartFile(tmp_path / "out.csv", {})
+    part.append([{"row": 1, "text": "a"}])
+    with pytest.raises(DataError, match=r"cannot write .*out.csv: [Nn]o (space|room).*; make room and run it again"):
+        part.finish(full)
+    assert part.leave()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out.csv.part", "out.csv.part.json"]
+
+
+def test_a_disk_that_is_full_at_the_start_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(path, text, encoding):
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(DataError, match=r"cannot write .*out.csv.part.json: No space left on device; make room"):
+        PartFile(tmp_path / "out.csv", {})
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("kind", [".csv", ".jsonl.gz", ".parquet"])
