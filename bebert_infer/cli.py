@@ -4,7 +4,10 @@ Exit codes: 0 done, 1 a failure (damaged model, failed parity, bad row of an inp
 missing file, missing extra).
 """
 
+import codecs
+import io
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -12,7 +15,8 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from bebert_infer.cli_augment import augment
 from bebert_infer.cli_bench import bench
@@ -43,14 +47,48 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines inst
 
 def main() -> None:
     """Entry point of the command `bebert`: one sentence and an exit code instead of a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a path may be no UTF-8, and the output another encoding
+        codecs.register_error("bebert", _spelled_out)
+        sys.stdout.reconfigure(errors="bebert")
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # a full disk shows here, not while Python ends
     except BebertError as error:
-        errors.print(f"[bold red]error:[/] {_escape(safe(str(error)))}", soft_wrap=True, highlight=False)
+        _print_error(str(error))
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # `bebert inspect model | head`
+        _drop_output()
+        sys.exit(1)
+    except OSError as error:
+        _drop_output()
+        place = f' "{error.filename}"' if error.filename else ""
+        _print_error(f"cannot read or write{place}: {error.strerror or error}; check rights and room, and run it again")
+        sys.exit(1)
     except KeyboardInterrupt:
         errors.print("interrupted; what was not finished was not put in its place")
         sys.exit(130)
+
+
+def _print_error(text: str) -> None:
+    errors.print(f"[bold red]error:[/] {_escape(text)}", soft_wrap=True, highlight=False)
+
+
+def _drop_output() -> None:
+    """Forget what standard output cannot take: Python would try again when it ends, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _spelled_out(error: UnicodeError) -> tuple[str, int]:
+    r"""Characters that an encoding lacks as \uXXXX, which JSON reads as these characters."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{high:02x}{low:02x}" for high, low in zip(units[::2], units[1::2], strict=True)), error.end
 
 
 @app.command()
@@ -134,8 +172,16 @@ def convert(
     _print_conversion(converted, out, time.perf_counter() - started)
 
 
+def _wide() -> Console:
+    """As wide as the terminal, or wide enough for every table where there is none."""
+    from bebert_infer.bench_tables import WIDTH
+
+    return console if console.is_terminal else Console(width=max(WIDTH, console.width))
+
+
 def _print_facts(facts: dict[str, Any], tokens: int) -> None:
-    summary = Table(show_header=False, box=None)
+    console = _wide()
+    summary = Table("", Column(overflow="fold"), show_header=False, box=None)
     for name, value in facts["model"].items():
         summary.add_row(name, _escape(str(value)))
     console.print(summary)
@@ -145,17 +191,17 @@ def _print_facts(facts: dict[str, Any], tokens: int) -> None:
     console.print(table)
     table = Table(
         "member",
-        "family",
+        Column("family", overflow="fold"),
         "bits W-E-A",
-        "weights",
-        "GMAC by bits of factors",
+        Column("weights", overflow="fold"),
+        Column("GMAC by bits of factors", overflow="fold"),
         "float GFLOPs",
         "full precision GFLOPs",
         title=f"operations, {tokens} tokens",
     )
     for row in facts["members"]:
         products = ", ".join(f"{bits}: {count:g}" for bits, count in row["gmac"].items())
-        table.add_row(*(str(value) for value in (row | {"gmac": products}).values()))
+        table.add_row(*(_escape(str(value)) for value in (row | {"gmac": products}).values()))
     console.print(table)
     table = Table("", "the papers' way", "nothing left out", "formula of the papers", title="counted as in the papers")
     for row in facts["papers"]:
@@ -180,7 +226,7 @@ def _print_conversion(converted: Any, out: Path, seconds: float) -> None:
             member.scheme,
             str(len(checkpoint.ignored)),
         )
-    console.print(table)
+    _wide().print(table)
     console.print(
         f"parity: {parity.codes:,} codes over {parity.tokens} tokens, {parity.flips} flips at a threshold, "
         f"hidden states within {parity.max_hidden_difference:.1e}, logits within {parity.max_logit_difference:.1e}, "
@@ -190,7 +236,9 @@ def _print_conversion(converted: Any, out: Path, seconds: float) -> None:
         console.print(f"{converted.written.zeros:,} weights were exactly 0 and are stored as +1")
     text = "text and token ids" if config.tokenizer else "token ids only (add text with --tokenizer)"
     console.print(
-        f"{config.tensors_bytes:,} bytes in {out}, combined by {config.combination}; takes {text}; {seconds:.1f} s"
+        f"{config.tensors_bytes:,} bytes in {_escape(str(out))}, combined by {config.combination}; takes {text}; "
+        f"{seconds:.1f} s",
+        soft_wrap=True,
     )
 
 
@@ -202,9 +250,7 @@ def _numbers(text: str) -> list[float]:
 
 
 def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+    return escape(safe(text))
 
 
 app.command()(predict)

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
+from bebert_infer.errors import safe
 from bebert_infer.extras import load_export
 
 
@@ -44,5 +46,6 @@ def augment(
     module = load_export("augment")
     console = Console()
     done = module.augment_file(module.AugmentOptions(**values), console)
-    console.print(f"{done.rows:,} rows from {done.examples:,} in {out}")
-    console.print(f"candidates in {done.cache}, {done.found:,} of them from before; another seed can use them again")
+    cache = f"candidates in {done.cache}, {done.found:,} of them from before; another seed can use them again"
+    for line in (f"{done.rows:,} rows from {done.examples:,} in {out}", cache):
+        console.print(escape(safe(line)), soft_wrap=True)

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from bebert_infer.cost import full_precision_bytes
 from bebert_infer.ensemble import Ensemble
-from bebert_infer.errors import ModelFormatError
+from bebert_infer.errors import ModelFormatError, safe
 
 # Drawn at random from sentences of 8 to 16 words of the test split of "From Group to Individual Labels using Deep
 # Features" (Kotzias et al., KDD 2015), CC BY 4.0, with the label that people gave them; no training saw them.
@@ -50,7 +50,7 @@ def run_demo(console: Console, threads: int | None = None) -> None:
     console.print("\nThe same in Python:\n", style="bold")
     console.print("    from bebert_infer import Ensemble", highlight=False)
     call = f'    Ensemble.from_pretrained("{demo_path()}")("{SENTENCES[0][0]}")\n'
-    console.print(call, soft_wrap=True, highlight=False)
+    console.print(escape(safe(call)), soft_wrap=True, highlight=False)
 
 
 def _print_facts(console: Console, model: Ensemble, median: float) -> None:

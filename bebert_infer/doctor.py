@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bebert_infer.errors import InputError
+from bebert_infer.errors import InputError, safe
 from bebert_infer.threads import thread_budget
 
 PACKAGES = ("bebert-infer", "numba", "llvmlite", "numpy")
@@ -198,7 +198,7 @@ def print_facts(console: Console, facts: dict[str, Any]) -> None:
         ("self test", f"{verdict} ({test['seconds']} s)"),
     ):
         if name or value:
-            table.add_row(name, escape(value))
+            table.add_row(name, escape(safe(value)))
     console.print(table, highlight=False, soft_wrap=True)
     console.print(_choices_table(facts["kernels"]))
 

@@ -251,6 +251,61 @@ def test_inspect_itemises_every_byte(model):
     assert run("inspect", model).returncode == 0
 
 
+def test_inspect_cuts_nothing_where_there_is_no_terminal_or_a_narrow_one(model):
+    """A pipe got 80 columns, with half a number and half a family in them."""
+    for environment in ({"COLUMNS": ""}, {"COLUMNS": "80", "FORCE_COLOR": "1"}):
+        done = run("inspect", model, **environment)
+        assert done.returncode == 0 and "…" not in done.stdout
+        assert environment["COLUMNS"] or ("393,216 × 1 bit" in done.stdout and "bibert" in done.stdout)
+
+
+@pytest.mark.parametrize("arguments", [["inspect", "MODEL"], ["predict", "MODEL", "good", "--json"]])
+def test_an_output_that_is_full_is_one_sentence(model, arguments):
+    import os
+
+    code = "from bebert_infer.cli import main; main()"
+    given = [str(model) if argument == "MODEL" else argument for argument in arguments]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *given],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=300,
+            env=os.environ | {"BEBERT_BACKEND": "reference"},
+        )
+    said = "error: cannot read or write: No space left on device; check rights and room, and run it again\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+def test_an_output_of_another_encoding_gets_tables_and_json_that_mean_the_same(model):
+    done = run("inspect", model, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0 and "393,216 \\u00d7 1 bit" in done.stdout
+    done = run("predict", model, "good é 😀", "--json", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0 and done.stdout.isascii() and json.loads(done.stdout)[0]["text"] == "good é 😀"
+
+
+def test_a_path_is_printed_as_it_is_whatever_it_holds(model, monkeypatch, capsys):
+    """Brackets are no markup: a conversion ended in a traceback after its model was written."""
+    from types import SimpleNamespace
+
+    from rich.console import Console
+
+    from bebert_infer import cli
+    from bebert_infer.artifact import read_config
+
+    config = read_config(model)
+    parity = SimpleNamespace(
+        codes=1, tokens=1, flips=0, max_hidden_difference=0.0, max_logit_difference=0.0, label_agreement=1.0
+    )
+    members = [SimpleNamespace(ignored=[]) for _ in config.members]
+    converted = SimpleNamespace(written=SimpleNamespace(config=config, parity=parity, zeros=0), checkpoints=members)
+    monkeypatch.setattr(cli, "console", Console(width=40))
+    long = "cv[/x]/" + "very/" * 20 + "\udcff"
+    cli._print_conversion(converted, Path(long), 1.0)
+    assert f"bytes in {long[:-1]}\\udcff, combined by" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", ["predict", "inspect", "demo", "convert", "train", "augment"])
 def test_every_command_explains_itself(command):
     done = run(command, "--help")
