@@ -2,8 +2,15 @@
 
 from dataclasses import dataclass, fields
 
+import numpy as np
+
 from bebert_infer.config import Config
 from bebert_infer.errors import InputError
+
+
+def is_whole(value: object) -> bool:
+    """Whether an option is a whole number, NumPy's included; True and 2.0 are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class InputLimits:
             value = getattr(self, field.name)
             if value is None and field.name == "tokens":
                 continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            if not is_whole(value) or value < 1:
                 raise InputError(f"the limit of {field.name} is {value!r}; accepted are whole numbers from 1")
 
     def check_model(self, config: Config) -> None:

@@ -19,6 +19,7 @@ from tokenizers import Encoding
 
 from bebert_infer.combine import softmax
 from bebert_infer.errors import InputError
+from bebert_infer.limits import is_whole
 
 Policy = Literal["error", "truncate", "windows"]
 Pool = Literal["mean", "max"]
@@ -53,8 +54,10 @@ def long_texts(truncate: bool, long: str | None, overlap: int | None, pool: str)
         raise InputError(f'truncate and long="{policy}" exclude each other; pass one of them')
     if pool not in get_args(Pool):
         raise InputError(f'pool is "{pool}"; accepted are {", ".join(get_args(Pool))}')
-    if overlap is not None and (policy != "windows" or overlap < 0):
-        raise InputError(f'overlap is {overlap} with long="{policy}"; accepted are 0 and more with long="windows"')
+    if overlap is not None and (policy != "windows" or not is_whole(overlap) or overlap < 0):
+        raise InputError(
+            f'overlap is {overlap!r:.80} with long="{policy}"; accepted are 0 and more with long="windows"'
+        )
     return LongTexts(cast(Policy, policy), overlap, cast(Pool, pool))
 
 

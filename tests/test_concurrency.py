@@ -121,6 +121,14 @@ def test_a_model_goes_to_a_spawned_process_by_its_path_and_options():
     np.testing.assert_array_equal(found, expected)
 
 
+def test_a_model_is_pickled_by_its_folder_wherever_the_process_has_gone_since(tmp_path, monkeypatch):
+    """Loaded by a relative path, it was said to be in memory only."""
+    monkeypatch.chdir(FOLDER.parent)
+    model = Ensemble.from_pretrained(FOLDER.name, backend="reference")
+    monkeypatch.chdir(tmp_path)
+    assert pickle.loads(pickle.dumps(model)).config == model.config
+
+
 def test_a_model_that_lies_in_no_folder_or_has_changed_is_not_pickled(tmp_path):
     with pytest.raises(InputError, match="in memory only .*write it with bebert_infer.artifact.write_artifact"):
         pickle.dumps(Ensemble(random_model("tiny", "1-1-1", 1, vocab_size=50)))

@@ -179,6 +179,24 @@ def test_bad_options_are_refused(artifact, monkeypatch):
         Ensemble(artifact)
 
 
+@pytest.mark.parametrize("threads", [1.7, float("inf"), [2], "2", True])
+def test_threads_are_a_whole_number(artifact, threads):
+    """1.7 was 1 without a word; infinity and lists were errors of Python's own."""
+    with pytest.raises(InputError, match="^threads is .*; accepted is a whole number of at least 1$"):
+        Ensemble(artifact, threads=threads)
+
+
+def test_limits_of_another_kind_are_refused(artifact, tmp_path):
+    with pytest.raises(InputError, match=r"^limits is \{'tokens': 5\}; accepted is InputLimits\(…\) or None$"):
+        Ensemble(artifact, limits={"tokens": 5})
+
+
+@pytest.mark.parametrize("top_k", [0, 1.5, "all", True, [1]])
+def test_top_k_is_a_whole_number_or_none(artifact, top_k):
+    with pytest.raises(InputError, match="^top_k is .*; accepted are whole numbers of at least 1, or None for all"):
+        Ensemble(artifact)("text", top_k=top_k)
+
+
 def test_thread_budget_comes_from_argument_then_variable_then_machine(artifact, monkeypatch):
     monkeypatch.setenv("BEBERT_THREADS", "3")
     assert (Ensemble(artifact).threads, Ensemble(artifact).threads_from) == (3, "BEBERT_THREADS")

@@ -176,6 +176,11 @@ def test_truncation_warns_and_says_how_much_is_lost(model):
         (lambda m: m.predict(["w1"], long="windows", truncate=True), 'truncate and long="windows" exclude each other'),
         (lambda m: m.predict(["w1"], long="windows", pool="min"), 'pool is "min"; accepted are mean, max'),
         (lambda m: m.predict(["w1"], overlap=3), 'overlap is 3 with long="error"'),
+        (
+            lambda m: m.predict(["w1"], long="windows", overlap="x"),
+            """overlap is 'x' with long="windows"; accepted are 0 """,
+        ),
+        (lambda m: m.predict(["w1"], long="windows", overlap=1.5), "overlap is 1.5 with"),
         (lambda m: m.predict([words(0, 20)], long="windows", overlap=8), "overlap is 8; windows hold 14 .* pass 7"),
         (
             lambda m: m.predict([(words(0, 10), words(0, 20))], long="windows"),
