@@ -15,7 +15,7 @@ from bebert_infer.backend import choose_backend
 from bebert_infer.batch import Batch, Limits, checked_inputs, padded_batch, ragged_batch
 from bebert_infer.combine import combine
 from bebert_infer.errors import InputError
-from bebert_infer.limits import InputLimits, is_whole
+from bebert_infer.limits import InputLimits, checked_limits, is_whole
 from bebert_infer.loading import build_members
 from bebert_infer.long_texts import EncodedText, LongTexts, Pool, long_texts
 from bebert_infer.memory import Memory, memory_of
@@ -49,11 +49,9 @@ class Ensemble:
         self.backend = self.kernels.__name__.rsplit(".", 1)[-1]
         if minimum == "batch" and self.backend != "reference":
             raise InputError('minimum="batch" is the published rule for comparisons; it needs backend="reference"')
-        if limits is not None and not isinstance(limits, InputLimits):
-            raise InputError(f"limits is {limits!r:.80}; accepted is InputLimits(…) or None")
         if threads is not None and not is_whole(threads):
             raise InputError(f"threads is {threads!r:.80}; accepted is a whole number of at least 1")
-        self.input_limits = limits or InputLimits()
+        self.input_limits = checked_limits(limits)
         self.input_limits.check_model(artifact.config)
         self.artifact = artifact
         self._folder = artifact.path.absolute()  # now: the process may change its working directory later
@@ -98,19 +96,18 @@ class Ensemble:
         Raises ModelFormatError for a folder that is missing, damaged or no model, InputError for bad options and for
         a model beyond the limits.
         """
-        if isinstance(limits, InputLimits):
-            limits.check_model(read_config(path))  # before its tensors are read
+        if limits is not None:
+            checked_limits(limits).check_model(read_config(path))  # before its tensors are read
         return cls(read_artifact(Path(path)), threads=threads, backend=backend, minimum=minimum, limits=limits)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle path and options: another process loads the folder itself. Raises InputError where there is none."""
-        folder = self._folder
-        if not (folder / CONFIG).is_file():
+        if not (self._folder / CONFIG).is_file():
             raise InputError(
                 f'this model is in memory only ("{self.artifact.path}"); '
                 "write it with bebert_infer.artifact.write_artifact and load that folder, then it can be pickled"
             )
-        return _load_again, (str(folder), self.config.tensors_sha256, self._options)
+        return _load_again, (str(self._folder), self.config.tensors_sha256, self._options)
 
     def __call__(
         self,

@@ -61,3 +61,10 @@ class InputLimits:
     def length(self, longest: int) -> int:
         """The token limit of a model that takes sentences of `longest` tokens."""
         return longest if self.tokens is None else min(longest, self.tokens)
+
+
+def checked_limits(limits: InputLimits | None) -> InputLimits:
+    """Return the limits, or the default ones for None. Raises InputError for anything else, as a dict."""
+    if limits is not None and not isinstance(limits, InputLimits):
+        raise InputError(f"limits is {limits!r:.80}; accepted is InputLimits(…) or None")
+    return limits or InputLimits()

@@ -189,6 +189,8 @@ def test_threads_are_a_whole_number(artifact, threads):
 def test_limits_of_another_kind_are_refused(artifact, tmp_path):
     with pytest.raises(InputError, match=r"^limits is \{'tokens': 5\}; accepted is InputLimits\(…\) or None$"):
         Ensemble(artifact, limits={"tokens": 5})
+    with pytest.raises(InputError, match="^limits is 5; accepted is"):
+        Ensemble.from_pretrained(tmp_path, limits=5)
 
 
 @pytest.mark.parametrize("top_k", [0, 1.5, "all", True, [1]])
