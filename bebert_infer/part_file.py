@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,8 @@ class PartFile:
         if not kept:
             self.path.unlink(missing_ok=True)
             self._facts_file.unlink(missing_ok=True)
-        self._stream.close()
+        with suppress(OSError):  # what found no room is tried again; the next run cuts the torn line off
+            self._stream.close()
         return kept
 
     def _locked(self) -> Any:

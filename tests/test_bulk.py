@@ -404,7 +404,8 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     part._stream = Path("/dev/full").open("wb")
     with pytest.raises(DataError, match=r"cannot write .*out.jsonl.part: No space left on device; make room and run"):
         part.append([{"row": 1, "text": "a"}])
-    part._stream.raw.close()
+    part.rows = 1
+    assert part.leave()  # tries to write the rest again, and must not fail by it: the sentence would be lost
     with pytest.raises(InputError, match='cannot write ".*No such file or directory; choose another --output'):
         PartFile(tmp_path / "nowhere" / "out.jsonl", {})
 
