@@ -15,7 +15,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Column, Table
 
 from bebert_infer.cli_augment import augment
@@ -25,7 +24,8 @@ from bebert_infer.cli_export import export
 from bebert_infer.cli_predict import predict
 from bebert_infer.cli_train import train
 from bebert_infer.doctor import doctor
-from bebert_infer.errors import BebertError, InputError, safe
+from bebert_infer.errors import BebertError, InputError
+from bebert_infer.terminal import plain, wide_console
 
 app = typer.Typer(
     help="Train, convert and run binary ensemble BERT (BEBERT) on a CPU, on packed bits.",
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def _print_error(text: str) -> None:
-    errors.print(f"[bold red]error:[/] {_escape(text)}", soft_wrap=True, highlight=False)
+    errors.print(f"[bold red]error:[/] {plain(text)}", soft_wrap=True, highlight=False)
 
 
 def _drop_output() -> None:
@@ -172,18 +172,11 @@ def convert(
     _print_conversion(converted, out, time.perf_counter() - started)
 
 
-def _wide() -> Console:
-    """As wide as the terminal, or wide enough for every table where there is none."""
-    from bebert_infer.bench_tables import WIDTH
-
-    return console if console.is_terminal else Console(width=max(WIDTH, console.width))
-
-
 def _print_facts(facts: dict[str, Any], tokens: int) -> None:
-    console = _wide()
+    console = wide_console()
     summary = Table("", Column(overflow="fold"), show_header=False, box=None)
     for name, value in facts["model"].items():
-        summary.add_row(name, _escape(str(value)))
+        summary.add_row(name, plain(str(value)))
     console.print(summary)
     table = Table("bytes", "of", title="tensors, all members")
     for kind, count in facts["bytes"].items():
@@ -201,7 +194,7 @@ def _print_facts(facts: dict[str, Any], tokens: int) -> None:
     )
     for row in facts["members"]:
         products = ", ".join(f"{bits}: {count:g}" for bits, count in row["gmac"].items())
-        table.add_row(*(_escape(str(value)) for value in (row | {"gmac": products}).values()))
+        table.add_row(*(plain(str(value)) for value in (row | {"gmac": products}).values()))
     console.print(table)
     table = Table("", "the papers' way", "nothing left out", "formula of the papers", title="counted as in the papers")
     for row in facts["papers"]:
@@ -226,7 +219,7 @@ def _print_conversion(converted: Any, out: Path, seconds: float) -> None:
             member.scheme,
             str(len(checkpoint.ignored)),
         )
-    _wide().print(table)
+    wide_console().print(table)
     console.print(
         f"parity: {parity.codes:,} codes over {parity.tokens} tokens, {parity.flips} flips at a threshold, "
         f"hidden states within {parity.max_hidden_difference:.1e}, logits within {parity.max_logit_difference:.1e}, "
@@ -236,7 +229,7 @@ def _print_conversion(converted: Any, out: Path, seconds: float) -> None:
         console.print(f"{converted.written.zeros:,} weights were exactly 0 and are stored as +1")
     text = "text and token ids" if config.tokenizer else "token ids only (add text with --tokenizer)"
     console.print(
-        f"{config.tensors_bytes:,} bytes in {_escape(str(out))}, combined by {config.combination}; takes {text}; "
+        f"{config.tensors_bytes:,} bytes in {plain(str(out))}, combined by {config.combination}; takes {text}; "
         f"{seconds:.1f} s",
         soft_wrap=True,
     )
@@ -247,10 +240,6 @@ def _numbers(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise InputError(f'--alphas is "{text}"; accepted are numbers with commas, like 0.6,0.4') from None
-
-
-def _escape(text: str) -> str:
-    return escape(safe(text))
 
 
 app.command()(predict)

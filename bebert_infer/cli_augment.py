@@ -5,10 +5,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
-from bebert_infer.errors import safe
 from bebert_infer.extras import load_export
+from bebert_infer.terminal import plain
 
 
 def augment(
@@ -48,4 +47,4 @@ def augment(
     done = module.augment_file(module.AugmentOptions(**values), console)
     cache = f"candidates in {done.cache}, {done.found:,} of them from before; another seed can use them again"
     for line in (f"{done.rows:,} rows from {done.examples:,} in {out}", cache):
-        console.print(escape(safe(line)), soft_wrap=True)
+        console.print(plain(line), soft_wrap=True)

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
-from bebert_infer.errors import InputError, safe
+from bebert_infer.errors import InputError
 from bebert_infer.extras import load_export
+from bebert_infer.terminal import plain
 
 FORMATS = ("onnx",)
 
@@ -34,7 +34,7 @@ def export(
         raise InputError(f'format is "{format}"; accepted is {", ".join(FORMATS)}')
     written = load_export("onnx_graph", extra="bench").export_onnx(folder, out)
     Console().print(
-        f"{escape(safe(str(written.path)))}: {written.bytes:,} bytes; "
+        f"{plain(str(written.path))}: {written.bytes:,} bytes; "
         f"ONNX Runtime's logits differ from PyTorch's by at most {written.difference:.1e} of the largest",
         highlight=False,
         soft_wrap=True,

@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from bebert_infer.errors import InputError, safe
+from bebert_infer.errors import InputError
+from bebert_infer.terminal import plain
 from bebert_infer.threads import thread_budget
 
 PACKAGES = ("bebert-infer", "numba", "llvmlite", "numpy")
@@ -198,7 +198,7 @@ def print_facts(console: Console, facts: dict[str, Any]) -> None:
         ("self test", f"{verdict} ({test['seconds']} s)"),
     ):
         if name or value:
-            table.add_row(name, escape(safe(value)))
+            table.add_row(name, plain(value))
     console.print(table, highlight=False, soft_wrap=True)
     console.print(_choices_table(facts["kernels"]))
 
@@ -208,5 +208,5 @@ def _choices_table(rows: list[dict[str, Any]] | None) -> Table | str:
         return "products by shape: not measured without a compiler"
     table = Table(*rows[0], title="products by shape, chosen by their measured rates (TMAC/s, one thread)")
     for row in rows:
-        table.add_row(*(f"{value:.3f}" if isinstance(value, float) else escape(str(value)) for value in row.values()))
+        table.add_row(*(f"{value:.3f}" if isinstance(value, float) else plain(str(value)) for value in row.values()))
     return table

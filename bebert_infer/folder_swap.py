@@ -123,6 +123,8 @@ def exchange(one: Path, other: Path) -> bool:
 def _clear(target: Path) -> None:
     """Remove what killed writers of this target left: hidden folders that nobody has locked."""
     for place in target.parent.glob(f".{glob.escape(target.name)}.*{SUFFIX}"):
+        if "." in place.name[len(target.name) + 2 : -len(SUFFIX)]:
+            continue  # of another target: `model.v2` is none of `model`
         lock = _lock(place)
         if lock is None:
             continue

@@ -247,3 +247,13 @@ def test_files_of_the_model_have_the_rights_of_any_new_file(tmp_path):
     (tmp_path / "plain" / "file").write_text("")
     assert (tmp_path / "model").stat().st_mode == (tmp_path / "plain").stat().st_mode
     assert (tmp_path / "model" / TENSORS).stat().st_mode == (tmp_path / "plain" / "file").stat().st_mode
+
+
+def test_a_writer_leaves_alone_what_belongs_to_a_longer_name(tmp_path, contents):
+    """Found by reading: a writer of `model` cleared away, or took for its own, the old `model.v2` of a killed one."""
+    old = tmp_path / ".model.v2.abcdefgh.partial" / folder_swap.OLD
+    write(old, 1)
+    write(tmp_path / "model", 0)
+    assert read_artifact(tmp_path / "model").path == tmp_path / "model" and old.is_dir()
+    write(tmp_path / "model.v2", 0)
+    assert not old.exists(), "its own writer clears it away"

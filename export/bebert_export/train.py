@@ -37,6 +37,7 @@ from bebert_export.start import first_student
 from bebert_export.students import new_member, recipe
 from bebert_export.train_options import TrainOptions
 from bebert_export.write import write_ensemble
+from bebert_infer.artifact import check_place
 from bebert_infer.threads import thread_budget
 
 __all__ = ["TrainOptions", "is_main", "train"]
@@ -142,6 +143,7 @@ def train_full_precision(options: TrainOptions, console: Console | None = None) 
 def _begin(options: TrainOptions) -> tuple[Data, RunFolder]:
     """Check options and files, claim the folder and say in it what it is."""
     options.check()
+    check_place(options.out / "model")  # now, not after hours
     data = read_data(options)
     run = RunFolder(options.out, 60 * options.snapshot_minutes, options.tensorboard)
     if not run.has("full_precision"):  # a resumed run no longer needs the encoder
