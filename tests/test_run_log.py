@@ -100,7 +100,11 @@ def test_the_readme_names_every_file_of_the_run(chosen):
         "data": {"dev": {"file": "dev.tsv"}},
         "dev": {"rows": 2000, "full_precision": {"accuracy": 0.8}, "ensemble": {"vote": scores}},
         "seconds": {"training": 12.0},
+        "options": {"members": 2},
     }
     write_readme(chosen["out"], "bebert train", results)
     text = (chosen["out"] / "README.md").read_text()
     assert "2 members, combined by vote. On 2,000 rows of `dev.tsv` the ensemble has accuracy 0.7500" in text
+    results["options"]["members"] = 4
+    write_readme(chosen["out"], "bebert train", results)
+    assert "2 members of 4 (the last one makes no error, or" in (chosen["out"] / "README.md").read_text()

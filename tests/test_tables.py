@@ -111,5 +111,5 @@ def test_a_file_may_name_known_classes_or_number_them_but_not_both(tmp_path):
         return named_class_ids(read_examples(write(tmp_path / "a.tsv", "text\tlabel\n" + rows)), ["no", "yes"]).tolist()
 
     assert ids(["yes", "no"]) == [1, 0] and ids(["1", "0"]) == [1, 0] and ids(["yes"]) == [1]
-    with pytest.raises(DataError, match=r'line 3 of .* label "1"; .* the names no, yes or the numbers 0 to 1'):
+    with pytest.raises(DataError, match=r'line 3 of .* label "1"; .* the names no, yes, or in their place 0, 1'):
         ids(["yes", "1"])
