@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 
 from bebert_infer.bench_tables import print_run
-from bebert_infer.cli_options import check_target, refuse_unused
+from bebert_infer.cli_options import refuse_unused
 from bebert_infer.errors import InputError
-from bebert_infer.files import write_json, writing
+from bebert_infer.files import check_target, write_json, writing
 from bebert_infer.terminal import plain, wide_console
 
 if TYPE_CHECKING:  # what loads Numba is imported when the command is called

@@ -7,10 +7,9 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from bebert_infer.cli_options import check_target
 from bebert_infer.errors import DataError, InputError
 from bebert_infer.extras import load_export
-from bebert_infer.files import write_json, writing
+from bebert_infer.files import check_target, write_json, writing
 from bebert_infer.terminal import plain, wide_console
 
 if TYPE_CHECKING:  # what loads Numba is imported when the command is called

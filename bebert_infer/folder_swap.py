@@ -49,19 +49,6 @@ def staging(target: Path) -> Iterator[Path]:
             os.close(lock)
 
 
-def check_writable(target: Path) -> None:
-    """Make and remove a folder where `staging` would make one, or in the nearest folder that exists. Raises OSError.
-
-    Asking for rights is not enough: root may write in /proc by them, on a read-only file system too.
-    """
-    target = Path(os.path.realpath(target))
-    place = target.parent
-    while not place.exists():
-        place = place.parent
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=SUFFIX, dir=place, ignore_cleanup_errors=True):
-        pass
-
-
 def _make(target: Path) -> tuple[Path, int | None]:
     """A hidden folder beside the target and its lock; another writer may clear it away before it is locked."""
     while True:

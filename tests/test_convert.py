@@ -372,7 +372,7 @@ def test_a_taken_or_impossible_place_is_refused_before_the_work(checkpoint, tmp_
     monkeypatch.setattr(module, "read_checkpoint", lambda *_: pytest.fail("worked first"))
     (tmp_path / "file").write_text("precious")
     for out, message in (
-        (Path("/proc/x/y"), 'cannot write out "/proc/x/y": No such file or directory; choose another place'),
+        (Path("/proc/x/y"), 'out is "/proc/x/y", where nothing can be written: No such file or directory; choose'),
         (tmp_path / "file" / "model", "Not a directory"),
         (tmp_path / "file", 'file" exists and is no model folder'),
     ):

@@ -10,7 +10,7 @@ from bebert_export.write import Written, write_ensemble
 from bebert_infer.artifact import check_place
 from bebert_infer.combine import check_rule
 from bebert_infer.errors import InputError
-from bebert_infer.folder_swap import check_writable
+from bebert_infer.files import check_target
 from bebert_infer.tokenizer_check import check_tokenizer
 
 
@@ -74,10 +74,7 @@ def _check_out(out: Path, read: list[Path]) -> None:
         if place in (path.resolve(), *path.resolve().parents):
             raise InputError(f'out is "{out}", which is or holds "{path}"; choose another place, for it is replaced')
     check_place(out)
-    try:
-        check_writable(out)
-    except OSError as error:
-        raise InputError(f'cannot write out "{out}": {error.strerror}; choose another place') from None
+    check_target(place.parent, "out", out)
 
 
 def _labels(raw: dict, outputs: int) -> list[str]:
