@@ -84,7 +84,7 @@ def _drop_output() -> None:
 
 
 def _spelled_out(error: UnicodeError) -> tuple[str, int]:
-    r"""Characters that an encoding lacks as \uXXXX, which JSON reads as these characters."""
+    r"""Characters that an encoding lacks as \u and four digits, which JSON reads as these characters."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")

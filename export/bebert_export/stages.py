@@ -65,7 +65,8 @@ def read_data(options: TrainOptions) -> Data:
         raise DataError(
             f"{dev.path} is the training file once more; the report needs examples that training has not seen"
         )
-    kin = families(train.texts, train.pairs, train.origins)
+    # Comparing long texts takes seconds to minutes, for nothing if nothing is held out.
+    kin = families(train.texts, train.pairs, train.origins) if options.hold_out else np.arange(len(train))
     trained, held = hold_out(train.origins, kin, options.hold_out, options.seed)
     if not len(trained):
         raise DataError(
@@ -95,17 +96,16 @@ def hold_out(
     originals, and if none fits, the smallest. Copies (examples.Examples) are in neither part then: their labels are
     less sure, and who has learned them has seen the example.
     """
-    first, family = np.asarray(origins), kin
-    original = first == np.arange(len(first))
-    drawn = np.random.default_rng([seed, HOLD_OUT]).permutation(np.unique(family))
-    sizes = np.bincount(family[original], minlength=len(family))[drawn]
+    original = np.asarray(origins) == np.arange(len(kin))
+    drawn = np.random.default_rng([seed, HOLD_OUT]).permutation(np.unique(kin))
+    sizes = np.bincount(kin[original], minlength=len(kin))[drawn]
     room = max(1, round(share * int(original.sum()))) if share else 0
     chosen = [int(drawn[sizes.argmin()])] if room and sizes.min() > room else []
     for each, size in zip(drawn.tolist(), sizes.tolist(), strict=True):
         if size <= room:
             chosen.append(each)
             room -= size
-    away = np.isin(family, chosen)
+    away = np.isin(kin, chosen)
     return np.flatnonzero(~away), np.flatnonzero(away & original)
 
 
