@@ -8,6 +8,11 @@
 tasks, bases, distillations and seeds is one cell: one run folder, one JSON line in results/glue.jsonl. Settings are in
 glue_settings.toml. A killed run goes on after its last finished stage; a cell that has a record is skipped. The
 full-precision model of an encoder, task and seed is trained once, for all bases. Dev files are for the report only.
+
+Some encoders of the settings are fine-tuned on a larger task first, once for all cells. --encoder is then what they
+start from, --name what they are called:
+
+    python benchmarks/glue.py --data glue/ --encoder models/tiny --name tiny-mnli --task RTE --base binarybert
 """
 
 import argparse
@@ -24,6 +29,7 @@ from glue_records import (
     Cell,
     cell_options,
     find_file,
+    first_task,
     main_metric,
     planned,
     read_records,
@@ -51,7 +57,8 @@ def run_cell(cell: Cell, arguments: argparse.Namespace, settings: dict[str, Any]
     files: dict[str, Any] = {split: find_file(data, cell.task, split) for split in ("train", "dev")}
     common = files | {"seed": cell.seed, "threads": threads}
     shared, out = arguments.out / cell.shared_folder, arguments.out / cell.folder
-    teacher = _options(common | teacher_options(settings, cell), arguments.encoder, shared)
+    encoder = _tuned_first(cell, arguments, settings, console)
+    teacher = _options(common | teacher_options(settings, cell), encoder, shared)
     values = common | cell_options(settings, cell) | {"distill": cell.distill, "teacher_epochs": 0}
     if arguments.members is not None:
         values["members"] = arguments.members
@@ -75,6 +82,7 @@ def run_cell(cell: Cell, arguments: argparse.Namespace, settings: dict[str, Any]
     return {
         "cell": asdict(cell),
         "options": results["options"],
+        "first_task": first_task(settings, cell.encoder),
         "full_precision_options": teacher_options(settings, cell),
         "data": results["data"],
         "held_out_rows": results["held_out_rows"],
@@ -86,6 +94,19 @@ def run_cell(cell: Cell, arguments: argparse.Namespace, settings: dict[str, Any]
         "seconds": seconds | numbers["seconds"],
         "bytes": {name: results["bytes"][name] for name in ("model", "full_precision")},
     }
+
+
+def _tuned_first(cell: Cell, arguments: argparse.Namespace, settings: dict[str, Any], console: Console) -> Path:
+    """The encoder of a cell: as it was passed, or fine-tuned on another task first; all seeds share it."""
+    task = first_task(settings, cell.encoder)
+    if task is None:
+        return Path(arguments.encoder)
+    first = Cell(cell.encoder, task, cell.base, cell.distill, seed=1)
+    files: dict[str, Any] = {split: find_file(arguments.data, task, split) for split in ("train", "dev")}
+    values = files | {"seed": 1, "threads": thread_budget(arguments.threads)[0]} | teacher_options(settings, first)
+    out = arguments.out / first.shared_folder
+    train_full_precision(_options(values, arguments.encoder, out), console)
+    return Path(out / "full_precision")
 
 
 def _options(values: dict[str, Any], init: Path, out: Path) -> TrainOptions:

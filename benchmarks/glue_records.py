@@ -56,6 +56,12 @@ def planned(settings: dict[str, Any]) -> list[Cell]:
     return [Cell(*values) for grid in settings["cells"] for values in product(*(grid[name] for name in names))]
 
 
+def first_task(settings: dict[str, Any], encoder: str) -> str | None:
+    """The task that an encoder of the settings is fine-tuned on before the one of a cell; None for most."""
+    tasks = {entry["name"]: entry["first_task"] for entry in settings.get("encoders", [])}
+    return tasks.get(encoder)
+
+
 def cell_options(settings: dict[str, Any], cell: Cell) -> dict[str, Any]:
     """Options of `bebert train` for the members of a cell; the full-precision stage is not among them.
 

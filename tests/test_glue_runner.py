@@ -176,6 +176,50 @@ def test_a_cell_that_fails_says_why_and_does_not_keep_others_from_running(folder
         run(folder, monkeypatch, "--settings", str(tmp_path / "bad.toml"))
 
 
+def test_an_encoder_of_a_first_task_is_tuned_once_for_all_its_cells(folder, monkeypatch, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "CoLA").symlink_to(folder / "data" / "CoLA")
+    (tmp_path / "data" / "STS-B").mkdir()
+    write_data(tmp_path / "data" / "STS-B" / "train.tsv", 320, 3, regression=True)
+    write_data(tmp_path / "data" / "STS-B" / "dev.tsv", 60, 4, regression=True)
+    special = """
+[[encoders]]
+name = "toy-scores"
+first_task = "STS-B"
+
+[[settings]]
+when = { task = "STS-B" }
+regression = true
+teacher_epochs = 1.0
+
+[[settings]]
+members = 1
+epochs = 0.5
+start_epochs = 0.5
+
+[[settings]]
+when = { task = "CoLA" }
+teacher_epochs = 0.5
+"""
+    (tmp_path / "settings.toml").write_text(SETTINGS + special)
+    words = ["--data", tmp_path / "data", "--settings", tmp_path / "settings.toml", "--out", tmp_path / "runs"]
+    words += ["--results", tmp_path, "--name", "toy-scores", "--members", "1"]
+    run(folder, monkeypatch, *map(str, words), "--seed", "1")
+    first = tmp_path / "runs" / "toy-scores-STS-B-full-1"
+    weights = (first / "full_precision" / "model.safetensors").stat().st_mtime_ns
+    run(folder, monkeypatch, *map(str, words), "--seed", "2")
+    assert (first / "full_precision" / "model.safetensors").stat().st_mtime_ns == weights, "all seeds share it"
+    assert json.loads((first / "options.json").read_text())["init"] == str(folder / "toy")
+    for seed in (1, 2):
+        chosen = json.loads((tmp_path / "runs" / f"toy-scores-CoLA-full-{seed}" / "options.json").read_text())
+        assert (chosen["init"], chosen["teacher_epochs"]) == (str(first / "full_precision"), 0.5)
+    records = list(map(json.loads, (tmp_path / "glue.jsonl").read_text().splitlines()))
+    assert [(r["cell"]["encoder"], r["cell"]["seed"], r["first_task"]) for r in records] == [
+        ("toy-scores", 1, "STS-B"),
+        ("toy-scores", 2, "STS-B"),
+    ]
+
+
 # The page, from made-up records
 
 

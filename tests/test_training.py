@@ -183,6 +183,41 @@ def test_a_fine_tuned_model_is_taken_as_it_is(toy, tmp_path):
         train(replace(first, teacher_epochs=0, labels=("LABEL_0", "LABEL_1"), out=tmp_path / "bare"), QUIET)
 
 
+def loaded(init, labels, toy, **more):
+    train = read_examples(options(toy, toy).train)
+    choices = {"vocabulary_size": None, "positions": None, "dropout": 0.1, "seed": 3} | more
+    return load_pretrained(str(init), train, labels, **choices).model
+
+
+def test_a_model_fine_tuned_for_other_labels_keeps_its_encoder_and_gets_a_new_head(toy, tmp_path):
+    """First MNLI with three classes, then RTE with two: what was learned about pairs of texts is in the encoder."""
+    first = loaded(toy / "encoder", ["a", "b", "c"], toy)
+    with torch.no_grad():
+        first.classifier.weight.fill_(7.0)
+        first.classifier.bias.fill_(7.0)
+    first.save_pretrained(tmp_path / "tuned")
+    (tmp_path / "tuned" / "tokenizer.json").write_bytes((toy / "encoder" / "tokenizer.json").read_bytes())
+    pooler = first.bert.pooler.dense.weight
+    for labels in (["no", "yes"], ["score"], ["x", "y", "z"]):  # the last ones have the old number of other meaning
+        model = loaded(tmp_path / "tuned", labels, toy)
+        assert torch.equal(model.bert.pooler.dense.weight, pooler)
+        assert model.classifier.weight.shape == (len(labels), pooler.shape[0])
+        assert model.classifier.weight.abs().max() < 1 and not model.classifier.bias.any()
+        assert torch.equal(model.classifier.weight, loaded(tmp_path / "tuned", labels, toy).classifier.weight)
+    assert (loaded(tmp_path / "tuned", ["a", "b", "c"], toy).classifier.weight == 7).all()
+
+
+def test_weights_that_do_not_fit_their_config_are_one_sentence(toy, tmp_path):
+    model = loaded(toy / "encoder", ["a", "b"], toy)
+    model.save_pretrained(tmp_path / "odd")
+    (tmp_path / "odd" / "tokenizer.json").write_bytes((toy / "encoder" / "tokenizer.json").read_bytes())
+    config = json.loads((tmp_path / "odd" / "config.json").read_text())
+    config["max_position_embeddings"] += 1
+    (tmp_path / "odd" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(DataError, match="position_embeddings.weight of the shape .* files there that belong together"):
+        loaded(tmp_path / "odd", ["no", "yes"], toy)
+
+
 def test_the_same_seed_gives_the_same_bytes(toy, tmp_path):
     models = []
     for name in ("a", "b"):

@@ -72,7 +72,10 @@ def load_pretrained(
     seed: int,
     with_head: bool = False,
 ) -> Pretrained:
-    """Load the encoder with a new classification head (one output for regression: `labels` has one name).
+    """Load the encoder with a classification head (one output for regression: `labels` has one name).
+
+    A head that came along is kept if it was trained for the same labels, else it is drawn anew: its outputs mean
+    something different.
 
     vocabulary_size : keep this many word pieces (see vocabulary.py); None keeps all
     positions       : cut the position table to this length; None keeps it
@@ -83,15 +86,19 @@ def load_pretrained(
     folder = local_folder(init)
     config = _checked_config(folder)
     tokenizer = load_tokenizer(folder)
-    if with_head:
-        _check_head(folder, config, labels)
+    same = _same_labels(config, labels)
+    if with_head and not same:
+        raise DataError(
+            f"{folder} was fine-tuned for the labels {', '.join(_label_names(config))}, this run has "
+            f"{', '.join(labels)}; name them so with labels, or fine-tune with teacher_epochs above 0"
+        )
     config.num_labels = len(labels)
     config.id2label = dict(enumerate(labels))
     config.label2id = {name: i for i, name in enumerate(labels)}
     config.problem_type = "regression" if len(labels) == 1 else "single_label_classification"
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
     seed_everything(seed)
-    model = _load(folder, config, whole=with_head)
+    model = _load(folder, config, whole=with_head, own_head=not same)
     coverage = 1.0
     if vocabulary_size is not None:
         trimmed = trim_vocabulary(tokenizer, train, vocabulary_size)
@@ -114,25 +121,39 @@ def _checked_config(folder: Path) -> BertConfig:
     return BertConfig.from_pretrained(folder)
 
 
-def _check_head(folder: Path, config: BertConfig, labels: list[str]) -> None:
+def _label_names(config: BertConfig) -> list[str]:
+    return [name for _, name in sorted((config.id2label or {}).items())]
+
+
+def _same_labels(config: BertConfig, labels: list[str]) -> bool:
     """Names such as LABEL_0 are what the library writes where nobody gave any; they say nothing."""
-    names = [name for _, name in sorted((config.id2label or {}).items())]
-    if len(names) != len(labels) or (names != labels and not all(name.startswith("LABEL_") for name in names)):
-        raise DataError(
-            f"{folder} was fine-tuned for the labels {', '.join(names)}, this run has {', '.join(labels)}; "
-            "name them so with labels, or fine-tune with teacher_epochs above 0"
-        )
+    names = _label_names(config)
+    return len(names) == len(labels) and (names == labels or all(name.startswith("LABEL_") for name in names))
 
 
-def _load(folder: Path, config: BertConfig, whole: bool) -> BertForSequenceClassification:
+def _load(folder: Path, config: BertConfig, whole: bool, own_head: bool) -> BertForSequenceClassification:
     try:
         with quiet_transformers(), without_pickles(folder) as safe:
             loaded: Any = BertForSequenceClassification.from_pretrained(
-                safe, config=config, dtype=torch.float32, output_loading_info=True, use_safetensors=True
+                safe,
+                config=config,
+                dtype=torch.float32,
+                output_loading_info=True,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # told below, in one sentence
             )
     except OSError as error:
         raise DataError(f"{folder} has no readable weights ({error}); put model.safetensors there") from None
     model, report = loaded
+    for name, found, wanted in sorted(report["mismatched_keys"]):
+        if not (own_head and name.startswith("classifier.")):
+            raise DataError(
+                f"{folder} has {name} of the shape {tuple(found)}, its config.json makes it {tuple(wanted)}; "
+                "put files there that belong together"
+            )
+    if own_head and "classifier.weight" not in report["missing_keys"]:
+        nn.init.normal_(model.classifier.weight, std=config.initializer_range)
+        nn.init.zeros_(model.classifier.bias)
     if whole and report["missing_keys"]:
         raise DataError(
             f"{folder} lacks {', '.join(sorted(report['missing_keys']))}; with teacher_epochs 0 it must hold a "
