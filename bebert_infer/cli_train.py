@@ -60,7 +60,10 @@ def train(
         ),
     ] = None,
     scheme: Annotated[str, typer.Option(help="Bits of weights-embeddings-activations: 1-1-4 or 1-1-1.")] = "1-1-4",
-    members: Annotated[int, typer.Option(help="Boosting rounds; a finished run called with more adds them.")] = 2,
+    members: Annotated[
+        int,
+        typer.Option(help="Boosting rounds; a finished run called with more adds them. 0: full precision only."),
+    ] = 2,
     base: Annotated[
         str | None, typer.Option(help="binarybert (1-1-4), bibert (1-1-1) or bit (both).", show_default=False)
     ] = None,
@@ -163,6 +166,11 @@ def train(
     [dim]bebert train --init prajjwal1/bert-tiny --task sst2 --out runs/sst2[/]
     [dim]bebert train --init prajjwal1/bert-tiny --recipe cola --out runs/cola[/]
 
+    Small encoders learn pairs of texts (rte, mrpc, stsb) far better after a larger task of pairs:
+
+    [dim]bebert train --init prajjwal1/bert-tiny --task mnli --members 0 --out runs/mnli[/]
+    [dim]bebert train --init runs/mnli/full_precision --task rte --out runs/rte[/]
+
     A GPU is used if there is one. Several GPUs, or processes on CPUs, each take a part of every batch:
 
     [dim]accelerate launch --multi_gpu --num_processes 2 -m bebert_infer train --init …[/]
@@ -175,7 +183,14 @@ def train(
     values["steps"] = _bits(steps or "")
     module = load_export("train", extra="train")
     console = Console(quiet=not module.is_main())
-    results = module.train(module.TrainOptions(**values), console)
+    options = module.TrainOptions(**values)
+    if not members:
+        scores = module.train_full_precision(options, console)["dev"]
+        console.print(", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items()))
+        place = out / "full_precision"
+        console.print(f"full precision only, in {place}: an --init of other runs; more --members go on in {out}")
+        return
+    results = module.train(options, console)
     console.print(_table(results))
     console.print(f"model in {out / 'model'}, all figures in {out / 'results.json'}")
 

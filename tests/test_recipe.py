@@ -17,20 +17,20 @@ def recipe(folder: Path, text: str) -> str:
 
 def everything(folder: Path) -> str:
     files = "".join(f"{name} = {str(folder / name)!r}\n" for name in ("init", "train", "dev", "out"))
-    return files + "members = 0\nlearning-rate = 1e-4\n"
+    return files + "members = -1\nlearning-rate = 1e-4\n"
 
 
 def test_options_come_from_the_file_and_the_command_line_comes_first(tmp_path):
     """`members` is the first option that is checked, so its value tells where it came from."""
     file = recipe(tmp_path, everything(tmp_path))
-    assert "members is 0" in bebert("--recipe", file).stderr
+    assert "members is -1" in bebert("--recipe", file).stderr
     assert "members is -2" in bebert("--members", "-2", "--recipe", file).stderr
 
 
 def test_a_list_is_what_the_command_line_writes_with_commas(tmp_path):
     """Found by reading: labels = ["neg", "pos"] made classes "['neg'" and "'pos']"."""
     file = recipe(
-        tmp_path, everything(tmp_path).replace("members = 0", 'steps = [2, 4]\nscheme = "1-1-1"\nbase = "bit"')
+        tmp_path, everything(tmp_path).replace("members = -1", 'steps = [2, 4]\nscheme = "1-1-1"\nbase = "bit"')
     )
     assert "steps are 2,4; accepted for bit" in bebert("--recipe", file).stderr
 

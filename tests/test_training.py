@@ -4,6 +4,7 @@
 
 import json
 import os
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -18,15 +19,16 @@ from toy import write_data, write_task
 from bebert_export import rounds
 from bebert_export.data import encode, load_tokenizer
 from bebert_export.examples import read_examples
+from bebert_export.full_precision import load_classifier
 from bebert_export.narrowing import narrow
 from bebert_export.pretrained import load_pretrained
 from bebert_export.relatives import families
 from bebert_export.run_folder import RunFolder
 from bebert_export.stages import hold_out
 from bebert_export.students import recipe, settle_zero_weights, student_from_full_precision
-from bebert_export.train import TrainOptions, train
+from bebert_export.train import TrainOptions, train, train_full_precision
 from bebert_export.training import Schedule, TrainingSet, Watcher, _batches, example_losses, fit, predict
-from bebert_infer import Ensemble
+from bebert_infer import Ensemble, cli
 from bebert_infer.errors import DataError, InputError
 
 QUIET = Console(quiet=True)
@@ -181,6 +183,33 @@ def test_a_fine_tuned_model_is_taken_as_it_is(toy, tmp_path):
         train(replace(again, labels=None, out=tmp_path / "other"), QUIET)
     with pytest.raises(DataError, match="lacks .*classifier.weight.*teacher_epochs above 0"):
         train(replace(first, teacher_epochs=0, labels=("LABEL_0", "LABEL_1"), out=tmp_path / "bare"), QUIET)
+
+
+def test_full_precision_alone_and_members_later(toy, tmp_path):
+    """`members` 0 stops before the students; called with members, the run goes on from that model."""
+    whole = options(toy, tmp_path / "run", members=1, scheme="1-1-1", base="bit", epochs=1)
+    alone = replace(whole, members=0)
+    facts = train_full_precision(alone, QUIET)
+    assert facts["dev"]["accuracy"] > 0.7 and next(iter(facts["dev"])) == "accuracy"
+    assert not (alone.out / "model").exists() and not (alone.out / "results.json").exists()
+    weights = (alone.out / "full_precision" / "model.safetensors").read_bytes()
+    with pytest.raises(InputError, match="members is 0; accepted are whole numbers of at least 1"):
+        train(alone, QUIET)
+    assert train(whole, QUIET)["dev"]["full_precision"] == facts["dev"]
+    assert (alone.out / "full_precision" / "model.safetensors").read_bytes() == weights
+    with pytest.raises(InputError, match="members is 0; pass teacher_epochs instead"):
+        replace(alone, budget_minutes=1.0).check()
+
+
+def test_the_command_trains_full_precision_alone(toy, tmp_path, monkeypatch, capsys):
+    words = ["bebert", "train", "--init", toy / "encoder", "--train", toy / "train.tsv", "--dev", toy / "dev.tsv"]
+    words += ["--members", "0", "--teacher-epochs", "1", "--max-length", "16", "--threads", "1"]
+    monkeypatch.setattr(sys, "argv", [*map(str, words), "--out", str(tmp_path / "run")])
+    cli.main()
+    said = " ".join(capsys.readouterr().out.split())
+    assert "accuracy 0." in said and "full precision only, in" in said
+    model = load_classifier(tmp_path / "run" / "full_precision")
+    assert model.config.num_labels == 2 and not (tmp_path / "run" / "model").exists()
 
 
 def loaded(init, labels, toy, **more):

@@ -28,6 +28,7 @@ from bebert_export.calibration import calibrate
 from bebert_export.devices import chosen_precision, device, is_main, processes, processes_here
 from bebert_export.evaluation import packed_logits, score_all
 from bebert_export.examples import Examples
+from bebert_export.metrics import evaluate, main_first
 from bebert_export.pretrained import check_init
 from bebert_export.rounds import Boosting, Member
 from bebert_export.run_folder import RunFolder
@@ -38,9 +39,10 @@ from bebert_export.students import new_member, recipe
 from bebert_export.train_options import TrainOptions
 from bebert_export.write import write_ensemble
 from bebert_infer.artifact import check_place
+from bebert_infer.errors import InputError
 from bebert_infer.threads import thread_budget
 
-__all__ = ["TrainOptions", "is_main", "train"]
+__all__ = ["TrainOptions", "is_main", "train", "train_full_precision"]
 
 MEMBER_SEED = 100  # member i trains with seed + MEMBER_SEED + i
 # Options that change where a run lies, how fast it goes and what its card says, not what it computes.
@@ -68,6 +70,8 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
     member learns nothing, ParityError if the packed model does not compute what PyTorch computes.
     """
     console = console or Console(quiet=not is_main())
+    if not options.members:
+        raise InputError("members is 0; accepted are whole numbers of at least 1, or train_full_precision")
     plan = recipe(options.scheme, options.base)
     threads, _ = thread_budget(options.threads)
     started = time.perf_counter()
@@ -132,12 +136,14 @@ def _finish(
 
 
 def train_full_precision(options: TrainOptions, console: Console | None = None) -> dict[str, Any]:
-    """Run only the first stage, or read what an earlier call left in the folder; returns its facts.
+    """Run only the first stage, or read what an earlier call left in the folder; returns its facts and dev metrics.
 
-    `<out>/full_precision` can be the `init` of several runs with `teacher_epochs` 0. Raises like `train`.
+    `<out>/full_precision` can be the `init` of several runs: with `teacher_epochs` 0 as it is, else as an encoder that
+    has learned a larger task first. `train` with members goes on in the same folder. Raises like `train`.
     """
     data, run = _begin(options)
-    return full_precision(options, data, run, console or Console(quiet=not is_main())).facts
+    full = full_precision(options, data, run, console or Console(quiet=not is_main()))
+    return full.facts | {"dev": main_first(options.known_task, evaluate(full.dev.targets, full.dev_logits))}
 
 
 def _begin(options: TrainOptions) -> tuple[Data, RunFolder]:

@@ -27,7 +27,7 @@ class TrainOptions:
     task              : name of a GLUE task (tasks.py), which gives metrics, label names, regression, and data; files of
                         your own then hold those names, or the numbers that the hub gives them
     scheme, base      : "1-1-4" (binarybert, bit) or "1-1-1" (bibert, bit); the first base is the default
-    members           : boosting rounds
+    members           : boosting rounds; 0: no more than the full-precision model (train_full_precision)
     labels            : names for the label values of the training file, in their sorted order; with a task, in its own
     regression        : labels are scores, boosting is AdaBoost.R2; a task sets it
     combine           : rule of the model; default probabilities; for regression median, of fewer than three members
@@ -139,7 +139,7 @@ class TrainOptions:
 
     def check(self) -> None:
         """Raise InputError for the first value that is not accepted."""
-        for name, least in (("members", 1), ("batch_size", 1), ("max_length", 3), ("seed", 0)):
+        for name, least in (("members", 0), ("batch_size", 1), ("max_length", 3), ("seed", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}; accepted are whole numbers of at least {least}")
         if self.seed > MOST_SEED:
@@ -178,6 +178,8 @@ class TrainOptions:
         ):
             if not fits:
                 raise InputError(f"{name} is {getattr(self, name)}; accepted are {range_of}")
+        if self.budget_minutes is not None and not self.members:
+            raise InputError("budget_minutes is for whole runs, members is 0; pass teacher_epochs instead")
         if self.patience < 0 or (self.patience and not self.hold_out):
             raise InputError(
                 f"patience is {self.patience} with hold_out {self.hold_out}; accepted are 0, or more with a hold_out "
