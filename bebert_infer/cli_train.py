@@ -97,6 +97,13 @@ def train(
     warm_start: Annotated[
         str, typer.Option(help="Members start from the first student: first; or previous.")
     ] = "first",
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run folder of a larger task, with the same base: students go on from its first student.",
+            show_default=False,
+        ),
+    ] = None,
     compat: Annotated[
         str | None, typer.Option(help="published: alphas and hard vote of BEBERT's own code.", show_default=False)
     ] = None,
@@ -166,10 +173,12 @@ def train(
     [dim]bebert train --init prajjwal1/bert-tiny --task sst2 --out runs/sst2[/]
     [dim]bebert train --init prajjwal1/bert-tiny --recipe cola --out runs/cola[/]
 
-    Small encoders learn pairs of texts (rte, mrpc, stsb) far better after a larger task of pairs:
+    Small encoders learn pairs of texts (rte, mrpc, stsb) far better after a larger task of pairs, and so do students:
 
-    [dim]bebert train --init prajjwal1/bert-tiny --task mnli --members 0 --out runs/mnli[/]
-    [dim]bebert train --init runs/mnli/full_precision --task rte --out runs/rte[/]
+    [dim]bebert train --init prajjwal1/bert-tiny --task mnli --members 1 --out runs/mnli[/]
+    [dim]bebert train --init runs/mnli/full_precision --start-from runs/mnli --task rte --out runs/rte[/]
+
+    With --members 0 the first makes no more than the full-precision model.
 
     A GPU is used if there is one. Several GPUs, or processes on CPUs, each take a part of every batch:
 

@@ -9,8 +9,8 @@ tasks, bases, distillations and seeds is one cell: one run folder, one JSON line
 glue_settings.toml. A killed run goes on after its last finished stage; a cell that has a record is skipped. The
 full-precision model of an encoder, task and seed is trained once, for all bases. Dev files are for the report only.
 
-Some encoders of the settings are fine-tuned on a larger task first, once for all cells. --encoder is then what they
-start from, --name what they are called:
+Some encoders of the settings are fine-tuned on a larger task first, once for all cells, and for some bases students
+are too. --encoder is then what they start from, --name what they are called:
 
     python benchmarks/glue.py --data glue/ --encoder models/tiny --name tiny-mnli --task RTE --base binarybert
 """
@@ -60,6 +60,8 @@ def run_cell(cell: Cell, arguments: argparse.Namespace, settings: dict[str, Any]
     encoder = _tuned_first(cell, arguments, settings, console)
     teacher = _options(common | teacher_options(settings, cell), encoder, shared)
     values = common | cell_options(settings, cell) | {"distill": cell.distill, "teacher_epochs": 0}
+    if values.pop("students_too", False):
+        values["start_from"] = _student_first(cell, encoder, arguments, settings, console)
     if arguments.members is not None:
         values["members"] = arguments.members
     options = _options(values, shared / "full_precision", out)
@@ -107,6 +109,24 @@ def _tuned_first(cell: Cell, arguments: argparse.Namespace, settings: dict[str, 
     out = arguments.out / first.shared_folder
     train_full_precision(_options(values, arguments.encoder, out), console)
     return Path(out / "full_precision")
+
+
+def _student_first(
+    cell: Cell, encoder: Path, arguments: argparse.Namespace, settings: dict[str, Any], console: Console
+) -> Path:
+    """Run folder of one member of the cell's base on the first task, made once for all seeds and tasks."""
+    task = first_task(settings, cell.encoder)
+    if task is None:
+        raise InputError(f"students_too of {cell.folder} is for encoders that have a first_task; leave it out")
+    first = Cell(cell.encoder, task, cell.base, "none", seed=1)
+    files: dict[str, Any] = {split: find_file(arguments.data, task, split) for split in ("train", "dev")}
+    values = files | {"seed": 1, "threads": thread_budget(arguments.threads)[0]} | cell_options(settings, first)
+    values |= {"members": 1, "teacher_epochs": 0}
+    values.pop("students_too")
+    out = Path(arguments.out / first.folder)
+    if not (out / "results.json").is_file():
+        train(_options(values, encoder, out), console)
+    return out
 
 
 def _options(values: dict[str, Any], init: Path, out: Path) -> TrainOptions:

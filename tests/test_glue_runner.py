@@ -2,6 +2,7 @@
 
 # ruff: noqa: E402 - the imports below need the extra
 
+import hashlib
 import json
 import os
 import sys
@@ -176,7 +177,7 @@ def test_a_cell_that_fails_says_why_and_does_not_keep_others_from_running(folder
         run(folder, monkeypatch, "--settings", str(tmp_path / "bad.toml"))
 
 
-def test_an_encoder_of_a_first_task_is_tuned_once_for_all_its_cells(folder, monkeypatch, tmp_path):
+def test_an_encoder_of_a_first_task_is_tuned_once_for_all_its_cells(folder, monkeypatch, tmp_path, capsys):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "CoLA").symlink_to(folder / "data" / "CoLA")
     (tmp_path / "data" / "STS-B").mkdir()
@@ -186,6 +187,12 @@ def test_an_encoder_of_a_first_task_is_tuned_once_for_all_its_cells(folder, monk
 [[encoders]]
 name = "toy-scores"
 first_task = "STS-B"
+
+[[settings]]
+when = { base = "own-first" }
+base = "binarybert"
+scheme = "1-1-4"
+students_too = true
 
 [[settings]]
 when = { task = "STS-B" }
@@ -213,7 +220,14 @@ teacher_epochs = 0.5
     for seed in (1, 2):
         chosen = json.loads((tmp_path / "runs" / f"toy-scores-CoLA-full-{seed}" / "options.json").read_text())
         assert (chosen["init"], chosen["teacher_epochs"]) == (str(first / "full_precision"), 0.5)
-    records = list(map(json.loads, (tmp_path / "glue.jsonl").read_text().splitlines()))
+    run(folder, monkeypatch, *map(str, words), "--seed", "1", "--base", "own-first")
+    own = json.loads((tmp_path / "runs" / "toy-scores-CoLA-own-first-none-1" / "options.json").read_text())
+    student = tmp_path / "runs" / "toy-scores-STS-B-own-first-none-1" / "stages" / "ternary.safetensors"
+    assert own["start_from_sha256"] == hashlib.sha256(student.read_bytes()).hexdigest()
+    with pytest.raises(SystemExit):
+        run(folder, monkeypatch, *map(str, words), "--base", "own-first", "--name", "toy")
+    assert "students_too of toy-CoLA-own-first-none-1 is for encoders that have a first_task" in capsys.readouterr().out
+    records = list(map(json.loads, (tmp_path / "glue.jsonl").read_text().splitlines()))[:2]
     assert [(r["cell"]["encoder"], r["cell"]["seed"], r["first_task"]) for r in records] == [
         ("toy-scores", 1, "STS-B"),
         ("toy-scores", 2, "STS-B"),

@@ -4,9 +4,10 @@
     in steps       binary students with fewer and fewer activation bits (BiT)     stages "student_4bit", ...
     otherwise      nothing is trained; members start from full-precision weights
 
-Each student starts from the weights of the one before. In steps it also learns from the one before (multi-step
-distillation: Liu et al., "BiT", 2022), and so do the members, if they are distilled at all; the ternary student and the
-members split from it learn from the full-precision model. Sample weights are for members: here all examples count as 1.
+Each student starts from the weights of the one before, the first one, if so asked, from those of another run
+(first_task.py). In steps it also learns from the one before (multi-step distillation: Liu et al., "BiT", 2022), and so
+do the members, if they are distilled at all; the ternary student and the members split from it learn from the
+full-precision model. Sample weights are for members: here all examples count as 1.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification
 
+from bebert_export.first_task import take_over
 from bebert_export.lessons import INSIDE, Lessons, teach
 from bebert_export.metrics import evaluate
 from bebert_export.modeling import Student
@@ -55,6 +57,8 @@ def first_student(options: TrainOptions, plan: Recipe, full: FullPrecision, run:
     first = next(iter(bits.values()), plan.activation_bits)
     kind = options.start_kind
     student, teacher = _from_full_precision(options, replace(plan, activation_bits=first), full)
+    if options.start_from is not None:
+        take_over(student, options)
     logits, facts = full.train_logits, {}
     for index, (stage, activation_bits) in enumerate(bits.items()):
         student = with_bits(student, activation_bits)

@@ -28,6 +28,7 @@ from bebert_export.calibration import calibrate
 from bebert_export.devices import chosen_precision, device, is_main, processes, processes_here
 from bebert_export.evaluation import packed_logits, score_all
 from bebert_export.examples import Examples
+from bebert_export.first_task import check_start
 from bebert_export.metrics import evaluate, main_first
 from bebert_export.pretrained import check_init
 from bebert_export.rounds import Boosting, Member
@@ -46,7 +47,7 @@ __all__ = ["TrainOptions", "is_main", "train", "train_full_precision"]
 
 MEMBER_SEED = 100  # member i trains with seed + MEMBER_SEED + i
 # Options that change where a run lies, how fast it goes and what its card says, not what it computes.
-FREE_OPTIONS = ("train", "dev", "out", "threads", "licence", "snapshot_minutes", "tensorboard")
+FREE_OPTIONS = ("train", "dev", "out", "start_from", "threads", "licence", "snapshot_minutes", "tensorboard")
 # What of the results travels with the model, beside the parity measured at writing.
 EVIDENCE = (
     "options",
@@ -156,6 +157,8 @@ def _begin(options: TrainOptions) -> tuple[Data, RunFolder]:
         check_init(options.init)
     held = hashlib.sha256(data.held.tobytes()).hexdigest()  # a release that draws other rows must not go on
     claimed = _fixed(options) | {"init": os.path.normpath(options.init), "held_out_sha256": held}
+    if options.start_from is not None:
+        claimed["start_from_sha256"] = check_start(options)
     claimed |= {"train_sha256": data.train.sha256, "dev_sha256": data.dev.sha256}
     # No member depends on how many follow it, unless all share a budget of time.
     run.claim(claimed, may_grow=("members",) if options.budget_minutes is None else ())
@@ -177,8 +180,9 @@ def _results(
     alphas = [member.alpha for member in members]
     packed = packed_logits(students, alphas, data.names, full.dev.encoded, threads)
     torch_logits = np.stack([member.dev_logits for member in members])
+    before = None if options.start_from is None else options.start_from.name
     return {
-        "options": _fixed(options) | {"init": Path(options.init).name, "combine": options.rule},
+        "options": _fixed(options) | {"init": Path(options.init).name, "combine": options.rule, "start_from": before},
         "data": {name: _file_facts(file) for name, file in (("train", data.train), ("dev", data.dev))},
         "trained_rows": len(data.trained),
         "held_out_rows": len(data.held),

@@ -38,6 +38,7 @@ class TrainOptions:
     shrinkage         : factor of alphas, 0 to 1; the smaller, the more evenly members count (boosting.py); bagging has
                         none
     warm_start        : members start from the first student ("first") or from the member before ("previous")
+    start_from        : folder of another run, from whose first student this run's goes on (first_task.py)
     compat            : "published": alphas by the rule of BEBERT's code, and a hard vote unless `combine` says else
     steps             : activation bits of students in between, widest first (BiT: 2); not for base binarybert.
                         Down to the members' own bits: (2, 1) gives them a distilled 1-1-1 student to start from
@@ -75,6 +76,7 @@ class TrainOptions:
     boosting: Literal["weights", "resample", "bagging"] = "weights"
     shrinkage: float = 1.0
     warm_start: Literal["first", "previous"] = "first"
+    start_from: Path | None = None
     compat: Literal["published"] | None = None
     steps: tuple[int, ...] = ()
     distill: Literal["none", "prediction", "hidden", "two-stage", "direction"] = "none"

@@ -1,0 +1,146 @@
+"""A run that goes on from another run's first student: all of its weights but the head, and only if it fits."""
+
+# ruff: noqa: E402 - the imports below need the extra
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs the extra [export]")
+pytest.importorskip("transformers", reason="training needs the extra [export]")
+
+from rich.console import Console
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from toy import write_data, write_task
+
+from bebert_export import lessons, rounds, start
+from bebert_export.train import TrainOptions, train
+from bebert_infer import Ensemble
+from bebert_infer.errors import InputError
+
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture(autouse=True)
+def quick_backend(monkeypatch):
+    """With the JIT off the compiled kernels are plain Python loops; the NumPy reference answers the same, sooner."""
+    if os.environ.get("NUMBA_DISABLE_JIT") == "1":
+        monkeypatch.setenv("BEBERT_BACKEND", "reference")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Folder with finished runs of scores, one for each kind of first student, and the files of another task."""
+    folder = write_task(tmp_path_factory.mktemp("toy"), 160, 40)
+    for name, rows, seed in (("train", 160, 3), ("dev", 40, 4)):
+        write_data(folder / f"scores-{name}.tsv", rows, seed, regression=True)
+    for name, changes in FIRST.items():
+        train(scores(folder, name, **changes), QUIET)
+    return folder
+
+
+FIRST = {
+    "ternary": {"scheme": "1-1-4"},
+    "member_0": {"scheme": "1-1-1", "base": "bibert"},
+    "student_2bit": {"scheme": "1-1-1", "base": "bit", "steps": (2,), "distill": "hidden"},
+}
+
+
+def scores(folder, name, **changes):
+    """Options of the first task: the vocabulary is trimmed there."""
+    files = {"train": folder / "scores-train.tsv", "dev": folder / "scores-dev.tsv", "out": folder / name}
+    common = {"members": 1, "max_length": 16, "vocabulary_size": 76, "teacher_epochs": 4, "start_epochs": 2}
+    common |= {
+        "epochs": 3,
+        "hold_out": 0.0,
+        "learning_rate": 5e-3,
+        "teacher_learning_rate": 5e-3,
+        "regression": True,
+        "threads": 1,
+    }
+    return TrainOptions(init=str(folder / "encoder"), **(files | common | changes))
+
+
+def classes(folder, name, out, **changes):
+    """Options of the task after it: two classes, from the encoder and the student of the first."""
+    files = {"train": folder / "train.tsv", "dev": folder / "dev.tsv", "out": out}
+    first = {"init": str(folder / name / "full_precision"), "start_from": folder / name, "vocabulary_size": None}
+    return replace(scores(folder, name, **FIRST[name]), **(files | first | {"regression": False} | changes))
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_the_first_student_starts_with_all_weights_of_the_other_but_the_head(runs, tmp_path, monkeypatch, name):
+    seen, real = [], lessons.teach
+
+    def noted(student, *rest, **more):
+        seen.append({key: tensor.clone() for key, tensor in student.state_dict().items()})
+        return real(student, *rest, **more)
+
+    monkeypatch.setattr(start, "teach", noted)
+    monkeypatch.setattr(rounds, "teach", noted)
+    chosen = classes(runs, name, tmp_path / "run")
+    results = train(chosen, QUIET)
+    other = load_file(runs / name / "stages" / f"{name}.safetensors")
+    for key, tensor in seen[0].items():
+        if not key.startswith("classifier."):
+            assert torch.equal(tensor, other[f"model.{key}"]), key
+    assert seen[0]["classifier.weight"].shape[0] == 2, "the head is that of this run's own full precision"
+    own = load_file(tmp_path / "run" / "full_precision" / "model.safetensors")
+    assert torch.equal(seen[0]["classifier.weight"], own["classifier.weight"])
+    assert results["options"]["start_from"] == name
+    assert Ensemble.from_pretrained(tmp_path / "run" / "model", threads=1)("good")["label"] in ("0", "1")
+    seen.clear()
+    assert train(replace(chosen, threads=2), QUIET)["dev"] == results["dev"] and not seen, "a finished run is read"
+
+
+def test_a_run_whose_student_has_changed_is_not_gone_on_with(runs, tmp_path):
+    first = scores(runs, "ternary", out=tmp_path / "first", **FIRST["ternary"])
+    train(first, QUIET)
+    chosen = classes(runs, "ternary", tmp_path / "run", start_from=tmp_path / "first")
+    train(chosen, QUIET)
+    with (tmp_path / "first" / "stages" / "ternary.safetensors").open("ab") as stream:
+        stream.write(b" ")
+    with pytest.raises(InputError, match="holds a run with start_from_sha256"):
+        train(chosen, QUIET)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("ternary", {"start_from": "nowhere"}, r"nowhere\", which has no stages/ternary.safetensors; pass the folder"),
+        ("ternary", {"scheme": "1-1-1", "base": "bibert"}, "has no stages/member_0.safetensors|has the base ternary"),
+        ("member_0", {"base": "bit"}, "member_0 has the base bibert, this run bit; they must be equal"),
+        ("ternary", {"width": 0.5}, "ternary has the width 1.0, this run 0.5; they must be equal"),
+        ("student_2bit", {"steps": (2, 1)}, r"student_2bit has the steps \[2\], this run \[2, 1\]"),
+        ("ternary", {"vocabulary_size": 70}, "vocabulary_size is 70; the words of the student in .* must stay"),
+        ("ternary", {"init": "encoder"}, "the words of .*ternary and of .*encoder differ; pass .*full_precision as"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_anything_is_trained(runs, tmp_path, name, changes, said):
+    if changes.get("init") == "encoder":
+        changes = {"init": str(runs / "encoder")}
+    if "start_from" in changes:
+        changes = {"start_from": tmp_path / changes["start_from"]}
+    with pytest.raises(InputError, match=said):
+        train(classes(runs, name, tmp_path / "run", **changes), QUIET)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_student_of_another_size_is_refused(runs, tmp_path):
+    """An encoder with the same words and other layers: what the options cannot tell."""
+    file = runs / "ternary" / "stages" / "ternary.safetensors"
+    (tmp_path / "first" / "stages").mkdir(parents=True)
+    with safe_open(file, framework="pt") as whole:
+        facts = whole.metadata()
+    tensors = load_file(file)
+    name = next(key for key in tensors if key.endswith("position_embeddings.weight"))
+    tensors[name] = tensors[name][:-1].clone()
+    save_file(tensors, tmp_path / "first" / "stages" / "ternary.safetensors", facts)
+    for part in ("options.json", "full_precision"):
+        (tmp_path / "first" / part).symlink_to(runs / "ternary" / part)
+    assert json.loads((tmp_path / "first" / "options.json").read_text())["scheme"] == "1-1-4"
+    with pytest.raises(InputError, match="position_embeddings.weight of .* pass a run of this encoder"):
+        train(classes(runs, "ternary", tmp_path / "run", start_from=tmp_path / "first"), QUIET)
