@@ -101,10 +101,14 @@ def test_a_run_whose_student_has_changed_is_not_gone_on_with(runs, tmp_path):
     train(first, QUIET)
     chosen = classes(runs, "ternary", tmp_path / "run", start_from=tmp_path / "first")
     train(chosen, QUIET)
-    with (tmp_path / "first" / "stages" / "ternary.safetensors").open("ab") as stream:
-        stream.write(b" ")
+    file = tmp_path / "first" / "stages" / "ternary.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(InputError, match="holds a run with start_from_sha256"):
         train(chosen, QUIET)
+    file.write_bytes(whole[:-1])
+    with pytest.raises(InputError, match="first is no whole run .*; repeat its command to mend it"):
+        train(replace(chosen, out=tmp_path / "other"), QUIET)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import hashlib
 import json
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from bebert_export.data import load_tokenizer
@@ -44,7 +45,12 @@ def check_start(options: TrainOptions) -> str:
             f'start_from is "{folder}", which has no stages/{stage}.safetensors; pass the folder of a `bebert train` '
             "run with the same base that has come so far"
         )
-    stored = json.loads((folder / "options.json").read_text("utf-8"))
+    try:
+        stored = json.loads((folder / "options.json").read_text("utf-8"))
+        with safe_open(file, framework="pt"):  # the whole file is there
+            pass
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"{folder} is no whole run ({error}); repeat its command to mend it") from None
     plans = [
         {
             "base": recipe(values["scheme"], values["base"]).family,
