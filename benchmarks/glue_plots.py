@@ -1,4 +1,4 @@
-"""Plots of docs/results.md: one panel an encoder, one colour and marker a base (Okabe and Ito's colours)."""
+"""Plots of docs/results.md: one panel an encoder, one colour and marker a base (Okabe and Ito's colours, and grey)."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +7,8 @@ from glue_summary import Group, Measure, Spread, Summary
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def save_plots(summary: Summary, folder: Path) -> dict[str, str]:
