@@ -53,9 +53,8 @@ SIGMAS = (0.1, 0.01)  # BEBERT: variance 0.01 in the paper, standard deviation 0
 
 def run_cell(cell: Cell, arguments: argparse.Namespace, settings: dict[str, Any], console: Console) -> dict[str, Any]:
     """Train or resume a cell, score it, and return its record."""
-    data, threads = arguments.data, thread_budget(arguments.threads)[0]
-    files: dict[str, Any] = {split: find_file(data, cell.task, split) for split in ("train", "dev")}
-    common = files | {"seed": cell.seed, "threads": threads}
+    common = _common(cell, arguments)
+    threads = common["threads"]
     shared, out = arguments.out / cell.shared_folder, arguments.out / cell.folder
     encoder = _tuned_first(cell, arguments, settings, console)
     teacher = _options(common | teacher_options(settings, cell), encoder, shared)
@@ -72,7 +71,7 @@ def run_cell(cell: Cell, arguments: argparse.Namespace, settings: dict[str, Any]
     started = time.perf_counter()
     results = train(options, console)
     whole = time.perf_counter() - started
-    numbers = scores(cell.task, results, out / "model", files["dev"], threads, arguments.noise_seeds, console)
+    numbers = scores(cell.task, results, out / "model", common["dev"], threads, arguments.noise_seeds, console)
     seconds = {
         "full_precision": round(teacher_facts["seconds"], 1),
         **{stage: round(facts["seconds"], 1) for stage, facts in results["students"].items()},
@@ -98,15 +97,20 @@ def run_cell(cell: Cell, arguments: argparse.Namespace, settings: dict[str, Any]
     }
 
 
+def _common(cell: Cell, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Options of every run of a cell: its files, its seed, the threads."""
+    files: dict[str, Any] = {split: find_file(arguments.data, cell.task, split) for split in ("train", "dev")}
+    return files | {"seed": cell.seed, "threads": thread_budget(arguments.threads)[0]}
+
+
 def _tuned_first(cell: Cell, arguments: argparse.Namespace, settings: dict[str, Any], console: Console) -> Path:
     """The encoder of a cell: as it was passed, or fine-tuned on another task first; all seeds share it."""
     task = first_task(settings, cell.encoder)
     if task is None:
         return Path(arguments.encoder)
     first = Cell(cell.encoder, task, cell.base, cell.distill, seed=1)
-    files: dict[str, Any] = {split: find_file(arguments.data, task, split) for split in ("train", "dev")}
-    values = files | {"seed": 1, "threads": thread_budget(arguments.threads)[0]} | teacher_options(settings, first)
     out = arguments.out / first.shared_folder
+    values = _common(first, arguments) | teacher_options(settings, first)
     train_full_precision(_options(values, arguments.encoder, out), console)
     return Path(out / "full_precision")
 
@@ -119,9 +123,7 @@ def _student_first(
     if task is None:
         raise InputError(f"students_too of {cell.folder} is for encoders that have a first_task; leave it out")
     first = Cell(cell.encoder, task, cell.base, "none", seed=1)
-    files: dict[str, Any] = {split: find_file(arguments.data, task, split) for split in ("train", "dev")}
-    values = files | {"seed": 1, "threads": thread_budget(arguments.threads)[0]} | cell_options(settings, first)
-    values |= {"members": 1, "teacher_epochs": 0}
+    values = _common(first, arguments) | cell_options(settings, first) | {"members": 1, "teacher_epochs": 0}
     values.pop("students_too")
     out = Path(arguments.out / first.folder)
     if not (out / "results.json").is_file():

@@ -36,3 +36,10 @@ class Golden:
 def golden() -> Golden:
     """Golden values of the published implementations."""
     return Golden()
+
+
+@pytest.fixture
+def quick_backend(monkeypatch):
+    """With the JIT off the compiled kernels are plain Python loops; the NumPy reference answers the same, sooner."""
+    if os.environ.get("NUMBA_DISABLE_JIT") == "1":
+        monkeypatch.setenv("BEBERT_BACKEND", "reference")

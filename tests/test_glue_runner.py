@@ -4,7 +4,6 @@
 
 import hashlib
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -25,6 +24,8 @@ import glue
 import glue_report
 from glue_records import Cell, cell_options, planned, read_records, read_settings, teacher_options
 from glue_summary import Group, Summary, change
+
+pytestmark = pytest.mark.usefixtures("quick_backend")
 
 SETTINGS = """
 [report]
@@ -58,13 +59,6 @@ scheme = "1-1-4"
 when = { base = ["bibert"], task = "CoLA" }
 scheme = "1-1-1"
 """
-
-
-@pytest.fixture(autouse=True)
-def quick_backend(monkeypatch):
-    """With the JIT off the compiled kernels are plain Python loops; the NumPy reference answers the same, sooner."""
-    if os.environ.get("NUMBA_DISABLE_JIT") == "1":
-        monkeypatch.setenv("BEBERT_BACKEND", "reference")
 
 
 @pytest.fixture(scope="module")

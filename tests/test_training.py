@@ -3,7 +3,6 @@
 # ruff: noqa: E402 - the imports below need the extra
 
 import json
-import os
 import sys
 from dataclasses import replace
 
@@ -32,13 +31,7 @@ from bebert_infer import Ensemble, cli
 from bebert_infer.errors import DataError, InputError
 
 QUIET = Console(quiet=True)
-
-
-@pytest.fixture(autouse=True)
-def quick_backend(monkeypatch):
-    """With the JIT off the compiled kernels are plain Python loops; the NumPy reference answers the same, sooner."""
-    if os.environ.get("NUMBA_DISABLE_JIT") == "1":
-        monkeypatch.setenv("BEBERT_BACKEND", "reference")
+pytestmark = pytest.mark.usefixtures("quick_backend")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ encoder takes the place of full-precision weights; its head stays that of this r
 
 import hashlib
 import json
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -18,7 +17,7 @@ from safetensors.torch import load_file
 from bebert_export.data import load_tokenizer
 from bebert_export.modeling import Student
 from bebert_export.pretrained import local_folder
-from bebert_export.students import recipe
+from bebert_export.students import recipe, stored_state
 from bebert_export.train_options import TrainOptions
 from bebert_infer.errors import InputError
 
@@ -83,8 +82,7 @@ def take_over(student: Student, options: TrainOptions) -> None:
     """
     assert options.start_from is not None
     file = options.start_from / "stages" / f"{first_stage(options)}.safetensors"
-    tensors: dict[str, Any] = {name: x for name, x in load_file(file).items() if name.startswith("model.")}
-    new = {name.removeprefix("model."): x for name, x in tensors.items()}
+    new = stored_state(load_file(file))
     for name, own in student.state_dict().items():
         if name.startswith(HEAD):
             new[name] = own

@@ -40,7 +40,7 @@ from bebert_export.lessons import Lessons, teach
 from bebert_export.modeling import Student
 from bebert_export.progress import stage_bar
 from bebert_export.run_folder import RunFolder
-from bebert_export.students import settle_zero_weights
+from bebert_export.students import settle_zero_weights, stored_state
 from bebert_export.training import Schedule, TrainingSet, predict
 from bebert_infer.errors import BebertError
 
@@ -223,5 +223,5 @@ class Boosting:
         if facts["status"] == "weak":
             return None, weights
         student = self.new_member()
-        student.load_state_dict({name.removeprefix("model."): tensor for name, tensor in tensors.items()})
+        student.load_state_dict(stored_state(tensors))
         return Member(student.eval(), facts["alpha"], dev_logits, facts), weights

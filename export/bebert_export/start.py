@@ -30,7 +30,7 @@ from bebert_export.progress import stage_bar
 from bebert_export.quiet import quiet_transformers
 from bebert_export.run_folder import RunFolder
 from bebert_export.stages import FullPrecision
-from bebert_export.students import TEACHER, Recipe, student_from_full_precision, with_bits
+from bebert_export.students import TEACHER, Recipe, stored_state, student_from_full_precision, with_bits
 from bebert_export.train_options import TrainOptions
 from bebert_export.training import predict
 
@@ -65,8 +65,7 @@ def first_student(options: TrainOptions, plan: Recipe, full: FullPrecision, run:
         if not run.has(stage):
             _train(stage, student, _lessons(kind, logits, teacher), index, options, full, run, console)
         tensors, stored = run.load(stage)
-        state = {name.removeprefix("model."): x for name, x in tensors.items() if name.startswith("model.")}
-        student.load_state_dict(state)
+        student.load_state_dict(stored_state(tensors))
         facts[stage] = stored | {"dev": evaluate(full.dev.targets, tensors["dev_logits"].numpy())}
         if not plan.splits:
             teacher = student.eval()

@@ -70,6 +70,11 @@ def student_from_full_precision(
     return student
 
 
+def stored_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """State of the student in the tensors of a stage, which names its weights model.…, other tensors otherwise."""
+    return {name.removeprefix("model."): x for name, x in tensors.items() if name.startswith("model.")}
+
+
 def new_member(start: Student, plan: Recipe) -> Student:
     """A member before its own training: the first student split, or a copy of it with the bits of the recipe."""
     if plan.splits:
