@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="training needs the extra [export]")
 pytest.importorskip("transformers", reason="training needs the extra [export]")
 
 from rich.console import Console
-from test_training import options, quick_backend, training_set  # noqa: F401 - a fixture for all tests here
+from test_training import options, training_set
 from toy import write_task
 
 from bebert_export import lessons, rounds, start
@@ -25,6 +25,8 @@ from bebert_export.students import new_member, recipe, with_bits
 from bebert_export.train import train
 from bebert_export.training import Schedule, Watcher, predict
 from bebert_infer.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("quick_backend")
 
 QUIET = Console(quiet=True)
 SIZES = {"hidden_size": 16, "attention_size": 16, "num_heads": 2, "intermediate_size": 32, "num_layers": 1}
