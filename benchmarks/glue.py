@@ -126,8 +126,9 @@ def _student_first(
     values = _common(first, arguments) | cell_options(settings, first) | {"members": 1, "teacher_epochs": 0}
     values.pop("students_too")
     out = Path(arguments.out / first.folder)
-    if not (out / "results.json").is_file():
-        train(_options(values, encoder, out), console)
+    finished = (out / "results.json").is_file()
+    make = train_full_precision if finished else train  # the one only refuses a folder made with other settings
+    make(_options(values, encoder, out), console)
     return out
 
 

@@ -218,6 +218,11 @@ teacher_epochs = 0.5
     own = json.loads((tmp_path / "runs" / "toy-scores-CoLA-own-first-none-1" / "options.json").read_text())
     student = tmp_path / "runs" / "toy-scores-STS-B-own-first-none-1" / "stages" / "ternary.safetensors"
     assert own["start_from_sha256"] == hashlib.sha256(student.read_bytes()).hexdigest()
+    (tmp_path / "settings.toml").write_text(SETTINGS + special.replace("start_epochs = 0.5", "start_epochs = 1.0"))
+    with pytest.raises(SystemExit):
+        run(folder, monkeypatch, *map(str, words), "--seed", "2", "--base", "own-first")
+    refused = "toy-scores-STS-B-own-first-none-1 holds a run with start_epochs 0.5, this one has 1.0"
+    assert refused in capsys.readouterr().out.replace("\n", ""), "a student made with other settings is not taken"
     with pytest.raises(SystemExit):
         run(folder, monkeypatch, *map(str, words), "--base", "own-first", "--name", "toy")
     assert "students_too of toy-CoLA-own-first-none-1 is for encoders that have a first_task" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 # ruff: noqa: E402 - the imports below need the extra
 
 import json
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -295,35 +296,66 @@ def test_members_that_share_a_budget_of_time_are_not_joined_by_more(toy, tmp_pat
 
 def test_other_options_or_files_for_a_used_folder_are_refused(toy, tmp_path):
     run = RunFolder(tmp_path / "run")
-    run.claim({"seed": 1, "train_sha256": "a"})
+    with run.claim({"seed": 1, "train_sha256": "a"}):
+        pass
     run.save("full_precision", {}, {})
-    run.claim({"seed": 1, "train_sha256": "a"})
+    with run.claim({"seed": 1, "train_sha256": "a"}):
+        pass
     with pytest.raises(InputError, match="a run with seed 1, this one has 2"):
-        run.claim({"seed": 2, "train_sha256": "a"})
+        with run.claim({"seed": 2, "train_sha256": "a"}):
+            pass
     with pytest.raises(InputError, match="a run with seed 1, this one has 0"):
-        run.claim({"seed": 0, "train_sha256": "a"}, may_grow=("seed",))
+        with run.claim({"seed": 0, "train_sha256": "a"}, may_grow=("seed",)):
+            pass
     with pytest.raises(InputError, match="a run with members null, this one has 2"):
-        run.claim({"seed": 1, "train_sha256": "a", "members": 2}, may_grow=("members",))
+        with run.claim({"seed": 1, "train_sha256": "a", "members": 2}, may_grow=("members",)):
+            pass
     with pytest.raises(InputError, match='train_sha256 "a", this one has "b"'):
-        run.claim({"seed": 1, "train_sha256": "b"})
+        with run.claim({"seed": 1, "train_sha256": "b"}):
+            pass
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("x")
     with pytest.raises(InputError, match="not empty and holds no training run"):
-        RunFolder(tmp_path / "full").claim({})
+        with RunFolder(tmp_path / "full").claim({}):
+            pass
     with pytest.raises(InputError, match="which is a file"):
-        RunFolder(tmp_path / "full" / "thesis.txt").claim({})
+        with RunFolder(tmp_path / "full" / "thesis.txt").claim({}):
+            pass
 
 
 def test_a_run_that_was_refused_before_it_trained_does_not_lock_its_folder(tmp_path):
     run = RunFolder(tmp_path / "run")
-    run.claim({"budget_minutes": 1})
+    with run.claim({"budget_minutes": 1}):
+        pass
     run.save("calibration", {}, {})
-    run.claim({"budget_minutes": 1})
+    with run.claim({"budget_minutes": 1}):
+        pass
     assert run.has("calibration"), "the same options go on with the speeds that were measured"
-    run.claim({"budget_minutes": 5})
+    with run.claim({"budget_minutes": 5}):
+        pass
     assert not run.has("calibration") and json.loads((tmp_path / "run" / "options.json").read_text()) == {
         "budget_minutes": 5
     }
+
+
+def test_a_second_process_waits_until_the_first_one_has_left_the_folder(tmp_path):
+    code = (
+        "import sys, pathlib, rich.console; from bebert_export.run_folder import RunFolder\n"
+        "with RunFolder(pathlib.Path(sys.argv[1])).claim({'seed': 1}, console=rich.console.Console()): print('claimed')"
+    )
+    run = RunFolder(tmp_path / "run")
+    with run.claim({"seed": 1}):
+        other = [sys.executable, "-u", "-c", code, str(tmp_path / "run")]
+        process = subprocess.Popen(other, stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == f"another process trains in {tmp_path / 'run'}; waiting for it\n"
+        assert process.poll() is None
+    assert process.communicate(timeout=60)[0] == "claimed\n"
+    with run.claim({"seed": 1}):
+        process = subprocess.Popen(other, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process.stdout.readline()
+        run.save("full_precision", {}, {})
+        (tmp_path / "run" / "options.json").write_text('{"seed": 2}')
+    assert "holds a run with seed 2, this one has 1" in process.communicate(timeout=60)[1], "what the first one did"
 
 
 def test_a_folder_of_the_encoder_may_be_spelled_otherwise_on_the_next_call(toy, tmp_path):

@@ -4,13 +4,18 @@ A stage counts as finished if its file exists, and a file only ever appears whol
 then renamed). So a killed run, started again with the same options, goes on after its last finished stage.
 """
 
+import fcntl
 import json
 import math
+import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -31,24 +36,38 @@ class RunFolder:
 
     def __init__(self, path: Path, snapshot_seconds: float = 0.0, tensorboard: bool = False) -> None:
         self.path, self._snapshot_seconds = path, snapshot_seconds
+        self._options = path / "options.json"
         self._board = Board(path / "tensorboard") if tensorboard else None
 
-    def claim(self, options: dict[str, Any], may_grow: tuple[str, ...] = ()) -> None:
-        """Start or resume a run with these options (JSON values; data files with their sha256).
+    @contextmanager
+    def claim(
+        self, options: dict[str, Any], may_grow: tuple[str, ...] = (), console: Console | None = None
+    ) -> Iterator[None]:
+        """Start or resume a run with these options (JSON values; data files with their sha256), alone in the folder.
 
         may_grow : numbers that may be larger than the last time; what is finished is part of the larger run too
+        console  : told when another process trains in the folder, which is waited for
 
         Raises InputError if the folder holds a run with other options that has begun to train, naming the first that
         differs, or if it is not empty and holds no run at all.
         """
-        stored_at = self.path / "options.json"
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f'out is "{self.path}", which is a file; pass a folder')
-        stored = json.loads(stored_at.read_text("utf-8")) if stored_at.is_file() else None
-        if stored is not None and not self._begun():
-            if stored != options:
-                self._file("calibration").unlink(missing_ok=True)  # other options, other speeds
-        elif stored is not None:
+        with self._alone(console or Console(quiet=True)) if is_main() else nullcontext():
+            processes().wait_for_everyone()  # the main process has the folder
+            other_speeds = self._check(options, may_grow)
+            processes().wait_for_everyone()  # all have seen what was there before one of them writes
+            if is_main() and other_speeds:
+                self._file("calibration").unlink(missing_ok=True)
+            main_writes(self._remove_leftovers)
+            write_json(self._options, options)
+            yield
+
+    def _check(self, options: dict[str, Any], may_grow: tuple[str, ...]) -> bool:
+        """Raise InputError for a folder of another run; returns whether calibrated speeds are of other options."""
+        stored = json.loads(self._options.read_text("utf-8")) if self._options.is_file() else None
+        begun = self._begun()
+        if stored is not None and begun:
             for name in sorted(stored.keys() | options.keys()):
                 grows = name in may_grow and stored.get(name, math.inf) < options.get(name, 0)
                 if stored.get(name) != options.get(name) and not grows:
@@ -56,12 +75,27 @@ class RunFolder:
                         f"{self.path} holds a run with {name} {json.dumps(stored.get(name))}, this one has "
                         f"{json.dumps(options.get(name))}; repeat that one to resume, or take another folder"
                     )
-        elif self.path.is_dir() and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
+        elif stored is None and any(entry.name[0] != "." for entry in self.path.iterdir()):
             raise InputError(f"{self.path} is not empty and holds no training run; choose another folder")
-        processes().wait_for_everyone()  # all have seen what was there before one of them writes
-        if is_main():
-            self._remove_leftovers()
-        write_json(stored_at, options)
+        return not begun and stored != options
+
+    @contextmanager
+    def _alone(self, console: Console) -> Iterator[None]:
+        """Hold the lock of the folder until the block ends or the process dies: two would train every stage twice."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        number = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with suppress(OSError):  # a file system that cannot lock folders
+                try:
+                    fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    console.print(
+                        f"another process trains in {self.path}; waiting for it", markup=False, soft_wrap=True
+                    )
+                    fcntl.flock(number, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(number)
 
     def has(self, stage: str) -> bool:
         """Whether a stage is finished."""

@@ -15,6 +15,8 @@ import json
 import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -76,30 +78,30 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
     plan = recipe(options.scheme, options.base)
     threads, _ = thread_budget(options.threads)
     started = time.perf_counter()
-    data, run = _begin(options)
-    asked = options
-    options, calibration = calibrate(asked, plan, data, run, console, started)
-    full = full_precision(options, data, run, console)
-    start = first_student(options, plan, full, run, console)
-    members = Boosting(
-        new_member=lambda: new_member(start.student, plan),
-        method=options.boosting,
-        from_previous=options.warm_start == "previous",
-        rule="code" if options.compat else "samme",
-        shrinkage=options.shrinkage,
-        train=full.train,
-        held=full.held,
-        dev=full.dev.encoded,
-        schedule=options.schedule(options.epochs, options.learning_rate),
-        seed=options.seed + MEMBER_SEED,
-        lessons=start.lessons,
-        run=run,
-        console=console,
-    ).members(options.members)
-    results = _finish(asked, data, full, start.facts, calibration, members, threads, started) if is_main() else {}
-    write_json(options.out / "results.json", results)
-    write_readme(options.out, command_line(asked), results)
-    return results or json.loads((options.out / "results.json").read_text("utf-8"))
+    with _begun(options, console) as (data, run):
+        asked = options
+        options, calibration = calibrate(asked, plan, data, run, console, started)
+        full = full_precision(options, data, run, console)
+        start = first_student(options, plan, full, run, console)
+        members = Boosting(
+            new_member=lambda: new_member(start.student, plan),
+            method=options.boosting,
+            from_previous=options.warm_start == "previous",
+            rule="code" if options.compat else "samme",
+            shrinkage=options.shrinkage,
+            train=full.train,
+            held=full.held,
+            dev=full.dev.encoded,
+            schedule=options.schedule(options.epochs, options.learning_rate),
+            seed=options.seed + MEMBER_SEED,
+            lessons=start.lessons,
+            run=run,
+            console=console,
+        ).members(options.members)
+        results = _finish(asked, data, full, start.facts, calibration, members, threads, started) if is_main() else {}
+        write_json(options.out / "results.json", results)
+        write_readme(options.out, command_line(asked), results)
+        return results or json.loads((options.out / "results.json").read_text("utf-8"))
 
 
 def _finish(
@@ -142,13 +144,15 @@ def train_full_precision(options: TrainOptions, console: Console | None = None) 
     `<out>/full_precision` can be the `init` of several runs: with `teacher_epochs` 0 as it is, else as an encoder that
     has learned a larger task first. `train` with members goes on in the same folder. Raises like `train`.
     """
-    data, run = _begin(options)
-    full = full_precision(options, data, run, console or Console(quiet=not is_main()))
+    console = console or Console(quiet=not is_main())
+    with _begun(options, console) as (data, run):
+        full = full_precision(options, data, run, console)
     return full.facts | {"dev": main_first(options.known_task, evaluate(full.dev.targets, full.dev_logits))}
 
 
-def _begin(options: TrainOptions) -> tuple[Data, RunFolder]:
-    """Check options and files, claim the folder and say in it what it is."""
+@contextmanager
+def _begun(options: TrainOptions, console: Console) -> Iterator[tuple[Data, RunFolder]]:
+    """Check options and files, claim the folder until the block ends, and say in it what it is."""
     options.check()
     check_place(options.out / "model")  # now, not after hours
     data = read_data(options)
@@ -161,10 +165,10 @@ def _begin(options: TrainOptions) -> tuple[Data, RunFolder]:
         claimed["start_from_sha256"] = check_start(options)
     claimed |= {"train_sha256": data.train.sha256, "dev_sha256": data.dev.sha256}
     # No member depends on how many follow it, unless all share a budget of time.
-    run.claim(claimed, may_grow=("members",) if options.budget_minutes is None else ())
-    write_readme(options.out, command_line(options), None)
-    torch.set_num_threads(max(1, thread_budget(options.threads)[0] // processes_here()))
-    return data, run
+    with run.claim(claimed, ("members",) if options.budget_minutes is None else (), console):
+        write_readme(options.out, command_line(options), None)
+        torch.set_num_threads(max(1, thread_budget(options.threads)[0] // processes_here()))
+        yield data, run
 
 
 def _results(
