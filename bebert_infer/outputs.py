@@ -32,7 +32,8 @@ def table_maker(output: Path, labels: Sequence[str], regression: bool) -> Make |
     """What turns a part of JSON Lines into an output of this ending: make(part, target); None for JSON Lines.
 
     Columns: row, text, text_pair, label, score, probability_LABEL for each label (not in regression), votes, windows,
-    cut, error; empty where a row has none.
+    cut, error; empty where a row has none. text_pair is left out if no row has one: an empty second text is refused
+    when the output is the input of another run.
     """
     if output.suffix == ".jsonl":
         return None
@@ -42,14 +43,12 @@ def table_maker(output: Path, labels: Sequence[str], regression: bool) -> Make |
     return lambda part, target: _separated(part, target, names, output.suffix)
 
 
-def _rows(part: Path, names: list[str]) -> Iterator[dict[str, Any]]:
+def _rows(part: Path, columns: Iterable[str]) -> Iterator[dict[str, Any]]:
     with part.open("rb") as stream:
         for line in stream:
             record = json.loads(line)
-            shares = record.get("probabilities", {})
-            row = {name: record.get(name) for name in ("row", "text", "text_pair", "label", "score")}
-            row |= {f"probability_{name}": shares.get(name) for name in names}
-            yield row | {name: record.get(name) for name in ("votes", "windows", "cut", "error")}
+            record |= {f"probability_{name}": share for name, share in record.get("probabilities", {}).items()}
+            yield {name: record.get(name) for name in columns}
 
 
 def _separated(part: Path, target: Path, names: list[str], kind: str) -> None:
@@ -58,9 +57,10 @@ def _separated(part: Path, target: Path, names: list[str], kind: str) -> None:
     def line(cells: Iterable[str]) -> str:
         return (",".join(map(_quoted, cells)) if comma else "\t".join(cell.translate(BREAKS) for cell in cells)) + "\n"
 
+    columns = _schema(part, names, False)
     with target.open("w", encoding="utf-8", newline="") as stream:
-        stream.write(line(_schema(names, False)))
-        for row in _rows(part, names):
+        stream.write(line(columns))
+        for row in _rows(part, columns):
             votes = row["votes"]
             row["votes"] = None if votes is None else json.dumps(votes, ensure_ascii=False)
             stream.write(line("" if cell is None else str(cell) for cell in row.values()))
@@ -70,12 +70,14 @@ def _quoted(cell: str) -> str:
     return '"' + cell.replace('"', '""') + '"' if QUOTED.search(cell) else cell
 
 
-def _schema(names: list[str], regression: bool) -> dict[str, str]:
+def _schema(part: Path, names: list[str], regression: bool) -> dict[str, str]:
     """Columns and their Arrow types."""
+    with part.open("rb") as stream:  # inside a text the quotes would have backslashes
+        pairs = any(b', "text_pair": ' in line for line in stream)
     return {
         "row": "int64",
         "text": "string",
-        "text_pair": "string",
+        **({"text_pair": "string"} if pairs else {}),
         "label": "string",
         "score": "double",
         **{f"probability_{name}": "double" for name in names},
@@ -92,8 +94,8 @@ def _parquet(part: Path, target: Path, names: list[str], regression: bool) -> No
 
     types = {"int64": pa.int64(), "string": pa.string(), "double": pa.float64()}
     types |= {f"{name} list": pa.list_(kind) for name, kind in types.items()}
-    schema = pa.schema([(name, types[kind]) for name, kind in _schema(names, regression).items()])
-    rows = _rows(part, names)
+    schema = pa.schema([(name, types[kind]) for name, kind in _schema(part, names, regression).items()])
+    rows = _rows(part, schema.names)
     with pyarrow.parquet.ParquetWriter(target, schema) as writer:
         while some := list(islice(rows, ROWS_AT_ONCE)):
             writer.write_table(pa.Table.from_pylist(some, schema))

@@ -281,7 +281,18 @@ def test_any_text_comes_back_from_csv(tmp_path):
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as stream:
         assert [row["text"] for row in csv.DictReader(stream)] == BREAKING
     assert [record["text"] for record in answers(tmp_path / "out.csv")] == BREAKING
-    assert (tmp_path / "out.csv").read_bytes().startswith(b"row,text,text_pair,label,score,probability_short,")
+    assert (tmp_path / "out.csv").read_bytes().startswith(b"row,text,label,score,probability_short,")
+
+
+@pytest.mark.parametrize("pair", [{}, {"text_pair": "so it is"}])
+@pytest.mark.parametrize("ending", [".jsonl", ".csv", ".tsv", ".parquet"])
+def test_answers_are_an_input_for_another_run(tmp_path, ending, pair):
+    """Of single texts the column of second texts was there and empty, and every row was refused for it."""
+    lines = [json.dumps({"text": text} | pair) + "\n" for text in ("a good film", 'not "text_pair": , "text_pair": ')]
+    classify(write(tmp_path / "in.jsonl", "".join(lines)), tmp_path / f"one{ending}")
+    assert classify(tmp_path / f"one{ending}", tmp_path / "two.jsonl").bad == 0
+    classify(tmp_path / "in.jsonl", tmp_path / "direct.jsonl")
+    assert (tmp_path / "two.jsonl").read_text() == (tmp_path / "direct.jsonl").read_text()
 
 
 def test_tsv_has_one_line_a_row_and_all_columns_whatever_texts_and_labels_hold(tmp_path):
@@ -289,7 +300,7 @@ def test_tsv_has_one_line_a_row_and_all_columns_whatever_texts_and_labels_hold(t
     classify(path, tmp_path / "out.jsonl")
     table_maker(tmp_path / "out.tsv", ["so\tso", "long"], False)(tmp_path / "out.jsonl", tmp_path / "out.tsv")
     lines = (tmp_path / "out.tsv").read_bytes().decode().removesuffix("\n").split("\n")
-    assert "\r" not in "".join(lines) and {line.count("\t") for line in lines} == {10}
+    assert "\r" not in "".join(lines) and {line.count("\t") for line in lines} == {9}
     assert len(lines) == 1 + len(BREAKING) and "\tprobability_so so\t" in lines[0]
 
 
