@@ -118,11 +118,11 @@ def _tuned_first(cell: Cell, arguments: argparse.Namespace, settings: dict[str, 
 def _student_first(
     cell: Cell, encoder: Path, arguments: argparse.Namespace, settings: dict[str, Any], console: Console
 ) -> Path:
-    """Run folder of one member of the cell's base on the first task, made once for all seeds and tasks."""
+    """Run folder of one member of the cell's base and distillation on the first task, for all seeds and tasks."""
     task = first_task(settings, cell.encoder)
     if task is None:
         raise InputError(f"students_too of {cell.folder} is for encoders that have a first_task; leave it out")
-    first = Cell(cell.encoder, task, cell.base, "none", seed=1)
+    first = Cell(cell.encoder, task, cell.base, cell.distill, seed=1)
     values = _common(first, arguments) | cell_options(settings, first) | {"members": 1, "teacher_epochs": 0}
     values.pop("students_too")
     out = Path(arguments.out / first.folder)
