@@ -100,7 +100,8 @@ def train(
     start_from: Annotated[
         Path | None,
         typer.Option(
-            help="Run folder of a larger task, with the same base: students go on from its first student.",
+            help="Run folder of a larger task: students go on from its first student. Same base, scheme, steps and "
+            "width; --init is its full_precision/.",
             show_default=False,
         ),
     ] = None,
@@ -197,7 +198,9 @@ def train(
         scores = module.train_full_precision(options, console)["dev"]
         console.print(", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items()))
         place = out / "full_precision"
-        console.print(f"full precision only, in {place}: an --init of other runs; more --members go on in {out}")
+        console.print(
+            f"full precision only, in {place}: an --init of other runs; the same with --members goes on in {out}"
+        )
         return
     results = module.train(options, console)
     console.print(_table(results))

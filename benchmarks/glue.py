@@ -43,6 +43,7 @@ from rich.table import Table
 
 from bebert_export.eval_report import noise_report, report, texts_of
 from bebert_export.examples import read_examples
+from bebert_export.first_task import first_stage
 from bebert_export.train import TrainOptions, train, train_full_precision
 from bebert_infer import Ensemble
 from bebert_infer.errors import BebertError, InputError
@@ -124,12 +125,14 @@ def _student_first(
         raise InputError(f"students_too of {cell.folder} is for encoders that have a first_task; leave it out")
     first = Cell(cell.encoder, task, cell.base, cell.distill, seed=1)
     values = _common(first, arguments) | cell_options(settings, first) | {"members": 1, "teacher_epochs": 0}
-    values.pop("students_too")
-    out = Path(arguments.out / first.folder)
-    finished = (out / "results.json").is_file()
+    if not values.pop("students_too", False):
+        raise InputError(f"students_too of {cell.folder} is not for {task}, its first task; name no task beside it")
+    options = _options(values, encoder, arguments.out / first.folder)
+    student = options.out / "stages" / f"{first_stage(options)}.safetensors"
+    finished = student.is_file() and (options.out / "results.json").is_file()
     make = train_full_precision if finished else train  # the one only refuses a folder made with other settings
-    make(_options(values, encoder, out), console)
-    return out
+    make(options, console)
+    return options.out
 
 
 def _options(values: dict[str, Any], init: Path, out: Path) -> TrainOptions:
@@ -229,6 +232,8 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if not arguments.list and None in (arguments.data, arguments.encoder, arguments.task):
         parser.error("--data, --encoder and --task are needed (or --list)")
+    if arguments.members is not None and arguments.members < 1:
+        parser.error("--members must be at least 1")
     if arguments.noise_seeds < 2 or not all(seed.isdigit() for seed in arguments.seed):
         parser.error("--noise-seeds must be at least 2, --seed whole numbers with commas")
     return arguments

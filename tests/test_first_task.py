@@ -3,6 +3,7 @@
 # ruff: noqa: E402 - the imports below need the extra
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -95,30 +96,81 @@ def test_a_run_whose_student_has_changed_is_not_gone_on_with(runs, tmp_path):
     chosen = classes(runs, "ternary", tmp_path / "run", start_from=tmp_path / "first")
     train(chosen, QUIET)
     file = tmp_path / "first" / "stages" / "ternary.safetensors"
-    whole = file.read_bytes()
-    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    whole, tensors = file.read_bytes(), load_file(file)
+    tensors["model.bert.pooler.dense.bias"][0] += 1
+    save_file(tensors, file)
     with pytest.raises(InputError, match="holds a run with start_from_sha256"):
         train(chosen, QUIET)
     file.write_bytes(whole[:-1])
     with pytest.raises(InputError, match="first is no whole run .*; repeat its command to mend it"):
         train(replace(chosen, out=tmp_path / "other"), QUIET)
+    file.write_bytes(whole)
+    for broken in ("{}", "[]", "null", '{"scheme": "1-1-4"}', "no json"):
+        (tmp_path / "first" / "options.json").write_text(broken)
+        with pytest.raises(
+            InputError, match=r"first is no whole run \(options.json: .*; repeat its command to mend it"
+        ):
+            train(replace(chosen, out=tmp_path / "other"), QUIET)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_run_needs_the_other_one_at_its_beginning_only(runs, tmp_path, monkeypatch):
+    """It could not be resumed when the other run was cleared or made anew: the file holds seconds, so it differs."""
+    first = scores(runs, "ternary", out=tmp_path / "first", **FIRST["ternary"])
+    train(first, QUIET)
+    chosen = classes(runs, "ternary", tmp_path / "run", start_from=tmp_path / "first", init=str(tmp_path / "encoder"))
+    shutil.copytree(tmp_path / "first" / "full_precision", tmp_path / "encoder")
+    real = start.teach
+
+    def killed(*_, **__):
+        shutil.rmtree(tmp_path / "first")  # while full precision was trained
+        shutil.rmtree(tmp_path / "encoder")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(start, "teach", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(chosen, QUIET)
+    monkeypatch.setattr(start, "teach", real)
+    results = train(chosen, QUIET)
+    other = train(classes(runs, "ternary", tmp_path / "other"), QUIET)
+    assert results["dev"] == other["dev"] and results["options"]["start_from_sha256"]
+    assert results["options"]["start_from_sha256"] == other["options"]["start_from_sha256"]
+    train(first, QUIET)  # anew: other seconds, the same student
+    assert train(replace(chosen, members=2), QUIET)["options"]["members"] == 2
+
+
+def larger(runs, folder, name):
+    """An encoder with the words of the run "ternary" and twice as much of something."""
+    config = json.loads((runs / "ternary" / "full_precision" / "config.json").read_text())
+    (folder / name).mkdir()
+    (folder / name / "config.json").write_text(json.dumps(config | {name: 2 * config[name]}))
+    shutil.copy(runs / "ternary" / "full_precision" / "tokenizer.json", folder / name)
+    return folder / name
 
 
 @pytest.mark.parametrize(
     ("name", "changes", "said"),
     [
         ("ternary", {"start_from": "nowhere"}, r"nowhere\", which has no stages/ternary.safetensors; pass the folder"),
-        ("ternary", {"scheme": "1-1-1", "base": "bibert"}, "has no stages/member_0.safetensors|has the base ternary"),
+        ("ternary", {"scheme": "1-1-1", "base": "bibert"}, "has the base binarybert, this run bibert; they must"),
         ("member_0", {"base": "bit"}, "member_0 has the base bibert, this run bit; they must be equal"),
         ("ternary", {"width": 0.5}, "ternary has the width 1.0, this run 0.5; they must be equal"),
         ("student_2bit", {"steps": (2, 1)}, r"student_2bit has the steps \[2\], this run \[2, 1\]"),
         ("ternary", {"vocabulary_size": 70}, "vocabulary_size is 70; the words of the student in .* must stay"),
         ("ternary", {"init": "encoder"}, "the words of .*ternary and of .*encoder differ; pass .*full_precision as"),
+        (
+            "ternary",
+            {"init": "hidden_size"},
+            "ternary has the hidden_size 32, .*hidden_size 64; pass .*full_precision as",
+        ),
+        ("ternary", {"init": "num_hidden_layers"}, "ternary has the num_hidden_layers 1, .*num_hidden_layers 2; pass"),
+        ("ternary", {"init": "num_attention_heads"}, "ternary has the num_attention_heads 2, .*_heads 4; pass"),
     ],
 )
 def test_what_does_not_fit_is_said_before_anything_is_trained(runs, tmp_path, name, changes, said):
-    if changes.get("init") == "encoder":
-        changes = {"init": str(runs / "encoder")}
+    if "init" in changes:
+        own = runs / "encoder" if changes["init"] == "encoder" else larger(runs, tmp_path, changes["init"])
+        changes = {"init": str(own)}
     if "start_from" in changes:
         changes = {"start_from": tmp_path / changes["start_from"]}
     with pytest.raises(InputError, match=said):

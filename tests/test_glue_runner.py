@@ -2,17 +2,17 @@
 
 # ruff: noqa: E402 - the imports below need the extra
 
-import hashlib
 import json
 import sys
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch", reason="training needs the extra [export]")
+torch = pytest.importorskip("torch", reason="training needs the extra [export]")
 pytest.importorskip("transformers", reason="training needs the extra [export]")
 pytest.importorskip("matplotlib", reason="plots need the extra [export]")
 
+from safetensors.torch import load_file
 from toy import write_data, write_encoder
 
 from bebert_infer.errors import InputError
@@ -215,14 +215,24 @@ teacher_epochs = 0.5
         chosen = json.loads((tmp_path / "runs" / f"toy-scores-CoLA-full-{seed}" / "options.json").read_text())
         assert (chosen["init"], chosen["teacher_epochs"]) == (str(first / "full_precision"), 0.5)
     run(folder, monkeypatch, *map(str, words), "--seed", "1", "--base", "own-first")
-    own = json.loads((tmp_path / "runs" / "toy-scores-CoLA-own-first-none-1" / "options.json").read_text())
     student = tmp_path / "runs" / "toy-scores-STS-B-own-first-none-1" / "stages" / "ternary.safetensors"
-    assert own["start_from_sha256"] == hashlib.sha256(student.read_bytes()).hexdigest()
+    kept = load_file(tmp_path / "runs" / "toy-scores-CoLA-own-first-none-1" / "stages" / "start_from.safetensors")
+    made = load_file(student)
+    assert kept and all(torch.equal(tensor, made[f"model.{name}"]) for name, tensor in kept.items())
     (tmp_path / "settings.toml").write_text(SETTINGS + special.replace("start_epochs = 0.5", "start_epochs = 1.0"))
     with pytest.raises(SystemExit):
         run(folder, monkeypatch, *map(str, words), "--seed", "2", "--base", "own-first")
     refused = "toy-scores-STS-B-own-first-none-1 holds a run with start_epochs 0.5, this one has 1.0"
     assert refused in capsys.readouterr().out.replace("\n", ""), "a student made with other settings is not taken"
+    (tmp_path / "settings.toml").write_text(SETTINGS + special)
+    student.unlink()
+    run(folder, monkeypatch, *map(str, words), "--seed", "2", "--base", "own-first")
+    assert student.is_file() and "Finished" in (student.parents[1] / "README.md").read_text(), "it is made again"
+    few = special.replace('when = { base = "own-first" }', 'when = { base = "own-first", task = "CoLA" }')
+    (tmp_path / "settings.toml").write_text(SETTINGS + few)
+    with pytest.raises(SystemExit):
+        run(folder, monkeypatch, *map(str, words), "--seed", "3", "--base", "own-first")
+    assert "own-first-none-3 is not for STS-B, its first task; name no task" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         run(folder, monkeypatch, *map(str, words), "--base", "own-first", "--name", "toy")
     assert "students_too of toy-CoLA-own-first-none-1 is for encoders that have a first_task" in capsys.readouterr().out

@@ -186,11 +186,14 @@ def test_full_precision_alone_and_members_later(toy, tmp_path):
     facts = train_full_precision(alone, QUIET)
     assert facts["dev"]["accuracy"] > 0.7 and next(iter(facts["dev"])) == "accuracy"
     assert not (alone.out / "model").exists() and not (alone.out / "results.json").exists()
+    assert "Full precision only" in (alone.out / "README.md").read_text()
     weights = (alone.out / "full_precision" / "model.safetensors").read_bytes()
     with pytest.raises(InputError, match="members is 0; accepted are whole numbers of at least 1"):
         train(alone, QUIET)
     assert train(whole, QUIET)["dev"]["full_precision"] == facts["dev"]
     assert (alone.out / "full_precision" / "model.safetensors").read_bytes() == weights
+    train_full_precision(whole, QUIET)
+    assert "Finished: 1 members" in (alone.out / "README.md").read_text(), "whatever is read of it later"
     with pytest.raises(InputError, match="members is 0; pass teacher_epochs instead"):
         replace(alone, budget_minutes=1.0).check()
 

@@ -10,18 +10,32 @@ encoder takes the place of full-precision weights; its head stays that of this r
 
 import hashlib
 import json
+from pathlib import Path
+from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
 
 from bebert_export.data import load_tokenizer
 from bebert_export.modeling import Student
-from bebert_export.pretrained import local_folder
-from bebert_export.students import recipe, stored_state
+from bebert_export.pretrained import local_folder, read_config
+from bebert_export.run_folder import EARLIER, RunFolder
+from bebert_export.students import full_name, recipe, stored_state
 from bebert_export.train_options import TrainOptions
 from bebert_infer.errors import InputError
 
 HEAD = "classifier."
+# What the shapes and the arithmetic of an encoder depend on, beside its words.
+SIZES = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "layer_norm_eps",
+)
 
 
 def first_stage(options: TrainOptions) -> str:
@@ -31,64 +45,78 @@ def first_stage(options: TrainOptions) -> str:
     return f"student_{options.steps[0]}bit" if options.steps else "member_0"
 
 
-def check_start(options: TrainOptions) -> str:
-    """sha256 of the student to start from. Raises InputError if the other run has none that fits this one.
+def earlier_student(options: TrainOptions, run: RunFolder) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """Weights of the student to start from, without its head, and their sha256 as a fact; None without start_from.
 
-    Words are compared by the tokenizer of `init`, so this can be called before anything is trained.
+    A run keeps a copy (`keep`), so one that has trained something goes on where the other run is gone, or made anew.
+    Raises InputError, before anything is trained, if the other run has no student that fits this one.
     """
-    assert options.start_from is not None
-    folder, stage = options.start_from, first_stage(options)
-    file = folder / "stages" / f"{stage}.safetensors"
-    if not file.is_file():
+    if options.start_from is None:
+        return None
+    file = options.start_from / "stages" / f"{first_stage(options)}.safetensors"
+    if run.has("full_precision") and run.has(EARLIER):
+        if not file.is_file():
+            return run.load(EARLIER)
+    elif not file.is_file():
         raise InputError(
-            f'start_from is "{folder}", which has no stages/{stage}.safetensors; pass the folder of a `bebert train` '
-            "run with the same base that has come so far"
+            f'start_from is "{options.start_from}", which has no stages/{file.name}; pass the folder of a '
+            "`bebert train` run with the same base that has come so far"
         )
+    else:
+        _check(options)
     try:
-        stored = json.loads((folder / "options.json").read_text("utf-8"))
-        with safe_open(file, framework="pt"):  # the whole file is there
-            pass
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"{folder} is no whole run ({error}); repeat its command to mend it") from None
-    plans = [
-        {
-            "base": recipe(values["scheme"], values["base"]).family,
-            "scheme": values["scheme"],
-            "steps": list(values["steps"]),
-            "width": values["width"],
-        }
-        for values in (stored, vars(options))
-    ]
-    for name, other in plans[0].items():
-        if other != plans[1][name]:
-            raise InputError(f"{folder} has the {name} {other}, this run {plans[1][name]}; they must be equal")
+        state = stored_state(load_file(file))
+    except (OSError, SafetensorError) as error:
+        raise _damaged(options.start_from, error) from None
+    state = {name: tensor for name, tensor in state.items() if not name.startswith(HEAD)}
+    return state, {"sha256": hashlib.sha256(save(state)).hexdigest()}
+
+
+def _damaged(folder: Path, error: object) -> InputError:
+    return InputError(f"{folder} is no whole run ({error}); repeat its command to mend it")
+
+
+def _check(options: TrainOptions) -> None:
+    """Raise InputError unless recipe, words and sizes of the other run are those of this one."""
+    assert options.start_from is not None
+    folder, own, own_encoder = options.start_from, _plan(vars(options)), local_folder(options.init)
+    encoder = folder / "full_precision"
+    try:
+        other = _plan(json.loads((folder / "options.json").read_text("utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(folder, f"options.json: {error!r}") from None
+    for name in own:
+        if other[name] != own[name]:
+            raise InputError(f"{folder} has the {name} {other[name]}, this run {own[name]}; they must be equal")
     if options.vocabulary_size is not None:
         raise InputError(
             f"vocabulary_size is {options.vocabulary_size}; the words of the student in {folder} must stay: leave it "
             "out, and trim in that run"
         )
-    words = [load_tokenizer(place).get_vocab() for place in (folder / "full_precision", local_folder(options.init))]
-    if words[0] != words[1]:
-        raise InputError(
-            f"the words of {folder} and of {options.init} differ; pass {folder / 'full_precision'} as init"
-        )
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    if load_tokenizer(encoder).get_vocab() != load_tokenizer(own_encoder).get_vocab():
+        raise InputError(f"the words of {folder} and of {options.init} differ; pass {encoder} as init")
+    configs = read_config(encoder), read_config(own_encoder)
+    for name in SIZES:
+        found, wanted = (getattr(config, name) for config in configs)
+        if found != wanted:
+            raise InputError(f"{folder} has the {name} {found}, {options.init} {wanted}; pass {encoder} as init")
 
 
-def take_over(student: Student, options: TrainOptions) -> None:
-    """Put all weights of the other run's first student into this one, but for the head; after `check_start`.
+def _plan(values: dict[str, Any]) -> dict[str, Any]:
+    """What decides the form of a student, of the options of a run."""
+    scheme, base = full_name(values["scheme"], values["base"])
+    return {"base": base, "scheme": scheme, "steps": list(values["steps"]), "width": values["width"]}
 
-    Raises InputError if it has other shapes.
+
+def take_over(student: Student, run: RunFolder) -> None:
+    """Put the weights that the run has kept into its first student, whose head stays.
+
+    Raises InputError if they have other shapes.
     """
-    assert options.start_from is not None
-    file = options.start_from / "stages" / f"{first_stage(options)}.safetensors"
-    new = stored_state(load_file(file))
-    for name, own in student.state_dict().items():
-        if name.startswith(HEAD):
-            new[name] = own
-        elif name not in new or new[name].shape != own.shape:
-            found = tuple(new[name].shape) if name in new else "no shape"
-            raise InputError(
-                f"{file} has {name} of {found}, this run of {tuple(own.shape)}; pass a run of this encoder"
-            )
-    student.load_state_dict(new)
+    new, _ = run.load(EARLIER)
+    own = {name: tensor for name, tensor in student.state_dict().items() if not name.startswith(HEAD)}
+    for name in sorted(own.keys() | new.keys()):
+        found, wanted = (tuple(state[name].shape) if name in state else "no shape" for state in (new, own))
+        if found != wanted:
+            raise InputError(f"start_from has {name} of {found}, this run of {wanted}; pass a run of this encoder")
+    student.load_state_dict(new, strict=False)

@@ -55,7 +55,7 @@ def check_init(init: str) -> None:
     ModelFormatError for a tokenizer that a packed model could not bring.
     """
     folder = local_folder(init)
-    config = _checked_config(folder)
+    config = read_config(folder)
     text = load_tokenizer(folder).to_str().encode()
     # What a packed model may not bring should not be found out when the training is over.
     check_tokenizer(text, folder / "tokenizer.json", config.vocab_size, config.type_vocab_size)
@@ -84,7 +84,7 @@ def load_pretrained(
     A missing pooler or head is initialised from `seed`. Raises DataError for anything that is not BERT.
     """
     folder = local_folder(init)
-    config = _checked_config(folder)
+    config = read_config(folder)
     tokenizer = load_tokenizer(folder)
     same = _same_labels(config, labels)
     if with_head and not same:
@@ -112,7 +112,8 @@ def load_pretrained(
     return Pretrained(model, tokenizer, coverage)
 
 
-def _checked_config(folder: Path) -> BertConfig:
+def read_config(folder: Path) -> BertConfig:
+    """Sizes of a BERT encoder. Raises DataError for a folder that holds none."""
     if not (folder / "config.json").is_file():
         raise DataError(f"{folder} has no config.json; pass a folder of a BERT encoder in the Hugging Face layout")
     kind = PretrainedConfig.get_config_dict(folder)[0].get("model_type")

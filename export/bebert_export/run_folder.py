@@ -26,6 +26,10 @@ from bebert_export.snapshots import Snapshots
 from bebert_export.tensorboard import Board
 from bebert_infer.errors import InputError
 
+EARLIER = "start_from"  # copy of the student of another run that this one starts from (first_task.py)
+# What is there before anything is trained; it goes if the next call has other options.
+BEFORE = ("calibration", EARLIER)
+
 
 class RunFolder:
     """Files of a run under `path`: options.json, log.jsonl, stages/<name>.safetensors.
@@ -55,17 +59,15 @@ class RunFolder:
             raise InputError(f'out is "{self.path}", which is a file; pass a folder')
         with self._alone(console or Console(quiet=True)) if is_main() else nullcontext():
             processes().wait_for_everyone()  # the main process has the folder
-            other_speeds = self._check(options, may_grow)
+            others = self._check(options, may_grow)
             processes().wait_for_everyone()  # all have seen what was there before one of them writes
-            if is_main() and other_speeds:
-                self._file("calibration").unlink(missing_ok=True)
-            main_writes(self._remove_leftovers)
+            main_writes(lambda: self._remove_leftovers(BEFORE if others else ()))
             write_json(self._options, options)
             yield
 
     def _check(self, options: dict[str, Any], may_grow: tuple[str, ...]) -> bool:
-        """Raise InputError for a folder of another run; returns whether calibrated speeds are of other options."""
-        stored = json.loads(self._options.read_text("utf-8")) if self._options.is_file() else None
+        """Raise InputError for a folder of another run; returns whether what is there is of other options."""
+        stored = self.options()
         begun = self._begun()
         if stored is not None and begun:
             for name in sorted(stored.keys() | options.keys()):
@@ -96,6 +98,10 @@ class RunFolder:
             yield
         finally:
             os.close(number)
+
+    def options(self) -> dict[str, Any] | None:
+        """The options with which the folder was claimed the last time, None if it holds no run."""
+        return json.loads(self._options.read_text("utf-8")) if self._options.is_file() else None
 
     def has(self, stage: str) -> bool:
         """Whether a stage is finished."""
@@ -132,11 +138,13 @@ class RunFolder:
             self._board.add(stage, step, scalars)
 
     def _begun(self) -> bool:
-        """Whether there is a finished stage or a snapshot; the time that it took to measure speeds does not count."""
-        return any(entry.name != self._file("calibration").name for entry in (self.path / "stages").glob("*"))
+        """Whether there is a finished stage or a snapshot of one that trains."""
+        return any(entry.is_file() and entry.stem not in BEFORE for entry in (self.path / "stages").glob("*"))
 
-    def _remove_leftovers(self) -> None:
-        """Delete snapshots of finished stages, and half-written files of a process that was killed."""
+    def _remove_leftovers(self, stages: tuple[str, ...] = ()) -> None:
+        """Delete these stages, snapshots of finished ones, and half-written files of a process that was killed."""
+        for stage in stages:
+            self._file(stage).unlink(missing_ok=True)
         for entry in (self.path / "stages").glob(".*"):
             stage = entry.name.removeprefix(".running-").rsplit("-", 2)[0]
             if entry.is_dir():

@@ -24,7 +24,7 @@ TEXT = """# A training run of bebert-infer
 
 Resume: run the same command again with this folder as `--out`. Finished stages are read, the running one goes on from
 its snapshot, and the result is the same as without the interruption. Once `model/` is there, everything else may be
-deleted, if nobody wants to train more members or to look things up.
+deleted, if nobody wants to train more members, to start other runs from this one, or to look things up.
 
 Use:
 
@@ -37,13 +37,18 @@ Use:
 
 
 def write_readme(folder: Path, command: str, results: dict[str, Any] | None) -> None:
-    """Write <folder>/README.md: at the start with results None, at the end with what `results.json` holds."""
+    """Write <folder>/README.md: at the start with results None, at the end with what `results.json` holds.
+
+    Of a run without members that is nothing.
+    """
     text = TEXT.format(command=command, state=_state(results))
     write_atomically(folder / "README.md", lambda temporary: temporary.write_text(text, "utf-8"))
 
 
 def _state(results: dict[str, Any] | None) -> str:
-    if not results:
+    if results == {}:
+        return "Full precision only, an `--init` for other runs. The same command with more `--members` makes the rest."
+    if results is None:
         return "Not finished: `results.json` and `model/` are still missing. `log.jsonl` says how far it is."
     dev, rule = results["dev"], results["combination"]
     name = next(iter(dev["full_precision"]))

@@ -58,7 +58,7 @@ def first_student(options: TrainOptions, plan: Recipe, full: FullPrecision, run:
     kind = options.start_kind
     student, teacher = _from_full_precision(options, replace(plan, activation_bits=first), full)
     if options.start_from is not None:
-        take_over(student, options)
+        take_over(student, run)
     logits, facts = full.train_logits, {}
     for index, (stage, activation_bits) in enumerate(bits.items()):
         student = with_bits(student, activation_bits)

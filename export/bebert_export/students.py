@@ -45,9 +45,14 @@ TEACHER = Recipe("float", 32, splits=False)  # the full-precision model in the f
 
 def recipe(scheme: str, base: str | None) -> Recipe:
     """Recipe of a scheme; without a base the first of RECIPES. Raises InputError for an unknown pair."""
-    for (known_scheme, known_base), found in RECIPES.items():
+    return RECIPES[full_name(scheme, base)]
+
+
+def full_name(scheme: str, base: str | None) -> tuple[str, str]:
+    """Scheme and base of a recipe, as `recipe` finds it."""
+    for known_scheme, known_base in RECIPES:
         if scheme == known_scheme and base in (None, known_base):
-            return found
+            return known_scheme, known_base
     accepted = ", ".join(f"{scheme} {base}" for scheme, base in RECIPES)
     raise InputError(f'scheme "{scheme}" with base "{base or "any"}" is unknown; accepted are {accepted}')
 

@@ -30,11 +30,11 @@ from bebert_export.calibration import calibrate
 from bebert_export.devices import chosen_precision, device, is_main, processes, processes_here
 from bebert_export.evaluation import packed_logits, score_all
 from bebert_export.examples import Examples
-from bebert_export.first_task import check_start
+from bebert_export.first_task import earlier_student
 from bebert_export.metrics import evaluate, main_first
 from bebert_export.pretrained import check_init
 from bebert_export.rounds import Boosting, Member
-from bebert_export.run_folder import RunFolder
+from bebert_export.run_folder import EARLIER, RunFolder
 from bebert_export.run_readme import write_readme
 from bebert_export.stages import Data, FullPrecision, full_precision, read_data
 from bebert_export.start import first_student
@@ -147,6 +147,8 @@ def train_full_precision(options: TrainOptions, console: Console | None = None) 
     console = console or Console(quiet=not is_main())
     with _begun(options, console) as (data, run):
         full = full_precision(options, data, run, console)
+        if not options.members:
+            write_readme(options.out, command_line(options), {})
     return full.facts | {"dev": main_first(options.known_task, evaluate(full.dev.targets, full.dev_logits))}
 
 
@@ -160,15 +162,26 @@ def _begun(options: TrainOptions, console: Console) -> Iterator[tuple[Data, RunF
     if not run.has("full_precision"):  # a resumed run no longer needs the encoder
         check_init(options.init)
     held = hashlib.sha256(data.held.tobytes()).hexdigest()  # a release that draws other rows must not go on
-    claimed = _fixed(options) | {"init": os.path.normpath(options.init), "held_out_sha256": held}
-    if options.start_from is not None:
-        claimed["start_from_sha256"] = check_start(options)
+    claimed = _fixed(options) | {"init": _place(options.init, run), "held_out_sha256": held}
+    earlier = earlier_student(options, run)
+    if earlier is not None:
+        claimed["start_from_sha256"] = earlier[1]["sha256"]
     claimed |= {"train_sha256": data.train.sha256, "dev_sha256": data.dev.sha256}
     # No member depends on how many follow it, unless all share a budget of time.
     with run.claim(claimed, ("members",) if options.budget_minutes is None else (), console):
-        write_readme(options.out, command_line(options), None)
+        if earlier is not None:
+            run.save(EARLIER, *earlier)
+        if not (options.out / "results.json").is_file():
+            write_readme(options.out, command_line(options), None)
         torch.set_num_threads(max(1, thread_budget(options.threads)[0] // processes_here()))
         yield data, run
+
+
+def _place(init: str, run: RunFolder) -> str:
+    """The encoder by one name: of a folder, also if it was there when the run began, its path; else the id of a hub."""
+    place = str(Path(init).resolve())
+    was_there = (run.options() or {}).get("init") == place
+    return place if was_there or Path(init).is_dir() else os.path.normpath(init)
 
 
 def _results(
@@ -184,9 +197,12 @@ def _results(
     alphas = [member.alpha for member in members]
     packed = packed_logits(students, alphas, data.names, full.dev.encoded, threads)
     torch_logits = np.stack([member.dev_logits for member in members])
-    before = None if options.start_from is None else options.start_from.name
+    chosen = _fixed(options) | {"init": Path(options.init).resolve().name, "combine": options.rule, "start_from": None}
+    if options.start_from is not None:
+        _, earlier = RunFolder(options.out).load(EARLIER)
+        chosen |= {"start_from": options.start_from.resolve().name, "start_from_sha256": earlier["sha256"]}
     return {
-        "options": _fixed(options) | {"init": Path(options.init).name, "combine": options.rule, "start_from": before},
+        "options": chosen,
         "data": {name: _file_facts(file) for name, file in (("train", data.train), ("dev", data.dev))},
         "trained_rows": len(data.trained),
         "held_out_rows": len(data.held),
