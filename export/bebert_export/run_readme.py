@@ -34,21 +34,20 @@ Use:
     from bebert_infer import Ensemble
     Ensemble.from_pretrained("model/")(["a text"])
 """
+ALONE = "Full precision only, an `--init` for other runs. The same command with more `--members` makes the rest."
 
 
-def write_readme(folder: Path, command: str, results: dict[str, Any] | None) -> None:
+def write_readme(folder: Path, command: str, results: dict[str, Any] | None, *, alone: bool = False) -> None:
     """Write <folder>/README.md: at the start with results None, at the end with what `results.json` holds.
 
-    Of a run without members that is nothing.
+    alone : full precision is all that was asked for, and it is there
     """
-    text = TEXT.format(command=command, state=_state(results))
+    text = TEXT.format(command=command, state=ALONE if alone else _state(results))
     write_atomically(folder / "README.md", lambda temporary: temporary.write_text(text, "utf-8"))
 
 
 def _state(results: dict[str, Any] | None) -> str:
-    if results == {}:
-        return "Full precision only, an `--init` for other runs. The same command with more `--members` makes the rest."
-    if results is None:
+    if not results:
         return "Not finished: `results.json` and `model/` are still missing. `log.jsonl` says how far it is."
     dev, rule = results["dev"], results["combination"]
     name = next(iter(dev["full_precision"]))

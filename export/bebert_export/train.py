@@ -148,7 +148,7 @@ def train_full_precision(options: TrainOptions, console: Console | None = None) 
     with _begun(options, console) as (data, run):
         full = full_precision(options, data, run, console)
         if not options.members:
-            write_readme(options.out, command_line(options), {})
+            write_readme(options.out, command_line(options), None, alone=True)
     return full.facts | {"dev": main_first(options.known_task, evaluate(full.dev.targets, full.dev_logits))}
 
 
