@@ -166,6 +166,9 @@ def test_a_cell_that_fails_says_why_and_does_not_keep_others_from_running(folder
     with pytest.raises(SystemExit, match="no record of toy-CoLA-bibert-none-3"):
         run(folder, monkeypatch, "--base", "bibert", "--seed", "3", "--settings", str(tmp_path / "bad.toml"))
     assert "the settings have lerning_rate; accepted are" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="^2$"):
+        run(folder, monkeypatch, "--seed", "3", "--members", "0")
+    assert "--members must be at least 1" in capsys.readouterr().err, "before full precision is trained"
     (tmp_path / "bad.toml").write_text("= =")
     with pytest.raises(SystemExit, match="bad.toml cannot be read"):
         run(folder, monkeypatch, "--settings", str(tmp_path / "bad.toml"))

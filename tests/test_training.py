@@ -361,11 +361,13 @@ def test_a_second_process_waits_until_the_first_one_has_left_the_folder(tmp_path
     assert "holds a run with seed 2, this one has 1" in process.communicate(timeout=60)[1], "what the first one did"
 
 
-def test_a_folder_of_the_encoder_may_be_spelled_otherwise_on_the_next_call(toy, tmp_path):
+def test_a_folder_of_the_encoder_may_be_spelled_otherwise_on_the_next_call(toy, tmp_path, monkeypatch):
     small = {"members": 1, "epochs": 0.5, "start_epochs": 0.5, "teacher_epochs": 0.5}
     first = train(options(toy, tmp_path / "run", **small), QUIET)
     other = train(options(toy, tmp_path / "run", **small, init=f"{toy}/./encoder/"), QUIET)
     assert other["dev"] == first["dev"]
+    monkeypatch.chdir(toy)
+    assert train(options(toy, tmp_path / "run", **small, init="encoder"), QUIET)["dev"] == first["dev"]
 
 
 def test_a_member_without_error_on_few_held_out_examples_still_has_its_own_mistakes_to_teach(toy, tmp_path):
