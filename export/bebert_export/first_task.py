@@ -48,22 +48,16 @@ def first_stage(options: TrainOptions) -> str:
 def earlier_student(options: TrainOptions, run: RunFolder) -> tuple[dict[str, Tensor], dict[str, str]] | None:
     """Weights of the student to start from, without its head, and their sha256 as a fact; None without start_from.
 
-    A run keeps a copy (`keep`), so one that has trained something goes on where the other run is gone, or made anew.
+    A run keeps a copy of what is returned, so one that has full precision goes on where the other run is gone.
     Raises InputError, before anything is trained, if the other run has no student that fits this one.
     """
     if options.start_from is None:
         return None
     file = options.start_from / "stages" / f"{first_stage(options)}.safetensors"
-    if run.has("full_precision") and run.has(EARLIER):
-        if not file.is_file():
-            return run.load(EARLIER)
+    if not (run.has("full_precision") and run.has(EARLIER)):
+        _check(options, file)
     elif not file.is_file():
-        raise InputError(
-            f'start_from is "{options.start_from}", which has no stages/{file.name}; pass the folder of a '
-            "`bebert train` run with the same base that has come so far"
-        )
-    else:
-        _check(options)
+        return run.load(EARLIER)
     try:
         state = stored_state(load_file(file))
     except (OSError, SafetensorError) as error:
@@ -76,11 +70,16 @@ def _damaged(folder: Path, error: object) -> InputError:
     return InputError(f"{folder} is no whole run ({error}); repeat its command to mend it")
 
 
-def _check(options: TrainOptions) -> None:
-    """Raise InputError unless recipe, words and sizes of the other run are those of this one."""
+def _check(options: TrainOptions, file: Path) -> None:
+    """Raise InputError unless the other run has the student, and recipe, words and sizes are those of this run."""
     assert options.start_from is not None
     folder, own, own_encoder = options.start_from, _plan(vars(options)), local_folder(options.init)
     encoder = folder / "full_precision"
+    if not file.is_file():
+        raise InputError(
+            f'start_from is "{folder}", which has no stages/{file.name}; pass the folder of a `bebert train` run with '
+            "the same base that has come so far"
+        )
     try:
         other = _plan(json.loads((folder / "options.json").read_text("utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:

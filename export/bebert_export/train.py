@@ -197,10 +197,11 @@ def _results(
     alphas = [member.alpha for member in members]
     packed = packed_logits(students, alphas, data.names, full.dev.encoded, threads)
     torch_logits = np.stack([member.dev_logits for member in members])
-    chosen = _fixed(options) | {"init": Path(options.init).resolve().name, "combine": options.rule, "start_from": None}
+    chosen = _fixed(options) | {"init": Path(options.init).absolute().name, "combine": options.rule, "start_from": None}
     if options.start_from is not None:
-        _, earlier = RunFolder(options.out).load(EARLIER)
-        chosen |= {"start_from": options.start_from.resolve().name, "start_from_sha256": earlier["sha256"]}
+        claimed = RunFolder(options.out).options() or {}
+        chosen |= {"start_from": options.start_from.absolute().name}
+        chosen |= {"start_from_sha256": claimed["start_from_sha256"]}
     return {
         "options": chosen,
         "data": {name: _file_facts(file) for name, file in (("train", data.train), ("dev", data.dev))},
