@@ -95,7 +95,8 @@ def train(
         float, typer.Option(help="Factor of alphas, up to 1; the smaller, the more evenly members count.")
     ] = 1.0,
     warm_start: Annotated[
-        str, typer.Option(help="Members start from the first student: first; or previous.")
+        str,
+        typer.Option(help="Members start from the first student: first; the member before: previous; one each: own."),
     ] = "first",
     start_from: Annotated[
         Path | None,

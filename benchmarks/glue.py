@@ -60,8 +60,8 @@ def run_cell(cell: Cell, arguments: argparse.Namespace, settings: dict[str, Any]
     encoder = _tuned_first(cell, arguments, settings, console)
     teacher = _options(common | teacher_options(settings, cell), encoder, shared)
     values = common | cell_options(settings, cell) | {"distill": cell.distill, "teacher_epochs": 0}
-    if values.pop("students_too", False):
-        values["start_from"] = _student_first(cell, encoder, arguments, settings, console)
+    if base := values.pop("students_of", None):
+        values["start_from"] = _student_first(base, cell, encoder, arguments, settings, console)
     if arguments.members is not None:
         values["members"] = arguments.members
     options = _options(values, shared / "full_precision", out)
@@ -117,16 +117,15 @@ def _tuned_first(cell: Cell, arguments: argparse.Namespace, settings: dict[str, 
 
 
 def _student_first(
-    cell: Cell, encoder: Path, arguments: argparse.Namespace, settings: dict[str, Any], console: Console
+    base: str, cell: Cell, encoder: Path, arguments: argparse.Namespace, settings: dict[str, Any], console: Console
 ) -> Path:
-    """Run folder of one member of the cell's base and distillation on the first task, for all seeds and tasks."""
+    """Run folder of one member of a base on the first task, distilled as the cell; for all seeds and tasks."""
     task = first_task(settings, cell.encoder)
     if task is None:
-        raise InputError(f"students_too of {cell.folder} is for encoders that have a first_task; leave it out")
-    first = Cell(cell.encoder, task, cell.base, cell.distill, seed=1)
+        raise InputError(f"students_of of {cell.folder} is for encoders that have a first_task; leave it out")
+    first = Cell(cell.encoder, task, base, cell.distill, seed=1)
     values = _common(first, arguments) | cell_options(settings, first) | {"members": 1, "teacher_epochs": 0}
-    if not values.pop("students_too", False):
-        raise InputError(f"students_too of {cell.folder} is not for {task}, its first task; name no task beside it")
+    values.pop("students_of", None)
     options = _options(values, encoder, arguments.out / first.folder)
     student = options.out / "stages" / f"{first_stage(options)}.safetensors"
     finished = student.is_file() and (options.out / "results.json").is_file()

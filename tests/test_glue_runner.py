@@ -189,7 +189,7 @@ first_task = "STS-B"
 when = { base = "own-first" }
 base = "binarybert"
 scheme = "1-1-4"
-students_too = true
+students_of = "own-first"
 
 [[settings]]
 when = { task = "STS-B" }
@@ -235,10 +235,10 @@ teacher_epochs = 0.5
     (tmp_path / "settings.toml").write_text(SETTINGS + few)
     with pytest.raises(SystemExit):
         run(folder, monkeypatch, *map(str, words), "--seed", "3", "--base", "own-first")
-    assert "own-first-none-3 is not for STS-B, its first task; name no task" in capsys.readouterr().out
+    assert 'base "own-first" is unknown' in capsys.readouterr().out, "nothing says what it is on the first task"
     with pytest.raises(SystemExit):
         run(folder, monkeypatch, *map(str, words), "--base", "own-first", "--name", "toy")
-    assert "students_too of toy-CoLA-own-first-none-1 is for encoders that have a first_task" in capsys.readouterr().out
+    assert "students_of of toy-CoLA-own-first-none-1 is for encoders that have a first_task" in capsys.readouterr().out
     records = list(map(json.loads, (tmp_path / "glue.jsonl").read_text().splitlines()))[:2]
     assert [(r["cell"]["encoder"], r["cell"]["seed"], r["first_task"]) for r in records] == [
         ("toy-scores", 1, "STS-B"),

@@ -109,6 +109,7 @@ def measure(options: TrainOptions, plan: Recipe, data: Data, console: Console) -
 
     start = student_from_full_precision(state, heads, plan, **sizes)
     before = 1 if plan.splits else len(options.steps)
+    before *= options.members if options.warm_start == "own" else 1
     if before:
         predicted = dev + (size if options.steps else 0)
         kind, rate = options.start_kind, options.learning_rate

@@ -36,11 +36,12 @@ from bebert_export.boosting import (
 from bebert_export.data import Encoded
 from bebert_export.devices import device, processes
 from bebert_export.evaluation import packed_logits
-from bebert_export.lessons import Lessons, teach
+from bebert_export.lessons import teach
 from bebert_export.modeling import Student
 from bebert_export.progress import stage_bar
 from bebert_export.run_folder import RunFolder
-from bebert_export.students import settle_zero_weights, stored_state
+from bebert_export.start import Start
+from bebert_export.students import Recipe, new_member, settle_zero_weights, stored_state
 from bebert_export.training import Schedule, TrainingSet, predict
 from bebert_infer.errors import BebertError
 
@@ -89,14 +90,17 @@ def outputs_of(student: Student, encoded: Encoded, classes: int) -> NDArray[np.f
 class Boosting:
     """What stays the same over the rounds.
 
+    plan          : how a member is made of the student that it starts from
+    start         : that student, and what the member learns from, by the member's number
     method        : "weights": sample weights multiply the loss; "resample": examples are drawn with them, anew in every
                     epoch; "bagging": no boosting, each member sees a bootstrap sample and has alpha 1 (the baseline)
-    from_previous : members start from the one before, not from the first student
+    from_previous : members start from the one before, the first from its student
     shrinkage     : factor of every alpha, see `boosting`
     rule          : how errors become alphas and weights, see `boosting.boost`; regression has AdaBoost.R2 only
     """
 
-    new_member: Callable[[], Student]
+    plan: Recipe
+    start: Callable[[int], Start]
     method: str
     from_previous: bool
     rule: Rule
@@ -106,7 +110,6 @@ class Boosting:
     dev: Encoded
     schedule: Schedule
     seed: int
-    lessons: Lessons
     run: RunFolder
     console: Console
 
@@ -128,9 +131,10 @@ class Boosting:
         """One member (None if no useful one came out) and the weights of the next round."""
         stage = f"member_{index}"
         if self.run.has(stage):
-            return self._stored(stage)
+            return self._stored(index)
+        start = self.start(index)
         for seed in (self.seed + index, self.seed + index + SECOND_TRY):
-            student = self.new_member()
+            student = new_member(start.student, self.plan)
             if self.from_previous and previous is not None:
                 student.load_state_dict(previous.state_dict())
             with stage_bar(f"member {index}", self.console, self.run) as bar:
@@ -143,7 +147,7 @@ class Boosting:
                     weights=weights.train if self.method == "weights" else None,
                     sample=self._bootstrap(seed) if self.method == "bagging" else None,
                     chances=weights.train / weights.train.sum() if self.method == "resample" else None,
-                    lessons=self.lessons,
+                    lessons=start.lessons,
                     held=self.held,
                     snapshots=self.run.snapshots(stage),
                 )
@@ -180,7 +184,7 @@ class Boosting:
         tensors["dev_logits"] = torch.from_numpy(predict(student, self.dev, self.train.classes))
         self.run.save(stage, tensors, facts)
         self.run.log(stage=stage, **facts)
-        return self._stored(stage)
+        return self._stored(index)
 
     def _judge(self, student: Student, weights: Weights) -> tuple[Round, float, Weights]:
         """What a member is worth, its weighted error on the training examples, and the weights of the next round."""
@@ -215,13 +219,13 @@ class Boosting:
         count = len(self.train.encoded)
         return np.random.default_rng([seed, 1]).integers(count, size=count)
 
-    def _stored(self, stage: str) -> tuple[Member | None, Weights]:
-        tensors, facts = self.run.load(stage)
+    def _stored(self, index: int) -> tuple[Member | None, Weights]:
+        tensors, facts = self.run.load(f"member_{index}")
         held = tensors.pop("held_weights", None)
         weights = Weights(tensors.pop("weights").numpy(), None if held is None else held.numpy())
         dev_logits = tensors.pop("dev_logits").numpy()
         if facts["status"] == "weak":
             return None, weights
-        student = self.new_member()
+        student = new_member(self.start(index).student, self.plan)
         student.load_state_dict(stored_state(tensors))
         return Member(student.eval(), facts["alpha"], dev_logits, facts), weights

@@ -1,4 +1,4 @@
-"""From full precision to the student that all members start from: every student trained on the way.
+"""From full precision to the student that members start from: every student trained on the way.
 
     binarybert     one ternary student, which the members split                   stage "ternary"
     in steps       binary students with fewer and fewer activation bits (BiT)     stages "student_4bit", ...
@@ -8,6 +8,9 @@ Each student starts from the weights of the one before, the first one, if so ask
 (first_task.py). In steps it also learns from the one before (multi-step distillation: Liu et al., "BiT", 2022), and so
 do the members, if they are distilled at all; the ternary student and the members split from it learn from the
 full-precision model. Sample weights are for members: here all examples count as 1.
+
+All members start from the same student, or each from one of its own (`warm_start` "own": stages "ternary",
+"ternary_of_member_1", ...), trained from other seeds. Members that share it err alike (docs/log.md).
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -34,7 +37,8 @@ from bebert_export.students import TEACHER, Recipe, stored_state, student_from_f
 from bebert_export.train_options import TrainOptions
 from bebert_export.training import predict
 
-STUDENT_SEED = 1  # student i before the members trains with seed + STUDENT_SEED + i
+STUDENT_SEED = 1  # student i before the members trains with seed + STUDENT_SEED + i,
+OWN_SEED = 10_000  # and that of one member m alone with OWN_SEED * m more: far from all other seeds of a run
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,16 @@ class Start:
     facts: dict[str, dict[str, Any]]
 
 
-def first_student(options: TrainOptions, plan: Recipe, full: FullPrecision, run: RunFolder, console: Console) -> Start:
-    """Train the students before the members, or read those that an earlier, interrupted run has finished."""
+def first_student(
+    options: TrainOptions, plan: Recipe, full: FullPrecision, run: RunFolder, console: Console, member: int = 0
+) -> Start:
+    """Train the students before the members, or read those that an earlier, interrupted run has finished.
+
+    member : whose they are alone; those of member 0 are also the ones that all members share
+    """
     bits = {"ternary": plan.activation_bits} if plan.splits else {f"student_{b}bit": b for b in options.steps}
+    if member:
+        bits = {f"{stage}_of_member_{member}": b for stage, b in bits.items()}
     first = next(iter(bits.values()), plan.activation_bits)
     kind = options.start_kind
     student, teacher = _from_full_precision(options, replace(plan, activation_bits=first), full)
@@ -63,7 +74,8 @@ def first_student(options: TrainOptions, plan: Recipe, full: FullPrecision, run:
     for index, (stage, activation_bits) in enumerate(bits.items()):
         student = with_bits(student, activation_bits)
         if not run.has(stage):
-            _train(stage, student, _lessons(kind, logits, teacher), index, options, full, run, console)
+            seed = options.seed + STUDENT_SEED + index + OWN_SEED * member
+            _train(stage, student, _lessons(kind, logits, teacher), index, seed, options, full, run, console)
         tensors, stored = run.load(stage)
         student.load_state_dict(stored_state(tensors))
         facts[stage] = stored | {"dev": evaluate(full.dev.targets, tensors["dev_logits"].numpy())}
@@ -101,13 +113,13 @@ def _train(
     student: Student,
     lessons: Lessons,
     index: int,
+    seed: int,
     options: TrainOptions,
     full: FullPrecision,
     run: RunFolder,
     console: Console,
 ) -> None:
     """Train one student in place and finish its stage: model, logits on dev, and on train for whom it teaches."""
-    seed = options.seed + STUDENT_SEED + index
     with stage_bar(stage.replace("_", " "), console, run) as bar:
         fitted = teach(
             student,

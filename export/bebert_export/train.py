@@ -5,6 +5,7 @@ full_precision   fine-tune the encoder, trimmed if asked                  <out>/
 ternary          1-1-4 binarybert: train the student that will be split   <out>/stages
 student_<b>bit   --steps: train the students in between                   <out>/stages
 member_<i>       train, predict the training file in order, re-weigh      <out>/stages
+<...>_of_member_<i>  --warm-start own: its students, before each member   <out>/stages
 model            pack, check against PyTorch, write                       <out>/model
 results          score all of it on the dev split                         <out>/results.json
 """
@@ -37,8 +38,8 @@ from bebert_export.rounds import Boosting, Member
 from bebert_export.run_folder import EARLIER, RunFolder
 from bebert_export.run_readme import write_readme
 from bebert_export.stages import Data, FullPrecision, full_precision, read_data
-from bebert_export.start import first_student
-from bebert_export.students import new_member, recipe
+from bebert_export.start import Start, first_student
+from bebert_export.students import recipe
 from bebert_export.train_options import TrainOptions
 from bebert_export.write import write_ensemble
 from bebert_infer.artifact import check_place
@@ -82,9 +83,17 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
         asked = options
         options, calibration = calibrate(asked, plan, data, run, console, started)
         full = full_precision(options, data, run, console)
-        start = first_student(options, plan, full, run, console)
+        starts: dict[int, Start] = {}
+
+        def start(member: int) -> Start:
+            member = member if options.warm_start == "own" else 0
+            if member not in starts:
+                starts[member] = first_student(options, plan, full, run, console, member)
+            return starts[member]
+
         members = Boosting(
-            new_member=lambda: new_member(start.student, plan),
+            plan=plan,
+            start=start,
             method=options.boosting,
             from_previous=options.warm_start == "previous",
             rule="code" if options.compat else "samme",
@@ -94,11 +103,11 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
             dev=full.dev.encoded,
             schedule=options.schedule(options.epochs, options.learning_rate),
             seed=options.seed + MEMBER_SEED,
-            lessons=start.lessons,
             run=run,
             console=console,
         ).members(options.members)
-        results = _finish(asked, data, full, start.facts, calibration, members, threads, started) if is_main() else {}
+        before = {stage: facts for each in starts.values() for stage, facts in each.facts.items()}
+        results = _finish(asked, data, full, before, calibration, members, threads, started) if is_main() else {}
         write_json(options.out / "results.json", results)
         write_readme(options.out, command_line(asked), results)
         return results or json.loads((options.out / "results.json").read_text("utf-8"))

@@ -37,7 +37,8 @@ class TrainOptions:
     boosting          : "weights", "resample" or "bagging" (rounds.Boosting)
     shrinkage         : factor of alphas, 0 to 1; the smaller, the more evenly members count (boosting.py); bagging has
                         none
-    warm_start        : members start from the first student ("first") or from the member before ("previous")
+    warm_start        : members start from the first student ("first"), from the member before ("previous"), or each
+                        from a student of its own ("own"; it takes longer by those)
     start_from        : folder of another run, from whose first student this run's goes on (first_task.py)
     compat            : "published": alphas by the rule of BEBERT's code, and a hard vote unless `combine` says else
     steps             : activation bits of students in between, widest first (BiT: 2); not for base binarybert.
@@ -75,7 +76,7 @@ class TrainOptions:
     hold_out: float = 0.1
     boosting: Literal["weights", "resample", "bagging"] = "weights"
     shrinkage: float = 1.0
-    warm_start: Literal["first", "previous"] = "first"
+    warm_start: Literal["first", "previous", "own"] = "first"
     start_from: Path | None = None
     compat: Literal["published"] | None = None
     steps: tuple[int, ...] = ()
@@ -154,7 +155,7 @@ class TrainOptions:
             raise InputError(f'combine is "{self.combine}"; accepted are {", ".join(self.rules)}')
         for name, accepted in (
             ("boosting", ("weights", "resample", "bagging")),
-            ("warm_start", ("first", "previous")),
+            ("warm_start", ("first", "previous", "own")),
             ("compat", (None, "published")),
             ("precision", PRECISIONS),
         ):
@@ -203,6 +204,11 @@ class TrainOptions:
             raise InputError(
                 f"start_distill is {self.start_distill}; base {plan.family} has students before the members only with "
                 "steps: add those, or leave it out"
+            )
+        if self.warm_start == "own" and not (self.steps or plan.splits):
+            raise InputError(
+                f"warm_start is own; base {plan.family} has students before the members only with steps: add those, or "
+                "pass first or previous"
             )
         order = (known[-1] + 1, *self.steps)
         if any(before <= after for before, after in pairwise(order)) or order[-1] < plan.activation_bits:
