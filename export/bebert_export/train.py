@@ -18,6 +18,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -83,17 +84,18 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
         asked = options
         options, calibration = calibrate(asked, plan, data, run, console, started)
         full = full_precision(options, data, run, console)
-        starts: dict[int, Start] = {}
+        own = options.warm_start == "own"
+        before: dict[str, dict[str, Any]] = {}
 
+        @lru_cache(maxsize=1)  # one in memory at a time: members come in order
         def start(member: int) -> Start:
-            member = member if options.warm_start == "own" else 0
-            if member not in starts:
-                starts[member] = first_student(options, plan, full, run, console, member)
-            return starts[member]
+            begun = first_student(options, plan, full, run, console, member)
+            before.update(begun.facts)
+            return begun
 
         members = Boosting(
             plan=plan,
-            start=start,
+            start=lambda member: start(member if own else 0),
             method=options.boosting,
             from_previous=options.warm_start == "previous",
             rule="code" if options.compat else "samme",
@@ -106,7 +108,6 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
             run=run,
             console=console,
         ).members(options.members)
-        before = {stage: facts for each in starts.values() for stage, facts in each.facts.items()}
         results = _finish(asked, data, full, before, calibration, members, threads, started) if is_main() else {}
         write_json(options.out / "results.json", results)
         write_readme(options.out, command_line(asked), results)
