@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch", reason="training needs the extra [export]")
 pytest.importorskip("transformers", reason="training needs the extra [export]")
 
 from rich.console import Console
+from test_training import options
 from toy import write_task
 
 from bebert_export import rounds, start
@@ -18,7 +19,7 @@ from bebert_export.data import encode, load_tokenizer
 from bebert_export.examples import read_examples
 from bebert_export.lessons import teach
 from bebert_export.splitting import split_student
-from bebert_export.train import TrainOptions, train
+from bebert_export.train import train
 from bebert_export.training import predict
 
 QUIET = Console(quiet=True)
@@ -30,11 +31,10 @@ def folder(tmp_path_factory):
     return write_task(tmp_path_factory.mktemp("toy"), 320, 80)
 
 
-def options(folder, out, **changes):
-    common = {"members": 2, "max_length": 16, "teacher_epochs": 4, "start_epochs": 3, "epochs": 3, "threads": 1}
-    common |= {"warm_start": "own", "hold_out": 0.0, "learning_rate": 5e-3, "teacher_learning_rate": 5e-3}
-    files = {"init": str(folder / "encoder"), "train": folder / "train.tsv", "dev": folder / "dev.tsv", "out": out}
-    return TrainOptions(**(files | common | changes))
+def own(folder, out, **changes):
+    """Options of a short run whose members have students of their own."""
+    short = {"teacher_epochs": 3, "start_epochs": 2, "epochs": 2, "warm_start": "own"}
+    return options(folder, out, **(short | changes))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def options(folder, out, **changes):
 def test_each_member_starts_from_its_own_student_also_when_the_run_is_resumed(
     folder, tmp_path, monkeypatch, changes, stage
 ):
-    chosen = options(folder, tmp_path / "run", **changes)
+    chosen = own(folder, tmp_path / "run", **changes)
     students, members = [], []
 
     def student_taught(student, *arguments, **named):
@@ -88,20 +88,19 @@ def test_each_member_starts_from_its_own_student_also_when_the_run_is_resumed(
 
 
 def test_a_member_that_is_added_later_brings_its_own_student_and_changes_no_other(folder, tmp_path):
-    short = {"teacher_epochs": 3, "start_epochs": 2, "epochs": 2, "snapshot_minutes": 0}
-    one = train(options(folder, tmp_path / "run", members=1, **short), QUIET)
+    one = train(own(folder, tmp_path / "run", members=1), QUIET)
     assert list(one["students"]) == ["ternary"]
-    grown = train(options(folder, tmp_path / "run", **short), QUIET)
-    whole = train(options(folder, tmp_path / "whole", **short), QUIET)
+    grown = train(own(folder, tmp_path / "run"), QUIET)
+    whole = train(own(folder, tmp_path / "whole"), QUIET)
     packed = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("run", "whole")]
     assert packed[0] == packed[1] and grown["dev"] == whole["dev"] and grown["members"][0] == one["members"][0]
-    shared = train(options(folder, tmp_path / "shared", warm_start="first", **short), QUIET)
+    shared = train(own(folder, tmp_path / "shared", warm_start="first"), QUIET)
     assert shared["dev"]["members"][0] == whole["dev"]["members"][0], "the first member is the same either way"
     assert list(shared["students"]) == ["ternary"]
 
 
 def test_a_budget_of_time_counts_the_students_of_all_members(folder, tmp_path):
-    chosen = options(folder, tmp_path / "run", budget_minutes=0.2, epochs=40, start_epochs=40)
+    chosen = own(folder, tmp_path / "run", budget_minutes=0.2, epochs=40, start_epochs=40)
     train(chosen, QUIET)
     stages = json.loads((chosen.out / "results.json").read_text())["calibration"]["stages"]
     assert [(row["stage"], row["times"]) for row in stages][1:] == [("before members", 2), ("members", 2)]
