@@ -125,7 +125,8 @@ def _student_first(
         raise InputError(f"students_of of {cell.folder} is for encoders that have a first_task; leave it out")
     first = Cell(cell.encoder, task, base, cell.distill, seed=1)
     values = _common(first, arguments) | cell_options(settings, first) | {"members": 1, "teacher_epochs": 0}
-    values.pop("students_of", None)
+    if values.pop("students_of", None) != base:
+        raise InputError(f"students_of of {cell.folder} is not for {task}, its first task; name no task beside it")
     options = _options(values, encoder, arguments.out / first.folder)
     student = options.out / "stages" / f"{first_stage(options)}.safetensors"
     finished = student.is_file() and (options.out / "results.json").is_file()

@@ -235,7 +235,7 @@ teacher_epochs = 0.5
     (tmp_path / "settings.toml").write_text(SETTINGS + few)
     with pytest.raises(SystemExit):
         run(folder, monkeypatch, *map(str, words), "--seed", "3", "--base", "own-first")
-    assert 'base "own-first" is unknown' in capsys.readouterr().out, "nothing says what it is on the first task"
+    assert "own-first-none-3 is not for STS-B, its first task; name no task" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         run(folder, monkeypatch, *map(str, words), "--base", "own-first", "--name", "toy")
     assert "students_of of toy-CoLA-own-first-none-1 is for encoders that have a first_task" in capsys.readouterr().out

@@ -10,8 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the extra [export]")
 pytest.importorskip("transformers", reason="training needs the extra [export]")
 
-from rich.console import Console
-from test_training import options
+from test_training import QUIET, options
 from toy import write_task
 
 from bebert_export import rounds, start
@@ -22,7 +21,6 @@ from bebert_export.splitting import split_student
 from bebert_export.train import train
 from bebert_export.training import predict
 
-QUIET = Console(quiet=True)
 pytestmark = pytest.mark.usefixtures("quick_backend")
 
 
@@ -97,6 +95,23 @@ def test_a_member_that_is_added_later_brings_its_own_student_and_changes_no_othe
     shared = train(own(folder, tmp_path / "shared", warm_start="first"), QUIET)
     assert shared["dev"]["members"][0] == whole["dev"]["members"][0], "the first member is the same either way"
     assert list(shared["students"]) == ["ternary"]
+
+
+def test_a_run_that_ended_with_a_weak_member_says_the_same_when_it_is_read_again(folder, tmp_path, monkeypatch):
+    """The student of a member that only guessed, and its seconds, were missing from the results of the second call."""
+    real, outputs = rounds.outputs_of, []
+
+    def contrary_after_the_first(model, encoded, classes):
+        outputs.append(real(model, encoded, classes))
+        truth = np.array(read_examples(folder / "train.tsv").labels, np.int64)
+        return outputs[0] if len(outputs) == 1 else np.eye(2, dtype=np.float32)[1 - truth]
+
+    monkeypatch.setattr(rounds, "outputs_of", contrary_after_the_first)
+    first = train(own(folder, tmp_path / "run"), QUIET)
+    assert len(first["members"]) == 1 and list(first["students"]) == ["ternary", "ternary_of_member_1"]
+    again = train(own(folder, tmp_path / "run"), QUIET)
+    assert again["students"] == first["students"]
+    assert again["seconds"]["training"] == first["seconds"]["training"]
 
 
 def test_a_budget_of_time_counts_the_students_of_all_members(folder, tmp_path):

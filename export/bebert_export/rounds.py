@@ -129,10 +129,9 @@ class Boosting:
 
     def _round(self, index: int, weights: Weights, previous: Student | None) -> tuple[Member | None, Weights]:
         """One member (None if no useful one came out) and the weights of the next round."""
-        stage = f"member_{index}"
+        stage, start = f"member_{index}", self.start(index)
         if self.run.has(stage):
-            return self._stored(index)
-        start = self.start(index)
+            return self._stored(stage, start)
         for seed in (self.seed + index, self.seed + index + SECOND_TRY):
             student = new_member(start.student, self.plan)
             if self.from_previous and previous is not None:
@@ -184,7 +183,7 @@ class Boosting:
         tensors["dev_logits"] = torch.from_numpy(predict(student, self.dev, self.train.classes))
         self.run.save(stage, tensors, facts)
         self.run.log(stage=stage, **facts)
-        return self._stored(index)
+        return self._stored(stage, start)
 
     def _judge(self, student: Student, weights: Weights) -> tuple[Round, float, Weights]:
         """What a member is worth, its weighted error on the training examples, and the weights of the next round."""
@@ -219,13 +218,13 @@ class Boosting:
         count = len(self.train.encoded)
         return np.random.default_rng([seed, 1]).integers(count, size=count)
 
-    def _stored(self, index: int) -> tuple[Member | None, Weights]:
-        tensors, facts = self.run.load(f"member_{index}")
+    def _stored(self, stage: str, start: Start) -> tuple[Member | None, Weights]:
+        tensors, facts = self.run.load(stage)
         held = tensors.pop("held_weights", None)
         weights = Weights(tensors.pop("weights").numpy(), None if held is None else held.numpy())
         dev_logits = tensors.pop("dev_logits").numpy()
         if facts["status"] == "weak":
             return None, weights
-        student = new_member(self.start(index).student, self.plan)
+        student = new_member(start.student, self.plan)
         student.load_state_dict(stored_state(tensors))
         return Member(student.eval(), facts["alpha"], dev_logits, facts), weights

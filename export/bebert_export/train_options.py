@@ -200,16 +200,15 @@ class TrainOptions:
                 "steps are not for base binarybert, whose one student in between is ternary; leave steps out"
             )
         known = FAMILIES[plan.family].bits
-        if self.start_distill is not None and not (self.steps or plan.splits):
-            raise InputError(
-                f"start_distill is {self.start_distill}; base {plan.family} has students before the members only with "
-                "steps: add those, or leave it out"
-            )
-        if self.warm_start == "own" and not (self.steps or plan.splits):
-            raise InputError(
-                f"warm_start is own; base {plan.family} has students before the members only with steps: add those, or "
-                "pass first or previous"
-            )
+        for name, given in (
+            ("start_distill", self.start_distill is not None),
+            ("warm_start", self.warm_start == "own"),
+        ):
+            if given and not (self.steps or plan.splits):
+                raise InputError(
+                    f"{name} is {getattr(self, name)}; base {plan.family} has students before the members only with "
+                    "steps: add those, or leave it out"
+                )
         order = (known[-1] + 1, *self.steps)
         if any(before <= after for before, after in pairwise(order)) or order[-1] < plan.activation_bits:
             raise InputError(
