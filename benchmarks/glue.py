@@ -90,6 +90,7 @@ def run_cell(cell: Cell, arguments: argparse.Namespace, settings: dict[str, Any]
         "held_out_rows": results["held_out_rows"],
         "dev_rows_also_in_train": results["dev_rows_also_in_train"],
         "threads": threads,
+        "precision": results["machine"]["precision"],
         "cores_of_others": load.cores(),
         "metric": main_metric(cell.task),
         **numbers,

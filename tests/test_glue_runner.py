@@ -88,6 +88,7 @@ def test_a_cell_is_trained_scored_and_recorded_once(folder, monkeypatch, capsys)
     assert record["cell"] == {"encoder": "toy", "task": "CoLA", "base": "binarybert", "distill": "none", "seed": 1}
     assert record["metric"] == "matthews" and record["threads"] == 1 and len(record["commit"]) == 40
     results = json.loads((folder / "runs" / "toy-CoLA-binarybert-none-1" / "results.json").read_text())
+    assert record["precision"] == results["machine"]["precision"]
     # Scores are those of the run's own report, times 100; the first prefix of an ensemble is member 0.
     assert record["full_precision"] == pytest.approx(100 * results["dev"]["full_precision"]["matthews"], abs=1e-4)
     assert record["full_precision"] > 50, "the shared full-precision model has learned something"
