@@ -196,11 +196,11 @@ students_of = "own-first"
 when = { task = "STS-B" }
 regression = true
 teacher_epochs = 1.0
+epochs = 0.5
+start_epochs = 0.5
 
 [[settings]]
 members = 1
-epochs = 0.5
-start_epochs = 0.5
 
 [[settings]]
 when = { task = "CoLA" }
