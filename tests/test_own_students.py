@@ -58,8 +58,14 @@ def test_each_member_starts_from_its_own_student_also_when_the_run_is_resumed(
             raise KeyboardInterrupt
         return teach(student, *arguments, lessons=lessons, **named)
 
+    def mostly_right(model, encoded, classes):  # whether a toy learns anything in 1-1-1 hangs on the processor
+        answers = np.array(read_examples(chosen.train).labels, np.int64)
+        answers[len(members) :: 10] = 1 - answers[len(members) :: 10]  # another tenth for every member
+        return np.eye(2, dtype=np.float32)[answers]
+
     monkeypatch.setattr(start, "teach", student_taught)
     monkeypatch.setattr(rounds, "teach", member_taught)
+    monkeypatch.setattr(rounds, "outputs_of", mostly_right)
     with pytest.raises(KeyboardInterrupt):
         train(chosen, QUIET)
     stages = {name: chosen.out / "stages" / f"{name}.safetensors" for name in (stage, f"{stage}_of_member_1")}
