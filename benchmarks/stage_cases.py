@@ -7,10 +7,10 @@ backend.
 
 import importlib
 import os
+import pkgutil
 from collections.abc import Iterator
 from functools import cache, partial
-from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from unittest.mock import patch
 
 import numpy as np
@@ -40,12 +40,16 @@ STAGES = {  # operation, layer; where a scheme has several, the first is taken
 }
 
 
+def kernel_modules() -> Iterator[ModuleType]:
+    """Every module of `bebert_kernels`, in all of its rooms."""
+    for found in pkgutil.walk_packages(bebert_kernels.__path__, "bebert_kernels."):
+        yield importlib.import_module(found.name)
+
+
 @cache
 def operations() -> dict[int, Operation]:
     """Every operation of `bebert_kernels` by its address."""
-    folder = Path(bebert_kernels.__file__).parent
-    modules = [importlib.import_module(f"bebert_kernels.{file.stem}") for file in sorted(folder.glob("[a-z]*.py"))]
-    found = [value for module in modules for value in vars(module).values() if isinstance(value, Operation)]
+    found = [value for module in kernel_modules() for value in vars(module).values() if isinstance(value, Operation)]
     return {operation.address: operation for operation in found}
 
 

@@ -94,12 +94,16 @@ def test_why_there_is_no_cache_is_said_in_words(monkeypatch, tmp_path):
 
 def test_a_change_in_any_file_or_in_the_target_changes_the_key(monkeypatch, tmp_path):
     (tmp_path / "kernel.py").write_text("import helper")
-    (tmp_path / "helper.py").write_text("a = 1")
+    (tmp_path / "room").mkdir()
+    (tmp_path / "room" / "helper.py").write_text("a = 1")
     before = kernel_cache.source_key(tmp_path)
     assert before == kernel_cache.source_key(tmp_path)
-    (tmp_path / "helper.py").write_text("a = 2")
+    (tmp_path / "room" / "helper.py").write_text("a = 2")
     after = kernel_cache.source_key(tmp_path)
     assert before != after
+    (tmp_path / "room").rename(tmp_path / "hall")
+    assert after != kernel_cache.source_key(tmp_path)
+    (tmp_path / "hall").rename(tmp_path / "room")
     monkeypatch.setattr(isa, "target", lambda: ("znver4", "+avx512vbmi"))
     assert kernel_cache.source_key(tmp_path) != after
 

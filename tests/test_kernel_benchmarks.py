@@ -27,7 +27,7 @@ sys.path.append(str(ROOT / "benchmarks"))  # scripts find their neighbours so
 
 from kernel_case import SIZES, Case, Work, check
 from kernel_list import all_cases
-from stage_cases import operations
+from stage_cases import kernel_modules, operations
 
 from bebert_kernels import compiled, reference
 
@@ -92,7 +92,7 @@ def reached(functions: Iterable[Any]) -> set[Any]:
         seen.add(function)
         names = function.__code__.co_names
         values = [function.__globals__[name] for name in names if name in function.__globals__]
-        modules = [value for value in values if isinstance(value, ModuleType) and value.__package__ == "bebert_kernels"]
+        modules = [value for value in values if isinstance(value, ModuleType) and value.__name__.startswith("bebert_kernels.")]
         values += [getattr(module, name) for module in modules for name in names if hasattr(module, name)]
         todo += [value for value in values if callable(value)]
     return seen
@@ -101,11 +101,12 @@ def reached(functions: Iterable[Any]) -> set[Any]:
 def public_kernels() -> dict[str, Any]:
     """Every compiled kernel whose name does not begin with an underscore."""
     found = {}
-    for file in sorted(Path(compiled.__file__).parent.glob("[a-z]*.py")):
-        module = importlib.import_module(f"bebert_kernels.{file.stem}")
+    modules = list(kernel_modules())
+    assert len(modules) > 45
+    for module in modules:
         for name, value in vars(module).items():
             if isinstance(value, Dispatcher) and value.py_func.__module__ == module.__name__ and name[0] != "_":
-                found[f"{file.stem}.{name}"] = value.py_func
+                found[f"{module.__name__.rsplit('.', 1)[-1]}.{name}"] = value.py_func
     return found
 
 

@@ -25,6 +25,7 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache,
 from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
 
+import bebert_kernels
 from bebert_kernels import isa
 
 SECONDS = 15  # about what compiling all kernels takes on a server core of 2.5 GHz
@@ -65,7 +66,7 @@ def find_directory() -> tuple[Path | None, str]:
         else:
             base = Path.home() / ".cache" / "bebert-infer"
         base = base.absolute().resolve()
-        directory = base / source_key(Path(__file__).parent)
+        directory = base / source_key(Path(bebert_kernels.__file__).parent)
         directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.mkdir(mode=0o700, exist_ok=True)
         for folder in (base, directory):
@@ -83,10 +84,10 @@ def find_directory() -> tuple[Path | None, str]:
 
 
 def source_key(package: Path) -> str:
-    """Hash over the Python files of a folder, the target CPU, and the versions that generate code."""
+    """Hash over the Python files of a package and of its rooms, the target CPU, and the versions that generate code."""
     digest = hashlib.sha256()
-    for path in sorted(package.glob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     digest.update("\0".join(isa.target()).encode())
     digest.update(f"{numba.__version__} {llvmlite.__version__} {np.__version__}".encode())
     return digest.hexdigest()[:16]
@@ -143,7 +144,8 @@ class _Locator(_CacheLocator):
 
     def __init__(self, function: Callable[..., Any], file: str) -> None:
         self._py_file = file  # numba names it in warnings
-        self._line: int = function.__code__.co_firstlineno
+        # Numba names files by stem, function and this; two rooms may both have a `tile.py`.
+        self._place = f"{Path(file).parent.name}-{function.__code__.co_firstlineno}"
 
     @classmethod
     def from_function(cls, py_func: Callable[..., Any], py_file: str) -> Any:
@@ -159,7 +161,7 @@ class _Locator(_CacheLocator):
         return _content(self._py_file)
 
     def get_disambiguator(self) -> str:
-        return str(self._line)
+        return self._place
 
 
 class _Results(CompileResultCacheImpl):
