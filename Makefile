@@ -20,7 +20,7 @@ test: lint types
 	$(BIN)/python -m pytest --numprocesses 2
 
 soak: $(VENV)/.everything
-	$(BIN)/python tests/soak.py
+	$(BIN)/python tests/helpers/soak.py
 
 test-arm64: $(VENV)/.runtime
 	sh tests/arm64/run.sh $(abspath $(BIN)/python)
@@ -46,7 +46,7 @@ fuzz: $(VENV)/.everything
 	$(BIN)/python tests/fuzz/model_folder.py $(FUZZ_SECONDS)
 
 bench-kernels: $(VENV)/.everything
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks/test_kernels.py --quiet --benchmark-enable --benchmark-quiet \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks/kernel_bench/test_kernels.py --quiet --benchmark-enable --benchmark-quiet \
 		--benchmark-warmup=on --benchmark-max-time=0.5 --benchmark-min-rounds=20 \
 		$(if $(ONLY),-k "$(ONLY)") $(if $(RECORD),--record)
 

@@ -1,5 +1,5 @@
 """`python -m bebert_infer` is the command `bebert`; launchers of several processes want a module."""
 
-from bebert_infer.cli import main
+from bebert_infer.cli.main import main
 
 main()

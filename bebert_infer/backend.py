@@ -11,7 +11,7 @@ from types import ModuleType
 from bebert_infer.errors import InputError
 
 # A table instead of a ladder: the name a user may write -> the module that answers to it.
-BACKENDS = {"numba": "bebert_kernels.compiled", "reference": "bebert_kernels.reference"}
+BACKENDS = {"numba": "bebert_kernels.compiled", "reference": "bebert_kernels.reference.integers"}
 
 
 def choose_backend(name: str | None = None) -> ModuleType:

@@ -12,7 +12,7 @@ A negative alpha votes against (the published code produces some; numerics §5.2
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_infer.config import COMBINATIONS
+from bebert_infer.artifact.config import COMBINATIONS
 from bebert_infer.errors import InputError
 
 Floats = NDArray[np.float64]

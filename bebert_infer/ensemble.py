@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bebert_infer.artifact import CONFIG, Artifact, read_artifact, read_config
+from bebert_infer.artifact.folder import CONFIG, Artifact, read_artifact, read_config
 from bebert_infer.backend import choose_backend
-from bebert_infer.batch import Batch, Limits, checked_inputs, padded_batch, ragged_batch
 from bebert_infer.combine import combine
 from bebert_infer.errors import InputError
 from bebert_infer.limits import InputLimits, checked_limits, is_whole
-from bebert_infer.loading import build_members
-from bebert_infer.long_texts import EncodedText, LongTexts, Pool, long_texts
-from bebert_infer.memory import Memory, memory_of
+from bebert_infer.model.batch import Batch, Limits, checked_inputs, padded_batch, ragged_batch
+from bebert_infer.model.loading import build_members
+from bebert_infer.model.noise import Noise
+from bebert_infer.model.quantizer import MinimumRule
+from bebert_infer.native.memory import Memory, memory_of
 from bebert_infer.prediction import Prediction, predictions
-from bebert_infer.quantizer import MinimumRule
-from bebert_infer.robustness import Noise
+from bebert_infer.text.tokenizer import Encoded, Text, TextEncoder, as_texts, collate
+from bebert_infer.text.windows import EncodedText, LongTexts, Pool, long_texts
 from bebert_infer.threads import ThreadTeam, thread_budget
-from bebert_infer.tokenizer import Encoded, Text, TextEncoder, as_texts, collate
 
 # Token rows computed at a time: enough to keep every thread busy, and a bound on the memory of a call (`memory.py`).
 MAX_ROWS = 4096
@@ -63,7 +63,9 @@ class Ensemble:
         self.members = build_members(artifact.config, artifact.tensors, self.kernels)
         self._native: list[Any] = [None] * len(self.members)
         if self.backend == "compiled":
-            from bebert_infer.native import compile_members  # imports numba, which the reference backend does without
+            from bebert_infer.native.member import (
+                compile_members,  # imports numba, which the reference backend does without
+            )
 
             try:
                 self._native = compile_members(self.members)
@@ -105,7 +107,7 @@ class Ensemble:
         if not (self._folder / CONFIG).is_file():
             raise InputError(
                 f'this model is in memory only ("{self.artifact.path}"); '
-                "write it with bebert_infer.artifact.write_artifact and load that folder, then it can be pickled"
+                "write it with bebert_infer.artifact.folder.write_artifact and load that folder, then it can be pickled"
             )
         return _load_again, (str(self._folder), self.config.tensors_sha256, self._options)
 

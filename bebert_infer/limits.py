@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from bebert_infer.config import Config
+from bebert_infer.artifact.config import Config
 from bebert_infer.errors import InputError
 
 

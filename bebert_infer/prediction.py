@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bebert_infer.artifact.config import Config
 from bebert_infer.combine import class_probabilities, combine
-from bebert_infer.config import Config
-from bebert_infer.long_texts import EncodedText, Pool, pooled
+from bebert_infer.text.windows import EncodedText, Pool, pooled
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bebert_infer.bench_machine import ROOT, OtherLoad, commit, cpu_name, versions
+from bebert_infer.bench.machine import ROOT, OtherLoad, commit, cpu_name, versions
 
 RESULTS = Path(__file__).parent / "results"
 __all__ = ["RESULTS", "ROOT", "OtherLoad", "write_record"]

@@ -14,14 +14,14 @@ import statistics
 from pathlib import Path
 
 import numpy as np
-from products import Data, sliced
+from kernel_bench.products import Data, sliced
 from record import OtherLoad, write_record
 from rich.console import Console
 from rich.table import Table
 
 from bebert_infer import Ensemble
-from bebert_infer.bench import measure
-from bebert_infer.synthetic import random_model
+from bebert_infer.bench.turns import measure
+from bebert_infer.measure.sample_models import random_model
 
 LAYERS = {  # neighbour -> rows, outputs, depths near it
     (128, 768, 768): [(128, 768, 767), (128, 768, 769), (128, 768, 700), (128, 767, 768), (128, 769, 768)]

@@ -15,7 +15,7 @@ import time
 
 from record import ROOT, write_record
 
-COMMAND = [sys.executable, "-c", "from bebert_infer.cli import main; main()", "predict"]
+COMMAND = [sys.executable, "-c", "from bebert_infer.cli.main import main; main()", "predict"]
 
 
 def main() -> None:

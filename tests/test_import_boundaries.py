@@ -57,9 +57,9 @@ def test_whoever_installs_the_peers_can_run_them():
 def test_a_peer_in_a_process_of_its_own_loads_no_training_code():
     """Its load time and memory are compared with ours."""
     pytest.importorskip("transformers")
-    code = "import sys, bebert_export.peer_engines, bebert_export.quiet; print(*sys.modules)"
+    code = "import sys, bebert_export.peers.engines, bebert_export.quiet; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert not {"bebert_export.training", "accelerate", "sklearn"} & set(done.stdout.split())
+    assert not {"bebert_export.training.loop", "accelerate", "sklearn"} & set(done.stdout.split())
 
 
 def test_importing_the_runtime_loads_neither_torch_nor_numba():
@@ -69,7 +69,7 @@ def test_importing_the_runtime_loads_neither_torch_nor_numba():
 
 def test_classifying_needs_no_torch():
     statement = (
-        "import numpy; from bebert_infer import Ensemble; from bebert_infer.synthetic import random_model; "
+        "import numpy; from bebert_infer import Ensemble; from bebert_infer.measure.sample_models import random_model; "
         "Ensemble(random_model('tiny', '1-1-4', 1, vocab_size=9)).logits([[1, 2]])"
     )
     # numba itself looks whether scipy is there
@@ -77,7 +77,7 @@ def test_classifying_needs_no_torch():
 
 
 def test_importing_the_kernels_does_not_load_the_runtime():
-    assert "bebert_infer" not in _loaded("import bebert_kernels.reference, bebert_kernels.packing")
+    assert "bebert_infer" not in _loaded("import bebert_kernels.reference.integers, bebert_kernels.packing")
 
 
 def test_import_takes_less_than_half_a_second():

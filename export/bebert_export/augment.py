@@ -17,12 +17,12 @@ from typing import BinaryIO
 import torch
 from rich.console import Console
 
-from bebert_export.atomic import write_atomically
-from bebert_export.augmentation import CandidateSource, Sampling, Words, augment_example
-from bebert_export.examples import ORIGIN_COLUMN, Examples, read_examples
-from bebert_export.masked_lm import MaskedLanguageModel
-from bebert_export.progress import Advance, count_bar
-from bebert_export.word_vectors import read_word_vectors
+from bebert_export.atomic_writes import write_atomically
+from bebert_export.augmentation.masked_lm import MaskedLanguageModel
+from bebert_export.augmentation.replacement import CandidateSource, Sampling, Words, augment_example
+from bebert_export.augmentation.word_vectors import read_word_vectors
+from bebert_export.data.examples import ORIGIN_COLUMN, Examples, read_examples
+from bebert_export.pipeline.progress import Advance, count_bar
 from bebert_infer.errors import InputError
 from bebert_infer.threads import thread_budget
 

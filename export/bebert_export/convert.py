@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bebert_export.checkpoint import Checkpoint, find_members, read_checkpoint
-from bebert_export.data import load_tokenizer
-from bebert_export.untrusted import Limits
-from bebert_export.write import Written, write_ensemble
-from bebert_infer.artifact import check_place
+from bebert_export.checkpoints.published import Checkpoint, find_members, read_checkpoint
+from bebert_export.checkpoints.untrusted_pickle import Limits
+from bebert_export.data.batches import load_tokenizer
+from bebert_export.pack.write_model import Written, write_ensemble
+from bebert_infer.artifact.folder import check_place
+from bebert_infer.artifact.tokenizer_check import check_tokenizer
+from bebert_infer.atomic_files import check_target
 from bebert_infer.combine import check_rule
 from bebert_infer.errors import InputError
-from bebert_infer.files import check_target
-from bebert_infer.tokenizer_check import check_tokenizer
 
 
 @dataclass(frozen=True)

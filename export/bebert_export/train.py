@@ -27,23 +27,23 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from bebert_export.atomic import write_json
-from bebert_export.calibration import calibrate
-from bebert_export.devices import chosen_precision, device, is_main, processes, processes_here
-from bebert_export.evaluation import packed_logits, score_all
-from bebert_export.examples import Examples
-from bebert_export.first_task import earlier_student
-from bebert_export.metrics import evaluate, main_first
-from bebert_export.pretrained import check_init
-from bebert_export.rounds import Boosting, Member
-from bebert_export.run_folder import EARLIER, RunFolder
-from bebert_export.run_readme import write_readme
-from bebert_export.stages import Data, FullPrecision, full_precision, read_data
-from bebert_export.start import Start, first_student
-from bebert_export.students import recipe
-from bebert_export.train_options import TrainOptions
-from bebert_export.write import write_ensemble
-from bebert_infer.artifact import check_place
+from bebert_export.atomic_writes import write_json
+from bebert_export.checkpoints.pretrained import check_init
+from bebert_export.data.examples import Examples
+from bebert_export.data.metrics import evaluate, main_first
+from bebert_export.distributed import chosen_precision, device, is_main, processes, processes_here
+from bebert_export.evaluation.split_scores import packed_logits, score_all
+from bebert_export.pack.write_model import write_ensemble
+from bebert_export.pipeline.full_precision_stage import Data, FullPrecision, full_precision, read_data
+from bebert_export.pipeline.member_stage import Boosting, Member
+from bebert_export.pipeline.options import TrainOptions
+from bebert_export.pipeline.run_folder import EARLIER, RunFolder
+from bebert_export.pipeline.run_readme import write_readme
+from bebert_export.pipeline.speed_probe import calibrate
+from bebert_export.pipeline.student_stage import Start, first_student
+from bebert_export.pipeline.transfer import earlier_student
+from bebert_export.student.schemes import recipe
+from bebert_infer.artifact.folder import check_place
 from bebert_infer.errors import InputError
 from bebert_infer.threads import thread_budget
 

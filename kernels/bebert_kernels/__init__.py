@@ -1,6 +1,6 @@
 """Arithmetic on packed bits and small integer codes; knows words and shapes, nothing of BERT.
 
-Two modules offer the same functions with bit-identical results: `bebert_kernels.reference` (plain NumPy, the
+Two modules offer the same functions with bit-identical results: `bebert_kernels.reference.integers` (plain NumPy, the
 specification) and `bebert_kernels.compiled` (checked, Numba). Import the one that you need: this file imports
 neither, so that reading the bit order from `bebert_kernels.packing` costs no compiler.
 """

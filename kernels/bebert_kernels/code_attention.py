@@ -6,7 +6,7 @@ Codes are widened to int16 once for each head, where vector units multiply pairs
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_kernels.jit import kernel
+from bebert_kernels.jit.kernel import kernel
 
 
 @kernel

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_kernels import and_gemm as _and
 from bebert_kernels import boolean_attention as _boolean
 from bebert_kernels import code_attention as _code
 from bebert_kernels import dot_gemm as _dot
@@ -18,13 +17,14 @@ from bebert_kernels import elementwise as _elementwise
 from bebert_kernels import embed as _embed
 from bebert_kernels import float_rows as _rows
 from bebert_kernels import quantize as _quantize
-from bebert_kernels import xnor_gemm as _xnor
 from bebert_kernels.checks import array, real, rows, whole
 from bebert_kernels.dot_tile import LANES, QUAD, ROWS
-from bebert_kernels.jit import cpu_features
+from bebert_kernels.jit.kernel import cpu_features
 from bebert_kernels.packing import CodeWeights, Words, words
-from bebert_kernels.reference import GELU_ZERO, Codes, Signs
-from bebert_kernels.reference_float import Floats
+from bebert_kernels.popcount import and_gemm as _and
+from bebert_kernels.popcount import xnor_gemm as _xnor
+from bebert_kernels.reference.floats import Floats
+from bebert_kernels.reference.integers import GELU_ZERO, Codes, Signs
 
 CODES = (np.int8, np.uint8)
 MAX_DEPTH = 2**23  # at 8 bits the integer sums of this depth still fit into int32

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_kernels.dot_tile import BLOCKS, LANES, QUAD, ROWS, one_block, two_blocks
-from bebert_kernels.jit import kernel
+from bebert_kernels.jit.kernel import kernel
 from bebert_kernels.packing import Words
 
 

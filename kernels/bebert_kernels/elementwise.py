@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_kernels.jit import kernel
+from bebert_kernels.jit.kernel import kernel
 
 Floats = NDArray[np.float32]
 

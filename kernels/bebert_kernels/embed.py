@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_kernels.jit import kernel
+from bebert_kernels.jit.kernel import kernel
 from bebert_kernels.packing import WORD_BITS, Words
 
 Floats = NDArray[np.float32]

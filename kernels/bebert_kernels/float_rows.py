@@ -6,9 +6,9 @@ Each works on a scratch row padded to a multiple of 16, so that no lane sum has 
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_kernels.jit import kernel
+from bebert_kernels.jit.kernel import kernel
 from bebert_kernels.lanes import LANES, lane_max, lane_sum
-from bebert_kernels.reference_float import EXP_LOWEST, EXP_TERMS, LN2_HIGH, LN2_LOW, LOG2_E
+from bebert_kernels.reference.floats import EXP_LOWEST, EXP_TERMS, LN2_HIGH, LN2_LOW, LOG2_E
 
 Floats = NDArray[np.float32]
 

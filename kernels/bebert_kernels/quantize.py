@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_kernels.flags import flag_word
-from bebert_kernels.jit import kernel, popcount
+from bebert_kernels.jit.kernel import kernel, popcount
 from bebert_kernels.packing import WORD_BITS, Words
 
 Floats = NDArray[np.float32]

@@ -16,8 +16,10 @@ import sys
 import cross
 cross.target(sys.argv[1], cross.FEATURES[sys.argv[1]])
 from numba import boolean, int32, int64, types, uint64
-from bebert_kernels import count_tile, xnor_gemm, lut_product
-from bebert_kernels.jit import kernel
+from bebert_kernels.bitsliced import tile as count_tile
+from bebert_kernels.popcount import xnor_gemm
+from bebert_kernels.lookup import stages as lut_product
+from bebert_kernels.jit.kernel import kernel
 look_up_1, look_up_4 = count_tile.make_lookup(1, False), count_tile.make_lookup(4, False)
 
 @kernel

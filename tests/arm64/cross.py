@@ -48,8 +48,12 @@ def target(cpu: str, features: str) -> None:
 
 def operations() -> list[Any]:
     """Every stage of the native programs."""
-    from bebert_kernels import linear_rows, lut_product, sliced_finish, sliced_gemm, stages
-    from bebert_kernels.operation import Operation
+    from bebert_kernels.abi.stage import Operation
+    from bebert_kernels.bitsliced import epilogue as sliced_finish
+    from bebert_kernels.bitsliced import gemm as sliced_gemm
+    from bebert_kernels.lookup import stages as lut_product
+    from bebert_kernels.program import linear as linear_rows
+    from bebert_kernels.program import stages
 
     modules: list[ModuleType] = [sliced_gemm, linear_rows, lut_product, sliced_finish, stages]
     found = {id(value): value for module in modules for value in vars(module).values() if isinstance(value, Operation)}
@@ -68,8 +72,9 @@ def main() -> None:
     import kernel_cases
 
     from bebert_infer import Ensemble
-    from bebert_infer.demo import demo_path
-    from bebert_kernels import compiled, lut_gemm
+    from bebert_infer.cli.demo import demo_path
+    from bebert_kernels import compiled
+    from bebert_kernels.lookup import gemm as lut_gemm
 
     for name, arguments in kernel_cases.calls(0):
         getattr(compiled, name)(*arguments)

@@ -25,11 +25,11 @@ fi
 
 tests="tests/arm64/suite.py"
 if [ "$form" = full ]; then
-    tests="$tests tests/test_frozen_artifacts.py tests/test_sliced.py tests/test_attend.py"
+    tests="$tests tests/runtime/test_frozen_artifacts.py tests/arithmetic/test_sliced.py tests/arithmetic/test_attend.py"
 fi
 mkdir -p -m 700 .arm64/kernels
 export BEBERT_CACHE_DIR="$root/.arm64/kernels" BEBERT_QUIET=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
-paths="$root:$root/kernels:$root/tests"
+paths="$root:$root/kernels:$root/tests/helpers"
 
 on_board() {
     features=$(BOARD=$1 PYTHONPATH=.arm64/wheels .arm64/python -c \

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from bebert_infer import Ensemble
-from bebert_infer.batch import ragged_batch
-from bebert_kernels import isa, packing
-from bebert_kernels.lut_gemm import PANEL, lut_bytes, lut_panel, lut_tables, lut_weights
-from bebert_kernels.one_layer import OneLayer
-from bebert_kernels.triples import aligned
+from bebert_infer.model.batch import ragged_batch
+from bebert_kernels import packing
+from bebert_kernels.bitsliced.triples import aligned
+from bebert_kernels.jit import isa
+from bebert_kernels.lookup.gemm import PANEL, lut_bytes, lut_panel, lut_tables, lut_weights
+from bebert_kernels.tuning.single_layer import OneLayer
 
 TESTS = Path(__file__).parents[1]
 FROZEN = TESTS / "data" / "artifacts" / "v1"

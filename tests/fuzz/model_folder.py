@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 
 CORPUS = Path(__file__).parent / "corpus"
 SECONDS = 20.0  # no input of a few kilobytes may take longer
@@ -142,7 +142,7 @@ def main(seconds: float = 60, seed: int = 0) -> None:
             print(f"{run(target, target.seeds(), seed, seconds):,} inputs, none failed; atheris is not installed")
             return
         with atheris.instrument_imports(include=["bebert_infer"]):
-            import bebert_infer.artifact  # noqa: F401 - imported here, so that atheris sees its branches
+            import bebert_infer.artifact.folder  # noqa: F401 - imported here, so that atheris sees its branches
         target = Target(folder / "model")
         (folder / "seeds").mkdir()
         for index, data in enumerate(target.seeds()):

@@ -1,0 +1,1 @@
+"""The model folder: what is in it, how it is checked, how it is written."""

@@ -1,0 +1,1 @@
+"""`bebert bench`: engines in turns, each in a process of its own, their records and tables."""

@@ -1,0 +1,1 @@
+"""The page that `bebert bench --report` writes."""

@@ -1,0 +1,1 @@
+"""Files of rows: read, classified in batches, written whole or taken up again."""

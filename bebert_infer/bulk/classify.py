@@ -1,0 +1,220 @@
+"""Classify the rows of a file in order, in memory that does not grow with it, and go on where a killed run ended.
+
+Rows are answered a few dozen at a time. They are not sorted by length: batches have no padding to save (`batch.py`),
+and an answer does not depend on its batch.
+"""
+
+import hashlib
+import reprlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+import bebert_infer
+from bebert_infer.bulk.readers import Row, RowFile
+from bebert_infer.bulk.resume_file import PartFile
+from bebert_infer.bulk.tables import PAIR_COLUMNS, TEXT_COLUMNS
+from bebert_infer.errors import DataError, InputError, RowError, safe
+from bebert_infer.prediction import Prediction
+from bebert_infer.text.tokenizer import Text
+from bebert_infer.text.windows import EncodedText, LongTexts, Pool
+
+# Rows answered together, or fewer once they have this many characters: what is in memory at a time.
+BATCH_ROWS, BATCH_CHARACTERS = 64, 2**20
+HEAD_BYTES = 2**20
+
+
+class Model(Protocol):
+    """What this file needs of an `Ensemble`."""
+
+    def encode_text(self, text: Text, long: LongTexts, name: str) -> EncodedText:
+        """Token ids of a text. Raises InputError."""
+
+    def predict_encoded(self, encoded: Sequence[EncodedText], pool: Pool) -> list[Prediction]:
+        """One answer a text."""
+
+
+@dataclass(frozen=True)
+class BulkOptions:
+    """How to read and answer rows.
+
+    text_column, pair_column : names; None for the usual ones (tables.TEXT_COLUMNS, PAIR_COLUMNS), pairs if there are
+    on_error : "stop" at the first row that cannot be classified, or "skip" it: {"row": …, "error": …} in its place
+    """
+
+    text_column: str | None = None
+    pair_column: str | None = None
+    long: LongTexts = LongTexts()
+    on_error: Literal["stop", "skip"] = "stop"
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Accepted names of the text column."""
+        return (self.text_column,) if self.text_column is not None else TEXT_COLUMNS
+
+    @property
+    def pairs(self) -> tuple[str, ...]:
+        """Accepted names of the column of second texts; none if only the text's column was named."""
+        if self.pair_column is not None:
+            return (self.pair_column,)
+        return PAIR_COLUMNS if self.text_column is None else ()
+
+
+@dataclass
+class Counts:
+    """Rows of the output: all, those of an earlier run, those with errors, and texts that this run cut."""
+
+    rows: int = 0
+    earlier: int = 0
+    bad: int = 0
+    cut: int = 0
+
+
+def classify_file(
+    model: Model,
+    file: RowFile,
+    part: PartFile,
+    options: BulkOptions,
+    make: Callable[[Path, Path], None] | None = None,
+    report: Callable[[Counts], None] = lambda counts: None,
+) -> Counts:
+    """Answer all rows of `file` that are not in `part` yet, and put the output in its place (`PartFile.finish`).
+
+    `report` is called after every batch. Raises RowError at a bad row if `on_error` is "stop", DataError for a file
+    that cannot be read further; the part then keeps what was answered.
+    """
+    if part.bad and options.on_error == "stop":
+        raise InputError(
+            f"{part.path} holds {part.bad} rows with errors; pass --on-error skip, or --restart to drop it"
+        )
+    counts = Counts(rows=part.rows, earlier=part.rows, bad=part.bad)
+    for batch in answer_rows(model, file, options, part.rows):
+        part.append(batch)
+        counts.rows += len(batch)
+        counts.bad += sum("error" in record for record in batch)
+        counts.cut += sum("cut" in record for record in batch)
+        report(counts)
+    part.finish(make)
+    return counts
+
+
+def answer_rows(model: Model, file: RowFile, options: BulkOptions, done: int = 0) -> Iterator[list[dict[str, Any]]]:
+    """Yield the records of all rows behind the first `done`, in order, a batch at a time. Raises RowError."""
+    check_columns(file, options)
+    batch: list[tuple[dict[str, Any], EncodedText | None]] = []
+    characters = index = 0
+    for index, row in enumerate(file.rows, 1):
+        if index <= done:
+            continue
+        try:
+            record, encoded = _encoded(model, file, row, options)
+        except InputError as error:
+            if options.on_error == "stop":
+                if batch:
+                    yield _answered(model, batch, options)
+                raise RowError(f"{error}; mend row {index}, or pass --on-error skip to go on without it") from None
+            record, encoded = {"error": safe(str(error))}, None  # it names the file, by any bytes
+        batch.append(({"row": index} | record, encoded))
+        characters += sum(len(value) for value in record.values())
+        if len(batch) == BATCH_ROWS or characters >= BATCH_CHARACTERS:
+            yield _answered(model, batch, options)
+            batch, characters = [], 0
+    if index < done:
+        raise DataError(f"{file.path} has {index} rows, but {done} answers are there already; pass --restart")
+    if batch:
+        yield _answered(model, batch, options)
+
+
+def as_record(text: Text, prediction: Prediction) -> dict[str, Any]:
+    """Return a prediction as plain JSON values, with the text that it answers."""
+    record: dict[str, Any] = {"text": text} if isinstance(text, str) else {"text": text[0], "text_pair": text[1]}
+    return record | _answer(prediction)
+
+
+def input_facts(path: Path, model_facts: str, options: BulkOptions) -> dict[str, Any]:
+    """What a part must share with the run that continues it: the input file, the model, the options, this release."""
+    status = path.stat()
+    with path.open("rb") as stream:
+        head = hashlib.sha256(stream.read(HEAD_BYTES)).hexdigest()
+    return {
+        "input": {"bytes": status.st_size, "changed_ns": status.st_mtime_ns, "sha256 of the first MiB": head},
+        "model": model_facts,
+        "options": asdict(replace(options, on_error="skip")),  # a run that stopped may go on with skipping
+        "release": bebert_infer.__version__,
+    }
+
+
+def model_digest(config: msgspec.Struct, tokenizer_json: str | None) -> str:
+    """sha256 of everything in a model folder that decides its answers (the config has that of the tensors)."""
+    return hashlib.sha256(msgspec.json.encode(config) + (tokenizer_json or "").encode()).hexdigest()
+
+
+def check_columns(file: RowFile, options: BulkOptions) -> None:
+    """Raise InputError if the header of a file has no column of texts, or not those that were named."""
+    if file.header is None:
+        return
+    named = [name for name in (options.text_column, options.pair_column) if name is not None]
+    missing = [name for name in named if name not in file.header]
+    if missing or not set(options.texts) & set(file.header):
+        columns = _shown(file.header) or "no columns"
+        raise InputError(
+            f"{file.path} has the columns {columns}; {' or '.join(missing or options.texts)} is missing: name the "
+            "columns with --text-column and --pair-column"
+        )
+
+
+def _encoded(model: Model, file: RowFile, row: Row, options: BulkOptions) -> tuple[dict[str, Any], EncodedText]:
+    place = file.place(row.number)
+    if row.fault is not None:
+        raise InputError(f"{place} {row.fault}")
+    names = [_column(row, options.texts), _column(row, options.pairs)]
+    if names[0] is None or (names[1] is None and options.pair_column is not None):
+        wanted = options.texts if names[0] is None else options.pairs
+        keys = _shown(list(row.cells) if file.header is None else file.header)
+        raise InputError(f"{place} has no text in {keys or 'it'}; expected in {' or '.join(wanted)}")
+    texts = {}
+    for key, name in zip(("text", "text_pair"), names, strict=True):
+        if name is None:
+            continue
+        value = row.cells[name]
+        if not isinstance(value, str):
+            raise InputError(f'the "{name}" in {place} is {safe(reprlib.repr(value))}; texts are strings')
+        texts[key] = value
+    pair = "text_pair" in texts
+    text = (texts["text"], texts["text_pair"]) if pair else texts["text"]
+    what = f'the "{names[0]}"' + (f' with "{names[1]}"' if pair else "")
+    return texts, model.encode_text(text, options.long, f"{what} in {place}")
+
+
+def _column(row: Row, names: tuple[str, ...]) -> str | None:
+    """The first of these names under which a row has a value."""
+    return next((name for name in names if row.cells.get(name) is not None), None)
+
+
+def _shown(names: list[str]) -> str:
+    """Names of columns, some of a long list; a hostile file may have millions, or half characters in them."""
+    return safe(", ".join(name[:40] for name in names[:20]) + (", …" if len(names) > 20 else ""))
+
+
+def _answered(
+    model: Model, batch: list[tuple[dict[str, Any], EncodedText | None]], options: BulkOptions
+) -> list[dict[str, Any]]:
+    predictions = iter(model.predict_encoded([one for _, one in batch if one is not None], options.long.pool))
+    return [record if one is None else record | _answer(next(predictions)) for record, one in batch]
+
+
+def _answer(prediction: Prediction) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "label": prediction.label,
+        "score": prediction.score,
+        "probabilities": prediction.probabilities,
+        "votes": prediction.votes,
+    }
+    if prediction.windows > 1:
+        record["windows"] = prediction.windows
+    if prediction.cut:
+        record["cut"] = prediction.cut
+    return record

@@ -1,0 +1,68 @@
+"""Rows of a Parquet file, one after the other, in the memory of a few pages of it."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from bebert_infer.bulk.readers import ACCEPTED, Row, RowFile
+from bebert_infer.errors import DataError
+
+BATCH_BYTES = 2**20  # of rows that are in memory at a time, by their mean size in the file
+
+
+def open_parquet(path: Path, wanted: Sequence[str]) -> RowFile:
+    """Open a Parquet file for the columns `wanted`. Raises DataError for a file that is missing or damaged."""
+    try:
+        # Pages are read through a small buffer: without it, a whole column of a row group would be loaded.
+        file = pyarrow.parquet.ParquetFile(path, buffer_size=2**16, pre_buffer=False)
+        header = file.schema_arrow.names
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is no readable Parquet file: {error}") from None
+    except OSError as error:
+        if error.strerror is None:  # Arrow's own
+            raise DataError(f"{path} is no readable Parquet file: {error}") from None
+        raise DataError(f'cannot read "{path}": {error.strerror}; pass a file, {ACCEPTED}') from None
+    metadata = file.metadata
+    stored = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
+    rows_a_batch = max(1, min(1024, BATCH_BYTES * metadata.num_rows // max(stored, 1)))
+
+    def rows() -> Iterator[Row]:
+        number = 0
+        names = [name for name in dict.fromkeys(wanted) if name in header]
+        try:
+            for batch in file.iter_batches(rows_a_batch, columns=names, use_threads=False):
+                columns = [_cells(batch.column(batch.schema.names.index(name))) for name in names]
+                count = batch.num_rows
+                del batch
+                pa.default_memory_pool().release_unused()  # Arrow's allocator keeps tens of MB of freed pages otherwise
+                for index in range(count):
+                    number += 1
+                    cells = {name: column[index] for name, column in zip(names, columns, strict=True)}
+                    broken = [name for name, cell in cells.items() if cell is _BROKEN]
+                    fault = f'has a "{broken[0]}" that is not UTF-8; write it again as UTF-8' if broken else None
+                    yield Row(number, {} if fault else cells, fault)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{path} is no readable Parquet file: {error}") from None
+
+    return RowFile(path, header, rows(), "row", file.close, metadata.num_rows)
+
+
+_BROKEN = object()
+
+
+def _cells(array: Any) -> list[Any]:
+    """Values of an Arrow array; bytes of a string that are no UTF-8 spoil their own row only."""
+    try:
+        return array.to_pylist()
+    except UnicodeDecodeError:
+        return [_cell(value) for value in array]
+
+
+def _cell(value: Any) -> Any:
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        return _BROKEN

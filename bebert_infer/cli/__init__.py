@@ -1,0 +1,1 @@
+"""The command `bebert`: one file a command, `main` puts them together."""

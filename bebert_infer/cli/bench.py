@@ -1,0 +1,291 @@
+"""`bebert bench`: packed models beside the full-precision and int8 engines that are installed."""
+
+import json
+import tempfile
+from contextlib import AbstractContextManager, ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bebert_infer.atomic_files import check_target, write_json, writing
+from bebert_infer.bench.tables import print_run
+from bebert_infer.cli.options import refuse_unused
+from bebert_infer.console import plain, wide_console
+from bebert_infer.errors import InputError
+
+if TYPE_CHECKING:  # what loads Numba is imported when the command is called
+    from bebert_infer.artifact.folder import Artifact
+    from bebert_infer.bench.engines import Group
+    from bebert_infer.bench.settings import Settings
+
+SCHEMES = ("1-1-1", "1-1-4")
+SIZES = ("base", "base-half", "tiny")
+OF_SIZE = ("scheme", "members")
+OF_A_RUN = ("data", "full_precision", "rounds", "quick", "peers_folder", "output", "record")
+
+
+def bench(
+    context: typer.Context,
+    model: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of a packed model. Default: the shipped one, and BERT-base.", show_default=False),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Labelled file (.tsv, .csv, .jsonl, .parquet) for accuracy.", show_default=False),
+    ] = None,
+    full_precision: Annotated[
+        Path | None,
+        typer.Option(
+            help="The model's full-precision parent (Hugging Face layout), as <run>/full_precision of bebert train. "
+            "Default: peers with random weights.",
+            show_default=False,
+        ),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help=f"Instead of a model, random weights: {', '.join(SIZES)}.", show_default=False)
+    ] = None,
+    scheme: Annotated[str, typer.Option(help=f"With --size: {' or '.join(SCHEMES)}.")] = "1-1-4",
+    members: Annotated[int, typer.Option(min=1, help="With --size: how many members.")] = 2,
+    tokens: Annotated[
+        str | None,
+        typer.Option(help="Lengths of the sentence. Default: 16,32,64,128,256,512.", show_default=False),
+    ] = None,
+    threads: Annotated[
+        str | None,
+        typer.Option(help="Threads of every engine; several: 1,2,4. Default: all granted.", show_default=False),
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Turns that every engine gets. Default: 7, for batches 3; quick 4 and 1.", show_default=False
+        ),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer of everything: three minutes on two cores.")] = False,
+    peers: Annotated[bool, typer.Option(help="Compare with PyTorch, ONNX Runtime and OpenVINO.")] = True,
+    peers_folder: Annotated[
+        Path | None,
+        typer.Option(help="Keep the files of peers here. Default: the user's cache folder.", show_default=False),
+    ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Instead, the time of each operation of one member on one thread.")
+    ] = False,
+    sustained: Annotated[
+        float | None,
+        typer.Option(
+            help="Instead, this model without a pause for so many seconds: speed, energy and heat over time.",
+            show_default=False,
+        ),
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            help="Instead, ratios of two earlier runs: bench.json or a .jsonl of --record.", show_default=False
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Write bench.json, report.html and plots into this folder.", show_default=False)
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Append the run to this .jsonl, one line a run.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of tables.")] = False,
+) -> None:
+    r"""Measure speed, memory, size, operations and accuracy against full precision and int8, engines in turn.
+
+    [dim]bebert bench --quick[/]
+    [dim]bebert bench model/ --data dev.tsv --full-precision run/full_precision --output report/[/]
+    [dim]bebert bench model/ --threads 1,2,4 --record history.jsonl[/]
+    [dim]bebert bench --compare old.jsonl report/bench.json[/]
+    [dim]bebert bench model/ --sustained 120[/]
+
+    Without a model: the shipped one against its parent, and BERT-base with random weights, on which speed does not
+    depend. Peers are used where installed: pip install "bebert-infer\[bench]" has all. Their files, 1.3 GB for
+    BERT-base, are kept for the next run, which then starts sooner; those not used for 30 days are removed.
+    """
+    if compare is not None:
+        refuse_unused(context, "--compare", set(context.params) - {"compare"})
+        from bebert_infer.bench.compare import compare_runs
+
+        compare_runs(*compare, wide_console())
+        return
+    one = profile or sustained is not None
+    if one:
+        refuse_unused(context, "--profile" if profile else "--sustained", (*OF_A_RUN, *(["sustained"] * profile)))
+    if model is not None or (size is None and not one):
+        refuse_unused(context, "a run without --size", OF_SIZE)
+    _check_options(model, size, data, full_precision, output, record)
+    from bebert_infer.bench.settings import make_settings
+
+    settings, notes = make_settings(
+        quick=quick,
+        lengths=tokens,
+        threads=threads,
+        rounds=rounds,
+        peers=peers,
+        peers_folder=peers_folder,
+        data=data,
+        full_precision=full_precision,
+    )
+    messages = Console(stderr=True)
+    for note in notes:
+        messages.print(plain(note), highlight=False, soft_wrap=True)
+    if one:
+        _one_model(model, size, scheme, members, settings, tokens is not None, sustained, as_json)
+        return
+    run = _measure(model, size, scheme, members, settings, messages)
+    run["notes"] = notes + run["notes"]
+    if as_json:
+        typer.echo(json.dumps(run, ensure_ascii=False))
+    else:
+        print_run(run, wide_console())
+    _keep(run, output, record, messages)
+
+
+def _measure(
+    model: Path | None, size: str | None, scheme: str, members: int, settings: "Settings", messages: Console
+) -> dict[str, Any]:
+    """The record of one run; everything it writes but the files of peers vanishes."""
+    from bebert_infer.bench.peers import peers_folder
+    from bebert_infer.bench.run import run_groups
+
+    def status(text: str) -> AbstractContextManager[Any]:
+        return messages.status(plain(text))
+
+    with ExitStack() as stack:
+        own = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bebert-bench-")))
+        folder = stack.enter_context(peers_folder(settings.peers_folder)) if settings.peers else own
+        with status("models with random weights"):
+            groups = _groups(model, size, scheme, members, settings, own)
+        run = run_groups(groups, settings, folder, status)
+        kept = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder != own else 0
+        if kept:
+            messages.print(
+                f"files of peers, {kept / 1e9:.2f} GB, are kept for the next run in {plain(str(folder))}",
+                highlight=False,
+                soft_wrap=True,
+            )
+        return run
+
+
+def _groups(
+    model: Path | None, size: str | None, scheme: str, members: int, settings: "Settings", folder: Path
+) -> "list[Group]":
+    """One group for a model or a size; without either the shipped model and BERT-base."""
+    from bebert_infer.bench.engines import engine_name, model_group, random_group
+    from bebert_infer.cli.demo import demo_path
+
+    if size is not None:
+        artifacts = {engine_name(scheme, size == "base-half", members): _random(size, scheme, members)}
+        return [random_group(artifacts, size, f"{size}, random weights", folder)]
+    chosen = model or demo_path()
+    name = chosen.resolve().name if model else "demo model"
+    weights = "random weights" if settings.full_precision is None else "those of its full-precision parent"
+    first = model_group(chosen, name, f"{name}; peers have {weights}", settings.data, settings.full_precision)
+    if model is not None:
+        return [first]
+    base = {
+        engine_name(scheme, size == "base-half", members): _random(size, scheme, members)
+        for size, scheme, members in (("base", "1-1-1", 1), ("base-half", "1-1-4", 1), ("base-half", "1-1-4", 2))
+    }
+    return [first, random_group(base, "BERT-base", "BERT-base geometry, random weights in all engines", folder)]
+
+
+def _random(size: str, scheme: str, members: int) -> "Artifact":
+    from bebert_infer.measure.sample_models import random_model
+
+    if size not in SIZES:
+        raise InputError(f'--size is "{size}"; accepted are {", ".join(SIZES)}')
+    if scheme not in SCHEMES:
+        raise InputError(f'--scheme is "{scheme}"; accepted are {", ".join(SCHEMES)}')
+    return random_model(size, scheme, members)  # type: ignore[arg-type]
+
+
+def _check_options(
+    model: Path | None,
+    size: str | None,
+    data: Path | None,
+    full_precision: Path | None,
+    output: Path | None,
+    record: Path | None,
+) -> None:
+    """What is wrong is told before minutes of work."""
+    if model is not None and size is not None:
+        raise InputError(f'both a model and --size "{size}" were given; pass one of them')
+    if size is not None and (data is not None or full_precision is not None):
+        raise InputError("--size has random weights, to which no --data and no --full-precision belongs; pass a model")
+    if data is not None and not data.is_file():
+        raise InputError(f'there is no file "{data}"; --data takes a labelled file')
+    if full_precision is not None and not full_precision.is_dir():
+        raise InputError(f'there is no folder "{full_precision}"; --full-precision takes that of a classifier')
+    if output is not None:
+        if output.exists() and not output.is_dir():
+            raise InputError(f'--output is "{output}", which is a file; pass a folder')
+        check_target(output, "--output", output)
+    if record is not None:
+        if record.suffix != ".jsonl" or record.is_dir():
+            raise InputError(f'--record is "{record}"; accepted is a file ending in .jsonl')
+        check_target(record.parent, "--record", record)
+
+
+def _one_model(
+    model: Path | None,
+    size: str | None,
+    scheme: str,
+    members: int,
+    settings: "Settings",
+    chosen: bool,
+    sustained: float | None,
+    as_json: bool,
+) -> None:
+    """The modes that measure one packed model at one length."""
+    from bebert_infer.artifact.folder import read_artifact
+    from bebert_infer.bench.turns import random_tokens
+    from bebert_infer.cli.bench_modes import show_profile, show_sustained
+    from bebert_infer.ensemble import Ensemble
+
+    artifact = read_artifact(model) if model else _random(size or "base", scheme, members)
+    tokens, threads = settings.lengths[0] if chosen else settings.batch_tokens, settings.threads[0]
+    limit = artifact.config.max_position_embeddings
+    if tokens > limit and chosen:
+        raise InputError(f"--tokens is {tokens}; this model takes at most {limit}")
+    tokens = min(tokens, limit)
+    facts = {"model": str(artifact.path), "members": len(artifact.config.members), "tokens": tokens, "threads": threads}
+    if sustained is None:
+        show_profile(artifact, tokens, facts | {"members": 1, "threads": 1}, as_json)
+        return
+    ensemble, ids = Ensemble(artifact, threads=threads), random_tokens(artifact.config.vocab_size, 1, tokens)
+    show_sustained(lambda: ensemble.logits(ids), sustained, facts, as_json)
+
+
+def _keep(run: dict[str, Any], output: Path | None, record: Path | None, messages: Console) -> None:
+    """Write the run where the user wants it: a folder with a report, a line of a history."""
+    try:
+        if record is not None:
+            _append(run, record, messages)
+    finally:  # minutes of work: what fails here must not take the report with it
+        if output is not None:
+            _report(run, output, messages)
+
+
+def _append(run: dict[str, Any], record: Path, messages: Console) -> None:
+    with writing(record):
+        record.parent.mkdir(parents=True, exist_ok=True)
+        with record.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(run, ensure_ascii=False) + "\n")
+    messages.print(f"run appended to {plain(str(record))}", highlight=False, soft_wrap=True)
+
+
+def _report(run: dict[str, Any], output: Path, messages: Console) -> None:
+    from bebert_infer.bench.report.page import write_report
+
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(output / "bench.json", run)
+        # Without matplotlib it writes tables, and in them what to install.
+        write_report(run, output)
+    plots = "plots" if find_spec("matplotlib") else "no plots, which need matplotlib: pip install matplotlib,"
+    messages.print(f"bench.json, report.html and {plots} in {plain(str(output))}", highlight=False, soft_wrap=True)

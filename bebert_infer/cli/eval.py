@@ -1,0 +1,219 @@
+"""`bebert eval`: options and tables of an evaluation; the figures are made in `bebert_export.evaluate`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from bebert_infer.atomic_files import check_target, write_json, writing
+from bebert_infer.console import plain, wide_console
+from bebert_infer.errors import DataError, InputError
+from bebert_infer.optional import load_export
+
+if TYPE_CHECKING:  # what loads Numba is imported when the command is called
+    from bebert_infer.ensemble import Ensemble
+    from bebert_infer.text.tokenizer import Encoded
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Folder of a packed model.", show_default=False)],
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            help=".tsv, .csv, .jsonl or .parquet with the columns sentence1[, sentence2], label. Default: the dev "
+            "split of --task.",
+            show_default=False,
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="GLUE task, whose main metric comes first: cola, sst2, mrpc, stsb, qqp, mnli, mnli-mismatched, qnli, "
+            "rte. Default: the task the model was trained for.",
+            show_default=False,
+        ),
+    ] = None,
+    noise: Annotated[
+        str | None,
+        typer.Option(
+            help="Sigmas of noise after the embeddings; BEBERT: 0.1 (paper), 0.01 (code).", show_default=False
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=2, help="Runs for each sigma.")] = 10,
+    full_precision: Annotated[
+        Path | None, typer.Option(help="Folder of a full-precision classifier to compare with.", show_default=False)
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the examples.")] = 1000,
+    bootstrap_seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
+    json: Annotated[Path | None, typer.Option(help="Write all figures to this .json.", show_default=False)] = None,
+    plots: Annotated[Path | None, typer.Option(help="Draw them into this folder.", show_default=False)] = None,
+    truncate: Annotated[bool, typer.Option(help="Cut over-long texts instead of refusing them.")] = False,
+    threads: Annotated[int | None, typer.Option(help="Thread budget.", show_default=False)] = None,
+) -> None:
+    """Score members and ensembles on a labelled file: metrics with intervals, calibration, agreement, noise.
+
+    [dim]bebert eval model/ dev.tsv[/]
+    [dim]bebert eval model/ --task mnli-mismatched[/]
+    [dim]bebert eval model/ dev.tsv --noise 0.1,0.01 --seeds 10 --json figures.json --plots figures/[/]
+    """
+    if data is None and task is None:
+        raise InputError("pass a labelled file, or --task NAME for the dev split of a GLUE task")
+    sigmas = [] if noise is None else _sigmas(noise)
+    _check_targets(json, plots)
+    reports, files = load_export("evaluate"), load_export("data.examples")
+    pictures = load_export("evaluation.plots") if plots is not None else None  # now, not after minutes of work
+
+    from bebert_infer.ensemble import Ensemble
+
+    ensemble = Ensemble.from_pretrained(model, threads=threads)
+    known = reports.task_of(task, ensemble.config)
+    examples = files.read_examples(load_export("data.glue").data_file(data, known if task else None, "dev"), known)
+    reports.targets_of(examples, ensemble.config)  # wrong labels are told before anything slow
+    encoded = _encoded(ensemble, examples, reports.texts_of(examples), truncate)
+    messages = Console(stderr=True)
+    logits = None
+    if full_precision is not None:
+        module = load_export("peers.classifier")
+        with messages.status("full precision, in PyTorch"):
+            assert ensemble.config.tokenizer is not None  # encode() took texts
+            length, labels = ensemble.config.tokenizer.max_length, list(ensemble.config.labels)
+            logits = module.full_precision_logits(full_precision, examples, labels, length, ensemble.threads)
+    with messages.status(f"{len(examples):,} examples, {len(ensemble.members)} members"):
+        bootstrap = reports.Bootstrap(resamples, bootstrap_seed)
+        figures = reports.report(ensemble, examples, encoded, logits, bootstrap, known)
+    figures["noise"] = []
+    for sigma in sigmas:
+        with messages.status(f"noise of sigma {sigma:g}, {seeds} seeds"):
+            figures["noise"].append(reports.noise_report(ensemble, examples, encoded, sigma, seeds))
+    console = wide_console()
+    for part in _tables(figures):
+        console.print(part)
+    if json is not None:
+        with writing(json):
+            write_json(json, figures)
+        console.print(f"all figures in {plain(str(json))}", highlight=False, soft_wrap=True)
+    if pictures is not None and plots is not None:
+        with writing(plots):
+            written = pictures.save_plots(figures, plots)
+        names = ", ".join(file.name for file in written)
+        console.print(f"{names} in {plain(str(plots))}", highlight=False, soft_wrap=True)
+
+
+def _sigmas(text: str) -> list[float]:
+    from bebert_infer.model.noise import MAX_SIGMA
+
+    try:
+        sigmas = [float(part) for part in text.split(",")]
+    except ValueError:
+        sigmas = []
+    if not sigmas or not all(0 <= sigma <= MAX_SIGMA for sigma in sigmas):
+        accepted = f"sigmas of at least 0 and at most {MAX_SIGMA:g} with commas, like 0.1,0.01"
+        raise InputError(f'--noise is "{text}"; accepted are {accepted}')
+    return sigmas
+
+
+def _check_targets(json: Path | None, plots: Path | None) -> None:
+    """What cannot be written is told before minutes of work."""
+    if json is not None:
+        if json.suffix != ".json" or json.is_dir() or not json.parent.is_dir():
+            raise InputError(f'--json is "{json}"; accepted is a file ending in .json in a folder that exists')
+        check_target(json.parent, "--json", json)
+    if plots is not None:
+        if plots.exists() and not plots.is_dir():
+            raise InputError(f'--plots is "{plots}", which is a file; pass a folder')
+        check_target(plots, "--plots", plots)
+
+
+def _encoded(ensemble: "Ensemble", examples: Any, texts: list[Any], truncate: bool) -> "Encoded":
+    """Token ids of all texts. Raises InputError with the place of one that is too long, unless it may be cut."""
+    from bebert_infer.text.tokenizer import collate
+    from bebert_infer.text.windows import LongTexts
+
+    windows = []
+    for index, text in enumerate(texts):
+        row = ensemble.encode_text(text, LongTexts("truncate"), f"the text in {examples.place(index)}")
+        (window,) = row.windows
+        if row.cut and not truncate:
+            length = len(window[0])
+            raise DataError(
+                f"the text in {examples.place(index)} has {length + row.cut} tokens; this model accepts at most "
+                f"{length}: shorten it, or cut the end of all such texts off with --truncate"
+            )
+        windows.append(window)
+    return collate(windows)
+
+
+def _tables(figures: dict[str, Any]) -> list[Table | str]:
+    data = figures["data"]
+    parts: list[Table | str] = [
+        f"{plain(data['file'])}, {data['rows']:,} rows: {plain(data['split'])}",
+        _scores(figures),
+    ]
+    if "agreement" in figures and len(figures["members"]) > 1:
+        parts.append(_agreement(figures["agreement"]))
+    if figures["noise"]:
+        parts.append(_noise(figures))
+    return parts
+
+
+def _scores(figures: dict[str, Any]) -> Table:
+    """One line a model; brackets hold the bootstrap interval."""
+    names = list(figures["members"][0]["metrics"])  # the main one first
+    classes = "calibration" in figures["members"][0]
+    main = figures["main_metric"].replace("_", " ")
+    level, resamples = figures["bootstrap"]["level"], figures["bootstrap"]["resamples"]
+    intervals = f"{level:.0%} intervals from {resamples:,} bootstrap resamples of the examples"
+    table = Table(Column(overflow="fold"), title=f"packed engine; main metric: {main}; {intervals}")
+    for name in [*(name.replace("_", " ") for name in names), *(["calibration error"] if classes else [])]:
+        table.add_column(name, justify="right", overflow="fold")
+    rows = {"full precision (PyTorch)": figures["full_precision"]} if "full_precision" in figures else {}
+    rows |= {
+        f"member {index}, alpha {alpha:.3f}": entry
+        for index, (entry, alpha) in enumerate(zip(figures["members"], figures["alphas"], strict=True))
+    }
+    for rule, entries in figures["ensembles"].items():
+        for count, entry in enumerate(entries, 1):
+            chosen = rule == figures["combination"] and count == len(entries)
+            rows[f"first {count} by {rule}" + (" (the model)" if chosen else "")] = entry
+    for name, entry in rows.items():
+        if "undefined" in entry:
+            table.add_row(name, "undefined")
+            continue
+        cells = [f"{m['value']:.4f} \\[{m['low']:.3f}, {m['high']:.3f}]" for m in entry["metrics"].values()]
+        table.add_row(name, *cells, *([f"{entry['calibration']['ece']:.4f}"] if classes else []))
+    return table
+
+
+def _agreement(shares: list[list[float]]) -> Table:
+    table = Table("member", title="share of examples on which two members say the same")
+    for index in range(len(shares)):
+        table.add_column(str(index), justify="right")
+    for index, row in enumerate(shares):
+        table.add_row(str(index), *(f"{share:.4f}" for share in row))
+    return table
+
+
+def _noise(figures: dict[str, Any]) -> Table:
+    """Mean ± sample standard deviation over the seeds of the main metric, beside the value without noise."""
+    metric = figures["main_metric"]
+    seeds = len(figures["noise"][0]["seeds"])
+    noise = f"Gaussian noise after the embeddings, mean ± standard deviation of {seeds} seeds"
+    table = Table(Column(overflow="fold"), title=f"{metric.replace('_', ' ')} with {noise}")
+    for heading in ("no noise", *(f"sigma {level['sigma']:g}" for level in figures["noise"])):
+        table.add_column(heading, justify="right", overflow="fold")
+
+    def line(name: str, entry: dict[str, Any], runs: list[dict[str, Any]]) -> None:
+        if "undefined" in entry:
+            table.add_row(name, *["undefined"] * (1 + len(runs)))
+            return
+        cells = [f"{run[metric]['mean']:.4f} ± {run[metric]['std']:.4f}" for run in runs]
+        table.add_row(name, f"{entry['metrics'][metric]['value']:.4f}", *cells)
+
+    for index, entry in enumerate(figures["members"]):
+        line(f"member {index}", entry, [level["members"][index] for level in figures["noise"]])
+    for rule, entries in figures["ensembles"].items():
+        for count, entry in enumerate(entries, 1):
+            line(f"first {count} by {rule}", entry, [level["ensembles"][rule][count - 1] for level in figures["noise"]])
+    return table

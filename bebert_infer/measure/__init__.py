@@ -1,0 +1,1 @@
+"""Bits, operations, watts and time of a model and of the machine it runs on."""

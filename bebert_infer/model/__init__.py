@@ -1,0 +1,1 @@
+"""The truth: a member in plain NumPy, written to be read."""

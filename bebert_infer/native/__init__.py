@@ -1,0 +1,1 @@
+"""The engine: a member lowered to a program of compiled stages."""

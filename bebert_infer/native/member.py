@@ -1,0 +1,145 @@
+"""A member as one native program: the same model as `member.py`, without the interpreter between its operations.
+
+`member.py` and the files around it are the readable form, which takes every quantizer, both backends, and keeps
+traces. Here the operations of that form are written down once, as tables of addresses and sizes, and
+`bebert_kernels.program.interpreter.run` executes them in one call a thread. Both give the same bits.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebert_infer.model.attention import BooleanAttention, SoftmaxAttention
+from bebert_infer.model.batch import Batch
+from bebert_infer.model.member import Member
+from bebert_infer.model.noise import Noise
+from bebert_infer.native.lower_linear import input_planes
+from bebert_infer.native.lower_member import LINEARS, MemberProgram
+from bebert_infer.native.workspace import Workspace
+from bebert_kernels.abi import layout as at
+from bebert_kernels.abi.precompile import warm
+from bebert_kernels.abi.stage import Operation, available
+from bebert_kernels.bitsliced import epilogue as sliced_finish
+from bebert_kernels.bitsliced import gemm as sliced_gemm
+from bebert_kernels.bitsliced.triples import MAX_DEPTH
+from bebert_kernels.lookup.stages import look_up, look_up_encode, look_up_finish
+from bebert_kernels.program import stages
+from bebert_kernels.program.interpreter import run
+from bebert_kernels.program.linear import linear
+
+Start = Callable[[list[Callable[[], None]], Callable[[], None]], None]
+
+
+def supported(member: Member) -> bool:
+    """Whether a native program computes this member: fixed quantizers, GELU only where its sign is enough."""
+    linears = [member.pooler]
+    for block in member.blocks:
+        linears += [getattr(block, name) for name in LINEARS]
+        if block.gelu and not all(branch.quantizer.kind == "sign" for branch in block.output.branches):
+            return False
+        attention = block.attention
+        if isinstance(attention, BooleanAttention):
+            if any(branch.quantizer.kind != "sign" for branch in block.attention_output.branches):
+                return False
+        elif attention.probabilities.kind not in ("codes", "bool") or attention.probabilities.minimum:
+            return False
+        elif attention.probabilities.signed:
+            return False
+        elif any(q.kind == "dynamic" for q in (attention.query, attention.key, attention.value)):
+            return False
+    for layer in linears:
+        planes = {input_planes(branch.quantizer) for branch in layer.branches}
+        signs = {branch.quantizer.is_sign for branch in layer.branches}
+        if len(planes) != 1 or len(signs) != 1:
+            return False
+        for branch in layer.branches:
+            if branch.quantizer.kind == "dynamic" or branch.depth > MAX_DEPTH:
+                return False
+    return True
+
+
+def compile_members(members: list[Member]) -> "list[NativeMember | None]":
+    """Return the native form of every member that has one; None for the others, and for all of them without a JIT."""
+    native = [available() and supported(member) for member in members]
+    warm(_operations([member for member, possible in zip(members, native, strict=True) if possible]))
+    if any(native):
+        # Compiled or loaded now: a process that forks in its first call would leave numba's lock to the child, locked.
+        tables = np.zeros((0, at.COLUMNS), np.int64), np.zeros((0, 3), np.int64)
+        run(*tables, np.zeros(at.COUNT, np.int64), np.ones(at.FRAME, np.int64), 0)
+    return [NativeMember(member) if possible else None for member, possible in zip(members, native, strict=True)]
+
+
+def _operations(members: list[Member]) -> list[Operation]:
+    """What these members will need, so that it can be compiled side by side; the longest ones at both ends."""
+    if not members:
+        return []
+    boolean = any(isinstance(block.attention, BooleanAttention) for member in members for block in member.blocks)
+    softmax = any(isinstance(block.attention, SoftmaxAttention) for member in members for block in member.blocks)
+    found = [linear, stages.encode, stages.embed]
+    found += [sliced_finish.decide] if boolean else []
+    found += [look_up, look_up_finish, look_up_encode] if softmax else []
+    found += [stages.norm, stages.gather, stages.classify]
+    found += [stages.attend_on_bits] if boolean else []
+    found += [stages.attend_on_codes] if softmax else []
+    return [*found, sliced_finish.finish, sliced_gemm.count]
+
+
+class NativeMember:
+    """The program of one member, its packed weights, and workspaces that calls take in turn."""
+
+    def __init__(self, member: Member):
+        self.member = member
+        self.program = MemberProgram(member)
+        self._free: deque[Workspace] = deque()  # no lock: a thread that is gone after a fork cannot hold it
+
+    def forward(
+        self,
+        batch: Batch,
+        *,
+        start: Start | None = None,
+        threads: int = 1,
+        noise: Noise | None = None,
+        times: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float32]:
+        """Return the logits float32[S, labels]; as `Member.forward`.
+
+        times : int64[operations], receives nanoseconds per operation, of all threads together
+        """
+        program = self.program
+        threads = max(1, min(threads, batch.rows)) if start is not None else 1
+        try:
+            workspace = self._free.pop()
+        except IndexError:
+            workspace = Workspace(program.sizes)
+        try:
+            rows = slice(0, batch.rows)
+            drawn = None if noise is None else noise.draw(batch, rows, program.sizes.hidden)
+            logits = workspace.prepare(batch, threads, drawn)
+            barrier = np.zeros(8, np.int64)  # a cache line of its own
+            spent = [np.zeros(len(program.operations), np.int64) for _ in range(threads)]
+
+            def work(thread: int) -> None:
+                try:
+                    address = spent[thread].ctypes.data if times is not None else 0
+                    sizes = [batch.rows, batch.sentences, threads, barrier.ctypes.data, address]
+                    frame = np.array([*sizes, workspace.scratch_words, program.block], np.int64)
+                    run(program.operations, program.phases, workspace.slots[thread], frame, thread)
+                except BaseException:
+                    let_go()
+                    raise
+
+            def let_go() -> None:
+                barrier[0] = at.FREE  # nobody waits any more for a thread that never comes
+
+            if start is None or threads == 1:
+                work(0)
+            else:
+                start([partial(work, thread) for thread in range(threads)], let_go)
+            if times is not None:
+                times += np.sum(spent, axis=0)
+            return logits.copy()
+        finally:
+            self._free.append(workspace)

@@ -1,0 +1,77 @@
+"""What a model needs in memory: a function of tokens, sentences, members and threads.
+
+    model      tensors of the file, and what is made of them at load: panels of weights, tables of addresses
+    workspace  of each member, made by the first call and kept: buffers for every row of a chunk (at most MAX_ROWS rows,
+               or one sentence that is longer), and for each thread scratch for a block of rows and the longest sentence
+    call       token ids, masks, types, positions and logits, which go when the call returns
+
+One call runs at a time, so Python threads that call add a `call` each and nothing else.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bebert_infer.errors import InputError
+
+if TYPE_CHECKING:
+    from bebert_infer.ensemble import Ensemble
+
+BORDER = 64  # bytes with which `triples.aligned` moves an array to a border
+COPIES = 12  # int64 a token: three inputs, checked, compared, and without padding
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes. The interpreter, its libraries and compiled kernels come on top: about 150 MB, whatever the model.
+
+    model, workspace, call : see the top of this file      members : those whose workspace is counted
+    """
+
+    model: int
+    workspace: int
+    call: int
+    members: int
+
+    @property
+    def total(self) -> int:
+        """All bytes of a process with this model, once it has answered such a call."""
+        return self.model + self.workspace + self.call
+
+
+def memory_of(model: "Ensemble", sentences: int, tokens: int) -> Memory:
+    """What `model` needs for calls of at most so many sentences of at most so many tokens.
+
+    Members outside native programs (`docs/numerics.md`) have no workspace: their arrays come and go.
+
+    Raises InputError for counts below 1 and for more tokens than the model has positions.
+    """
+    if sentences < 1 or not 1 <= tokens <= model.limits.positions:
+        raise InputError(
+            f"{sentences} sentences of {tokens} tokens; accepted are at least 1 sentence "
+            f"and 1 to {model.limits.positions} tokens"
+        )
+    natives = [native for native in model._native if native is not None]
+    rows = sentences * tokens
+    call = 8 * COPIES * rows + 16 * sentences * model.config.num_labels * len(model.members)
+    kept = [model.artifact.tensors, *(native.program.kept for native in natives)]
+    return Memory(
+        sum({array.ctypes.data: array.nbytes for table in kept for array in table.values()}.values()),
+        sum(workspace_bytes(native.program.sizes, rows, sentences, tokens, model.threads) for native in natives),
+        call,
+        len(natives),
+    )
+
+
+def workspace_bytes(sizes: Any, rows: int, sentences: int, tokens: int, threads: int) -> int:
+    """Bytes of the workspace of one member after calls of at most so many rows, sentences, tokens of a sentence.
+
+    sizes : `workspace.Sizes` of its program
+    """
+    from bebert_infer.ensemble import MAX_ROWS
+    from bebert_infer.native.workspace import rounded, scratch_bytes, shared_bytes
+
+    chunk = min(rows, max(MAX_ROWS, tokens))
+    room, keys = rounded(chunk), rounded(tokens)
+    shared = shared_bytes(sizes, room, min(sentences, chunk))
+    scratch = scratch_bytes(sizes, room, keys)
+    return sum(shared) + BORDER * len(shared) + threads * (sum(scratch.values()) + BORDER * len(scratch))

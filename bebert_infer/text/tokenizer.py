@@ -1,0 +1,130 @@
+"""Text or pairs of texts -> token ids, by the WordPiece tokenizer that travels with the model."""
+
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from bebert_infer.errors import InputError, ModelFormatError, safe
+from bebert_infer.limits import InputLimits
+from bebert_infer.text.windows import EncodedText, LongTexts, Window, cut, split
+
+Text = str | tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A padded batch: ids, mask and segment types, each int64[B, T]."""
+
+    input_ids: NDArray[np.int64]
+    attention_mask: NDArray[np.int64]
+    token_type_ids: NDArray[np.int64]
+
+
+class TextEncoder:
+    """The model's `tokenizer.json` with its length limit; used by many threads at once, so nothing in it changes."""
+
+    def __init__(self, tokenizer_json: str, max_length: int, vocab_size: int, limits: InputLimits | None = None):
+        self._limits = limits or InputLimits()
+        try:
+            self._tokenizer = Tokenizer.from_str(tokenizer_json)
+        except Exception as error:  # the library raises bare Exception
+            raise ModelFormatError(f"tokenizer.json cannot be read: {error}") from None
+        if self._tokenizer.get_vocab_size() > vocab_size:
+            raise ModelFormatError(
+                f"tokenizer.json has {self._tokenizer.get_vocab_size()} tokens, the model only {vocab_size}; "
+                "they do not belong together"
+            )
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()  # for good: it is a state that all threads share; long_texts.cut does it
+        self.max_length = self._limits.length(max_length)
+
+    def encode(self, text: Text, long: LongTexts, name: str) -> EncodedText:
+        """Token ids of one text or pair, which errors call `name`.
+
+        Raises InputError for a text that is empty, no Unicode, or longer than the limits.
+        """
+        sides = (text,) if isinstance(text, str) else text
+        for side, what in zip(sides, (name, f"the second text of {name}"), strict=False):
+            self._check(side, what)
+        row = self._tokenizer.encode(*sides)
+        count = len(row.ids)
+        if count <= self.max_length:
+            return EncodedText(((row.ids, row.type_ids),))
+        if long.policy == "error":
+            raise InputError(
+                f"{name} has {count} tokens; this model accepts at most {self.max_length}: shorten it, cut its end off "
+                'with long="truncate" (--truncate), or read it in parts with long="windows" (--long windows)'
+            )
+        if long.policy == "windows":
+            return EncodedText(split(row, self.max_length, long, name))
+        return cut(row, self.max_length, name)
+
+    def check(self, long: LongTexts) -> None:
+        """Raise InputError for options that fit no text of this model."""
+        if long.policy == "windows":
+            long.step(self.max_length - self._tokenizer.num_special_tokens_to_add(False))
+
+    def _check(self, text: str, name: str) -> None:
+        if len(text) > self._limits.characters:
+            raise InputError(
+                f"{name} has {len(text):,} characters; at most {self._limits.characters:,} are accepted: split it, or "
+                "pass limits=InputLimits(characters=…) (--max-characters)"
+            )
+        if not text.strip():
+            raise InputError(f"{name} is empty; pass at least one word")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{name} has half a character, U+{ord(text[error.start]):04X}, at place {error.start}; decode it again "
+                'from its bytes, or pass text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")'
+            ) from None
+
+
+def collate(rows: Sequence[Window]) -> Encoded:
+    """Pad token ids and types of B sentences to one batch."""
+    width = max((len(ids) for ids, _ in rows), default=0)
+    arrays = np.zeros((3, len(rows), width), np.int64)
+    for index, (ids, types) in enumerate(rows):
+        arrays[0, index, : len(ids)] = ids
+        arrays[1, index, : len(ids)] = 1
+        arrays[2, index, : len(ids)] = types
+    return Encoded(*arrays)
+
+
+def as_texts(inputs: Any, limits: InputLimits) -> tuple[list[Text], bool]:
+    """Return (list of texts and pairs, whether one single input was given).
+
+    Accepted: a str, a pair as tuple (a, b) or {"text": a, "text_pair": b}, or a list of these, which may be an
+    endless iterator: it is read up to the limit. Raises InputError.
+    """
+    single = isinstance(inputs, str | tuple | Mapping)
+    items = [inputs] if single else inputs
+    if not isinstance(items, Iterable):
+        raise InputError(f"input is {type(inputs).__name__}; accepted are a text, a pair of texts, or a list of these")
+    texts: list[Text] = []
+    for index, item in enumerate(items):
+        limits.check_rows(index + 1)
+        texts.append(_as_text(index, item))
+    return texts, single
+
+
+def _as_text(index: int, item: Any) -> Text:
+    if isinstance(item, Mapping):
+        if "text" not in item or set(item) - {"text", "text_pair"}:
+            raise InputError(f'text {index} has keys {_shown(list(item))}; accepted are "text" and "text_pair"')
+        item = (item["text"], item["text_pair"]) if item.get("text_pair") is not None else item["text"]
+    parts = item if isinstance(item, tuple | list) else (item,)
+    if len(parts) not in (1, 2) or not all(isinstance(part, str) for part in parts):
+        raise InputError(f"text {index} is {_shown(item)}; accepted are a text or a pair of two texts")
+    return parts[0] if len(parts) == 1 else (parts[0], parts[1])
+
+
+def _shown(item: Any) -> str:
+    """A value as Python writes it, shortened."""
+    return safe(reprlib.repr(item))

@@ -1,0 +1,204 @@
+"""Products of activations with ±1 weights: ours, and what other libraries offer, on the same random data.
+
+All compute  dot[m, n] = sum_k a[m, k] * w[n, k]  on one thread: int or float [M, N]. Names say what is included: "from
+bytes" starts at one byte a value (index planes, bitplanes or look-up tables are made inside), "from bits" and "from
+planes" at packed bits. Weights are prepared before, as when a model is loaded.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
+from typing import Any
+
+import numpy as np
+from kernel_bench.case import BITS, LOW, Case, Sizes, Work, shape
+from numpy.typing import NDArray
+
+from bebert_kernels import compiled, packing
+from bebert_kernels.abi.layout import BLOCK
+from bebert_kernels.bitsliced.epilogue import finish
+from bebert_kernels.bitsliced.gemm import count
+from bebert_kernels.bitsliced.triples import aligned
+from bebert_kernels.lookup.gemm import PANEL, lut_bytes, lut_gemm, lut_weights
+from bebert_kernels.program.linear import linear
+from bebert_kernels.program.stages import encode
+from bebert_kernels.reference import integers as reference
+from bebert_kernels.tuning.single_layer import OneLayer
+
+NUMKONG_U1 = "NumKong u1"  # the peer that tables compare with
+
+
+@dataclass(frozen=True)
+class Data:
+    """Random signs int8[M, K], codes int8[M, K] and weights int8[N, K] in ±1, packed as well."""
+
+    signs: NDArray[np.int8]
+    codes: NDArray[np.int8]
+    weights: NDArray[np.int8]
+
+    @staticmethod
+    @cache
+    def random(rows: int, outputs: int, depth: int) -> "Data":
+        """Return reproducible values of a shape."""
+        generator = np.random.default_rng(0)
+        signs, weights = (generator.choice(np.array([-1, 1], np.int8), (n, depth)) for n in (rows, outputs))
+        return Data(signs, generator.integers(LOW, LOW + 2**BITS, (rows, depth), dtype=np.int8), weights)
+
+    @cached_property
+    def packed(self) -> NDArray[np.uint64]:
+        """Weight signs uint64[N, W]."""
+        return packing.pack_weight_signs(self.weights)
+
+    @property
+    def unsigned(self) -> NDArray[np.uint8]:
+        """Codes counted from 0."""
+        return (self.codes - np.int8(LOW)).astype(np.uint8)
+
+    def dots(self, activations: NDArray) -> NDArray[np.int64]:
+        """Dot products with the weights, by NumPy; float64 holds them exactly."""
+        return (activations.astype(np.float64) @ self.weights.T.astype(np.float64)).astype(np.int64)
+
+
+def sliced(data: Data, signs: bool, made: bool = False) -> Callable[[], NDArray]:
+    """The product of the native path: majority tables on bit-sliced counters, scaled to float32.
+
+    signs : signs × signs, else codes × signs      made : index planes are there already
+    """
+    rows, depth = data.signs.shape
+    codes = (data.signs < 0).astype(np.uint8) * 3 if signs else data.unsigned
+    layer, plain = OneLayer(data.packed, depth, 0 if signs else BITS, rows, LOW), np.ones(rows, np.uint8)
+    if made and rows > BLOCK:
+        raise ValueError(f"{rows} rows, but index planes are kept for {BLOCK} at most")
+
+    def call() -> NDArray:
+        if not made:
+            return layer(codes, plain)
+        layer.multiply(0, rows)
+        return layer.result[:rows]
+
+    layer(codes, plain)
+    return call
+
+
+def _popcount_signs(data: Data, zeros: bool) -> Work:
+    packed = packing.pack_weight_signs(data.signs)
+    nonzero = packing.pack_bits(np.random.default_rng(1).random(data.signs.shape) < 0.9) if zeros else None
+    arguments = (packed, nonzero, data.packed, data.signs.shape[1])
+    return _product(data, compiled.xnor_gemm, arguments, lambda: reference.xnor_gemm(*arguments), 1)
+
+
+def _popcount_codes(data: Data) -> Work:
+    arguments = (*compiled.pack_codes(data.codes, BITS), data.packed, True)
+    return _product(data, compiled.and_gemm, arguments, lambda: reference.and_gemm(*arguments), BITS)
+
+
+def _chosen(data: Data) -> Work:
+    weights = compiled.code_weights(data.packed, data.codes.shape[1])
+    arguments = (data.codes, weights, BITS)
+    return _product(data, compiled.code_gemm, arguments, lambda: data.dots(data.codes), BITS)
+
+
+def _product(data: Data, function: Callable, arguments: tuple[Any, ...], expected: Callable, planes: int) -> Work:
+    return Work(lambda: function(*arguments), expected, (function,), macs=_macs(data), planes=planes)
+
+
+def _sliced(data: Data, signs: bool, made: bool = False) -> Work:
+    expected = partial(data.dots, data.signs if signs else data.codes)
+    functions = (linear, count, finish) if made else (encode, linear, count, finish)
+    return Work(sliced(data, signs, made), expected, functions, macs=_macs(data), planes=1 if signs else BITS)
+
+
+def _look_up(data: Data) -> Work:
+    """Byte look-up tables of the activations, built inside; the product of the codes counted from 0."""
+    (rows, depth), outputs = data.codes.shape, len(data.weights)
+    codes, panels = data.unsigned, lut_weights(data.packed, depth).reshape(-1)
+    tables, sums = aligned((lut_bytes(BLOCK, depth),), np.uint8), aligned((BLOCK, PANEL), np.int32)
+    totals, out = np.empty(BLOCK, np.int32), np.empty((rows, outputs), np.int32)
+
+    def call() -> NDArray:
+        lut_gemm(codes, panels, tables, sums, totals, out)
+        return out
+
+    return Work(call, lambda: data.dots(codes), (lut_gemm,), macs=_macs(data), planes=BITS)
+
+
+def _macs(data: Data) -> int:
+    return data.signs.size * len(data.weights)
+
+
+def _numkong_hamming(data: Data) -> Work:
+    """Mismatches, from which the dot product follows."""
+    import numkong as nk
+
+    rows, weights = (np.packbits(values < 0, axis=1) for values in (data.signs, data.weights))
+    packed, depth = nk.hammings_pack(weights), data.signs.shape[1]
+    expected = lambda: (depth - data.dots(data.signs)) // 2  # noqa: E731
+    return Work(lambda: nk.hammings_packed(rows, packed), expected, macs=_macs(data))
+
+
+def _numkong_dot(data: Data) -> Work:
+    """Counts of common ones, as an AND product of bitplanes needs them."""
+    import numkong as nk
+
+    rows, weights = (np.packbits(values < 0, axis=1) for values in (data.signs, data.weights))
+    bits, packed = nk.Tensor(rows, dtype="uint1"), nk.dots_pack(weights, dtype="uint1")
+    expected = lambda: (data.signs < 0).astype(np.float64) @ (data.weights < 0).T  # noqa: E731
+    return Work(lambda: nk.dots_packed(bits, packed), expected, macs=_macs(data))
+
+
+def _numkong_int8(data: Data) -> Work:
+    import numkong as nk
+
+    packed = nk.dots_pack(data.weights, dtype="int8")
+    return Work(lambda: nk.dots_packed(data.codes, packed), lambda: data.dots(data.codes), macs=_macs(data))
+
+
+def _torch_int8(data: Data, by_rows: bool) -> Work:
+    """PyTorch's int8 product in both layouts of the weights."""
+    import torch
+
+    torch.set_num_threads(1)
+    codes, weights = torch.from_numpy(data.codes), torch.from_numpy(data.weights).t()
+    if by_rows:
+        weights = weights.contiguous()
+    return Work(lambda: torch._int_mm(codes, weights), lambda: data.dots(data.codes), macs=_macs(data))
+
+
+def _onednn_int8(data: Data) -> Work:
+    """PyTorch's oneDNN linear layer with prepacked weights; it returns float32."""
+    import torch
+
+    torch.set_num_threads(1)
+    packed = torch.ops.onednn.qlinear_prepack(torch.from_numpy(data.weights), list(data.codes.shape))
+    codes, outputs = torch.from_numpy(data.unsigned), len(data.weights)
+    scales, zeros = torch.ones(outputs), torch.zeros(outputs, dtype=torch.int32)
+    linear = torch.ops.onednn.qlinear_pointwise
+    rest = (1.0, -LOW, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", [], "")
+    return Work(lambda: linear(codes, *rest), lambda: data.dots(data.codes), macs=_macs(data))
+
+
+PRODUCTS: list[tuple[str, str, Callable[[Data], Work], str]] = [  # a new one gets its line here
+    ("xnor_gemm", "signs from bits", partial(_popcount_signs, zeros=False), ""),
+    ("xnor_gemm", "signs with zeros from bits", partial(_popcount_signs, zeros=True), ""),
+    ("and_gemm", "4-bit codes from planes", _popcount_codes, ""),
+    ("code_gemm", "4-bit codes from bytes", _chosen, ""),
+    ("sliced", "signs from index planes", partial(_sliced, signs=True, made=True), ""),
+    ("sliced", "signs from bytes", partial(_sliced, signs=True), ""),
+    ("sliced", "4-bit codes from bytes", partial(_sliced, signs=False), ""),
+    ("lut_gemm", "4-bit codes from bytes", _look_up, ""),
+    (NUMKONG_U1, "hamming from bits", _numkong_hamming, "numkong"),
+    (NUMKONG_U1, "dot from bits", _numkong_dot, "numkong"),
+    ("NumKong int8", "from bytes", _numkong_int8, "numkong"),
+    ("torch._int_mm", "weights K×N", partial(_torch_int8, by_rows=True), "torch"),
+    ("torch._int_mm", "weights N×K", partial(_torch_int8, by_rows=False), "torch"),
+    ("oneDNN int8", "linear from bytes", _onednn_int8, "torch"),
+]
+
+
+def cases(sizes: Sizes) -> Iterator[Case]:
+    """Products at all shapes, those of one shape one after the other."""
+    for outputs, depth in sizes.layers:
+        for rows in sizes.rows:
+            for kernel, what, make, needs in PRODUCTS:
+                prepare = lambda make=make, size=(rows, outputs, depth): make(Data.random(*size))  # noqa: E731
+                yield Case(kernel, what, shape(rows, outputs, depth), prepare, needs)

@@ -1,0 +1,140 @@
+"""Operations of native programs, one by one and whole: two blocks of BERT's geometry with random weights.
+
+The tables are those that the runtime writes (`bebert_infer/native_member.py`); an operation is called by itself, on
+what the whole program left in memory. What is compared is the whole program: its logits, with those of the reference
+backend.
+"""
+
+import importlib
+import os
+import pkgutil
+from collections.abc import Iterator
+from functools import cache, partial
+from types import ModuleType, SimpleNamespace
+from unittest.mock import patch
+
+import numpy as np
+from kernel_bench.case import Case, Sizes, Work, shape
+
+import bebert_kernels
+from bebert_infer.ensemble import Ensemble
+from bebert_infer.measure import sample_models as synthetic
+from bebert_infer.model.batch import ragged_batch
+from bebert_kernels.abi import layout as at
+from bebert_kernels.abi.stage import Operation
+from bebert_kernels.lookup.stages import BLOCK as LOOKUP_BLOCK
+from bebert_kernels.program.interpreter import run
+
+PROGRAMS = {"1-1-1": ("sliced", at.BLOCK), "1-1-4": ("lookup", LOOKUP_BLOCK)}  # scheme -> product, rows at a time
+STAGES = {  # operation, layer; where a scheme has several, the first is taken
+    "1-1-1": [
+        *(("embed", "embeddings"), ("encode", "encode"), ("linear", "query, key, value")),
+        *(("attend_on_bits", "attention"), ("linear", "attention output"), ("norm", "norm")),
+        *(("linear", "intermediate"), ("linear", "output"), ("gather", "gather"), ("classify", "classifier")),
+    ],
+    "1-1-4": [
+        *(("look_up_encode", "encode"), ("linear", "query, key, value")),
+        *(("attend_on_codes", "attention"), ("linear", "attention output")),
+        *(("linear", "intermediate"), ("linear", "output")),
+    ],
+}
+
+
+def kernel_modules() -> Iterator[ModuleType]:
+    """Every module of `bebert_kernels`, in all of its rooms."""
+    for found in pkgutil.walk_packages(bebert_kernels.__path__, "bebert_kernels."):
+        yield importlib.import_module(found.name)
+
+
+@cache
+def operations() -> dict[int, Operation]:
+    """Every operation of `bebert_kernels` by its address."""
+    found = [value for module in kernel_modules() for value in vars(module).values() if isinstance(value, Operation)]
+    return {operation.address: operation for operation in found}
+
+
+@cache
+def _program(sizes: Sizes, scheme: str) -> SimpleNamespace:
+    """A native member of two blocks, after its first forward pass."""
+    geometry = (2, sizes.width, sizes.width, sizes.heads, sizes.wide)
+    with (
+        patch.dict(synthetic.SIZES, {"two blocks": geometry}),
+        patch.dict(os.environ, BEBERT_PRODUCT=PROGRAMS[scheme][0]),
+    ):
+        artifact = synthetic.random_model("two blocks", scheme, 1, vocab_size=sizes.vocabulary)  # type: ignore[arg-type]
+        native = Ensemble(artifact, threads=1)._native[0]
+    assert native is not None
+    ids = np.random.default_rng(0).integers(0, sizes.vocabulary, (1, sizes.tokens))
+    batch = ragged_batch(ids, np.ones(ids.shape, bool), np.zeros_like(ids))
+    native.forward(batch)
+    reference = Ensemble(artifact, threads=1, backend="reference")
+    return SimpleNamespace(native=native, batch=batch, ids=ids, reference=reference)
+
+
+def _stage(sizes: Sizes, scheme: str, operation: str, name: str) -> Work:
+    made = _program(sizes, scheme)
+    program, workspace, batch = made.native.program, made.native._free[-1], made.batch
+    table, known = program.operations, operations()
+    places = [i for i, work in enumerate(program.work) if (known[table[i, 0]].name, work[0]) == (operation, name)]
+    place = places[0]
+    domain = next(domain for first, last, domain in program.phases if first <= place < last)
+    rows = min(program.block, batch.rows) if domain == at.ROWS else batch.sentences
+    barrier = np.zeros(8, np.int64)
+    frame = np.array([batch.rows, batch.sentences, 1, barrier.ctypes.data, 0, workspace.scratch_words, program.block])
+    slots = workspace.slots[0]
+
+    def runs(which: int) -> partial:
+        address = table[which].ctypes.data
+        stage = known[table[which, 0]]
+        return partial(stage, address, slots.ctypes.data, frame.ctypes.data, int(domain), 0, rows)
+
+    found = [known[table[place, 0]]]
+    _, macs, planes, _ = program.work[place]
+    if operation == "linear":
+        runs(place - 1)()  # the index planes or tables of this layer, not of the one that ran last
+        branches = program.kept[table[place, 2]]
+        found += [known[a] for a in branches[:, [at.PRODUCT, at.FINISH, at.DECIDE]].reshape(-1) if a]
+    if operation.startswith("attend"):
+        macs, planes = 2 * sizes.width * batch.rows, int(operation == "attend_on_bits")
+    return Work(
+        runs(place),
+        lambda: made.reference.logits(made.ids),
+        tuple(found),
+        macs=macs * rows,
+        planes=planes,
+        elements=0 if macs else rows * sizes.width,
+        result=partial(made.native.forward, batch),
+    )
+
+
+def _whole(sizes: Sizes, scheme: str) -> Work:
+    made = _program(sizes, scheme)
+    work = made.native.program.work
+    macs = sum(macs * (1 if sentence else made.batch.rows) for _, macs, _, sentence in work)
+    call = partial(made.native.forward, made.batch)
+    return Work(call, lambda: made.reference.logits(made.ids), (run,), macs=macs)
+
+
+def _shape(s: Sizes, scheme: str, operation: str, name: str) -> str:
+    rows, queries = min(PROGRAMS[scheme][1], s.tokens), s.width * (3 if scheme == "1-1-1" else 1)
+    if operation == "linear":
+        layers = {
+            "query, key, value": (queries, s.width),
+            "intermediate": (s.wide, s.width),
+            "output": (s.width, s.wide),
+        }
+        layer = shape(rows, *layers.get(name, (s.width, s.width)))
+        return layer if scheme == "1-1-1" else f"{layer}, two branches"
+    if operation.startswith("attend"):
+        return shape(s.heads, rows, s.tokens, s.head_size)
+    return shape(1 if operation in ("gather", "classify") else rows, s.width)
+
+
+def cases(sizes: Sizes) -> Iterator[Case]:
+    """Operations of both schemes, then their programs as a whole."""
+    for scheme, stages in STAGES.items():
+        for operation, name in stages:
+            what = f"{scheme} {name}" if operation == "linear" else scheme
+            text = _shape(sizes, scheme, operation, name)
+            yield Case(operation, what, text, partial(_stage, sizes, scheme, operation, name))
+        yield Case("program", f"{scheme} two blocks", shape(sizes.tokens, sizes.width), partial(_whole, sizes, scheme))

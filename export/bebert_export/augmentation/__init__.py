@@ -1,0 +1,1 @@
+"""New examples by replacing words."""

@@ -1,0 +1,1 @@
+"""Examples, batches, tasks and metrics."""

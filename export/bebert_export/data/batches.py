@@ -1,0 +1,120 @@
+"""Turn labelled text into token ids, and serve it in batches of similar length.
+
+Only `collate` needs torch, which it imports itself: packed models are evaluated where there is none.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import BertWordPieceTokenizer, Tokenizer
+
+from bebert_export.data.examples import Examples
+from bebert_infer.errors import DataError
+
+if TYPE_CHECKING:
+    import torch
+
+# Batches are cut from pools of this many batches sorted by length: enough to waste little on padding,
+# few enough that the order of the examples stays random.
+POOL = 50
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of M examples, not padded: `ids[i]` and `types[i]` are int64[T_i]."""
+
+    ids: list[NDArray[np.int64]]
+    types: list[NDArray[np.int64]]
+
+    def __len__(self) -> int:
+        """Number of examples M."""
+        return len(self.ids)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each example, int64[M]."""
+        return np.array([len(row) for row in self.ids], np.int64)
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Tokenizer of a model folder: `tokenizer.json`, else built from `vocab.txt`; no padding, no truncation.
+
+    Raises DataError if the folder has neither, or one that the library cannot read.
+    """
+    files = ("tokenizer.json", "vocab.txt")
+    found = next((folder / name for name in files if (folder / name).is_file()), None)
+    if found is None:
+        raise DataError(f"{folder} has neither {' nor '.join(files)}; copy one of them there")
+    try:
+        if found.name == "tokenizer.json":
+            tokenizer = Tokenizer.from_file(str(found))
+        else:
+            tokenizer = Tokenizer.from_str(BertWordPieceTokenizer(str(found), **_normalizer_options(folder)).to_str())
+    except Exception as error:  # the library raises bare Exception
+        raise DataError(f"the tokenizer of {folder} cannot be read: {str(error):.200}; fetch it again") from None
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def encode(tokenizer: Tokenizer, examples: Examples, max_length: int) -> Encoded:
+    """Token ids and segment types of every example, at most `max_length` tokens, off the longer text."""
+    tokenizer.enable_truncation(max_length, strategy="longest_first")
+    try:
+        inputs = examples.texts if examples.pairs is None else list(zip(examples.texts, examples.pairs, strict=True))
+        encodings = tokenizer.encode_batch(inputs)
+    finally:
+        tokenizer.no_truncation()
+    return Encoded(
+        ids=[np.array(row.ids, np.int64) for row in encodings],
+        types=[np.array(row.type_ids, np.int64) for row in encodings],
+    )
+
+
+def collate(encoded: Encoded, index: NDArray[np.int64]) -> dict[str, "torch.Tensor"]:
+    """Padded batch of some examples: input_ids, attention_mask, token_type_ids, each int64[B, T]."""
+    import torch
+
+    shape = (len(index), max(len(encoded.ids[i]) for i in index))
+    ids, mask, types = (np.zeros(shape, np.int64) for _ in range(3))
+    for row, i in enumerate(index):
+        length = len(encoded.ids[i])
+        ids[row, :length], types[row, :length], mask[row, :length] = encoded.ids[i], encoded.types[i], 1
+    arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def shuffled_batches(
+    lengths: NDArray[np.int64], batch_size: int, generator: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """One epoch: every example id once, in random batches of similar length, int64[B] each."""
+    order = generator.permutation(len(lengths))
+    batches = []
+    for start in range(0, len(order), POOL * batch_size):
+        pool = order[start : start + POOL * batch_size]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+    return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def sorted_batches(lengths: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
+    """Every example id once, shortest first: cheapest for prediction, whose results are put back by id."""
+    order = np.argsort(lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def _normalizer_options(folder: Path) -> dict[str, Any]:
+    """What the settings beside `vocab.txt` ask for; without them, as BERT-uncased (and as transformers)."""
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {
+        "lowercase": bool(settings.get("do_lower_case", True)),
+        "strip_accents": settings.get("strip_accents"),  # None: where letters are made lower case
+        "handle_chinese_chars": bool(settings.get("tokenize_chinese_chars", True)),
+    }

@@ -1,0 +1,187 @@
+"""Labelled examples of one file, and their labels as class ids or scores."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebert_export.data.tasks import Task
+from bebert_infer.bulk.tables import PAIR_COLUMNS, TEXT_COLUMNS, Table, read_table
+from bebert_infer.errors import DataError
+
+LABEL_COLUMNS = ("label", "labels")
+ORIGIN_COLUMN = "augmented_from"  # written by `bebert augment`; no name that other data has by chance
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One labelled file: `texts[i]`, `pairs[i]` (unless None) and the label as written, for M examples.
+
+    unit, numbers : example i is in line (Parquet: row) `numbers[i]`;  sha256 : of the content (tables.Table)
+    origins       : the first example with the same origin as example i: i itself, or of a copy its original
+    """
+
+    texts: list[str]
+    pairs: list[str] | None
+    labels: list[str]
+    path: Path
+    sha256: str
+    unit: str
+    numbers: Sequence[int]
+    origins: list[int]
+
+    def __len__(self) -> int:
+        """Number of examples M."""
+        return len(self.texts)
+
+    def place(self, i: int) -> str:
+        """Where an example is, in words."""
+        return f"{self.unit} {self.numbers[i]} of {self.path}"
+
+
+def read_examples(path: Path, task: Task | None = None) -> Examples:
+    """Read a TSV, CSV, JSONL or Parquet file, by its ending (bebert_infer.bulk.tables has their rules).
+
+    Columns: the text (`sentence1`, `sentence`, `text` or `text1`), optionally a second text (`sentence2`, `text2` or
+    `text_pair`), and `label` or `labels`; of a task also its own names for the texts (QNLI: question, sentence). Labels
+    of JSON and Parquet may be numbers. In a column `augmented_from`, as `bebert augment` writes it, an example and its
+    versions have the same value. Other columns are ignored.
+
+    Raises DataError for a missing file or column, a wrong number of fields, an empty text or label, and for one text
+    where the task has two or the other way round.
+    """
+    own = () if task is None else task.texts
+    table = read_table(path, (*dict.fromkeys((*own, *TEXT_COLUMNS, *PAIR_COLUMNS, *LABEL_COLUMNS, ORIGIN_COLUMN)),))
+    if not len(table):
+        raise DataError(f"{path} has no example; accepted are named columns and at least one example")
+    label = _column(table, LABEL_COLUMNS)
+    if own and set(own) <= set(table.columns):
+        text, pair = own[0], own[1] if len(own) == 2 else None
+    else:
+        text = _column(table, TEXT_COLUMNS)
+        pair = next((name for name in PAIR_COLUMNS if name in table.columns), None)
+    if task is not None and (len(own) == 2) != (pair is not None):
+        found = text if pair is None else f"{text}, {pair}"
+        raise DataError(
+            f"{path} has texts in {found}, task {task.name} in {', '.join(own)}; accepted are those columns, or "
+            f"sentence1{', sentence2' * (len(own) - 1)}"
+        )
+    origin = ORIGIN_COLUMN if ORIGIN_COLUMN in table.columns else None
+    for name in filter(None, (text, pair, label, origin)):
+        for row, cell in enumerate(table.columns[name]):
+            if cell is None or (isinstance(cell, str) and not cell.strip()):
+                raise DataError(f'{table.place(row)} has an empty "{name}"; fill it or drop the {table.unit}')
+            if name not in (text, pair):
+                continue
+            if not isinstance(cell, str):
+                raise DataError(f'{table.place(row)} has the "{name}" {cell!r:.40}; texts must be strings')
+            _check_characters(cell, f'{table.place(row)} has in "{name}"')
+    return Examples(
+        texts=table.columns[text],
+        pairs=None if pair is None else table.columns[pair],
+        labels=[_label(table, row, cell) for row, cell in enumerate(table.columns[label])],
+        path=path,
+        sha256=table.sha256,
+        unit=table.unit,
+        numbers=table.numbers,
+        origins=list(range(len(table))) if origin is None else _first_places(table.columns[origin]),
+    )
+
+
+def label_names(train: Examples) -> list[str]:
+    """Class names of a training file: numbers in numeric order, everything else in alphabetical order.
+
+    Raises DataError for fewer than two classes and for labels that are fractions (a score, not a class).
+    """
+    names = sorted(set(train.labels))
+    try:
+        values = {name: float(name) for name in names}
+    except ValueError:
+        values = {}
+    fraction = next((name for name, value in values.items() if np.isfinite(value) and value != round(value)), None)
+    if fraction is not None:
+        raise DataError(f'{train.path} has labels such as "{fraction}"; for scores instead of classes use regression')
+    if len(names) < 2:
+        raise DataError(f'{train.path} has the only label "{names[0]}"; a classifier needs at least two')
+    return sorted(names, key=lambda name: (values[name], name)) if values else names
+
+
+def class_ids(examples: Examples, names: list[str]) -> NDArray[np.int64]:
+    """Index of each label in `names`, int64[M]. Raises DataError for a label that training did not see."""
+    index = {name: i for i, name in enumerate(names)}
+    for i, label in enumerate(examples.labels):
+        if label not in index:
+            shown = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
+            raise DataError(f'{examples.place(i)} has the label "{label}"; the training file knows {shown}')
+    return np.array([index[label] for label in examples.labels], np.int64)
+
+
+def named_class_ids(examples: Examples, names: list[str], values: list[str] | None = None) -> NDArray[np.int64]:
+    """Class of each example, int64[M], where the file says K known names, or in their place numbers.
+
+    values : what the training file had in place of the names; None for the numbers 0 to K - 1
+
+    Raises DataError for other labels, and for a file that has some of both.
+    """
+    numbers = values or [str(number) for number in range(len(names))]
+    for known in (names, numbers):
+        if set(examples.labels) <= set(known):
+            index = {name: i for i, name in enumerate(known)}
+            return np.array([index[label] for label in examples.labels], np.int64)
+    used = names if any(label in names for label in examples.labels) else numbers
+    row, label = next((i, label) for i, label in enumerate(examples.labels) if label not in used)
+    instead = "" if numbers == names else f", or in their place {', '.join(numbers)}"
+    raise DataError(
+        f'{examples.place(row)} has the label "{label}"; accepted are, in the whole file, the names '
+        f"{', '.join(names)}{instead}"
+    )
+
+
+def scores(examples: Examples) -> NDArray[np.float32]:
+    """Labels as numbers, float32[M]. Raises DataError for anything that is not a finite number."""
+    values = np.empty(len(examples), np.float32)
+    for i, label in enumerate(examples.labels):
+        try:
+            values[i] = float(label)
+        except ValueError:
+            values[i] = np.nan
+        if not np.isfinite(values[i]):
+            raise DataError(f'{examples.place(i)} has the label "{label}"; regression accepts only numbers')
+    return values
+
+
+def _column(table: Table, accepted: tuple[str, ...]) -> str:
+    """The first accepted name that the file has."""
+    for name in accepted:
+        if name in table.columns:
+            return name
+    raise DataError(f"{table.path} has the columns {', '.join(table.header)}; one of {', '.join(accepted)} is missing")
+
+
+def _check_characters(text: str, where: str) -> None:
+    """Raise DataError for half of a character, which JSON can hold and no tokenizer reads."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"half a character, U+{ord(text[error.start]):04X}, at place {error.start}"
+        raise DataError(f"{where} {half}; write the whole character") from None
+
+
+def _first_places(cells: list[Any]) -> list[int]:
+    """Where the value of each cell stands first."""
+    first: dict[str, int] = {}
+    return [first.setdefault(str(cell), row) for row, cell in enumerate(cells)]
+
+
+def _label(table: Table, row: int, cell: Any) -> str:
+    """A label as text: numbers as Python writes them, 1.0 as 1, true and false as JSON does."""
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    if isinstance(cell, float) and cell.is_integer():
+        cell = int(cell)  # a column of whole numbers is one of floats as soon as a value was missing
+    if isinstance(cell, str | int | float):
+        return str(cell).strip()
+    raise DataError(f"{table.place(row)} has the label {cell!r:.40}; accepted are strings and numbers")

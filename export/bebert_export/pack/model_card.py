@@ -1,0 +1,64 @@
+"""The model card, `README.md` of a model folder: what it is, what it costs, what was checked, how it was made."""
+
+import json
+from collections.abc import Mapping
+
+from numpy.typing import NDArray
+
+from bebert_infer.artifact.config import Config
+from bebert_infer.measure.cost import bytes_by_kind, full_precision_bytes
+
+
+def model_card(config: Config, tensors: Mapping[str, NDArray], text: str | None) -> str:
+    """Return the card: Hugging Face front matter, `text` (what only the maker knows), then facts from the model."""
+    members = config.members
+    front = [
+        "---",
+        "library_name: bebert-infer",
+        "pipeline_tag: text-classification",
+        "tags: [binary-bert, bebert]",
+    ]
+    size = sum(bytes_by_kind(tensors).values())
+    parent = sum(full_precision_bytes(member, config) for member in members) / len(members)
+    families = ", ".join(sorted({f"{member.family} {member.scheme}" for member in members}))
+    lines = [
+        *front,
+        "---",
+        "",
+        "# Binary ensemble BERT",
+        "",
+        text or "Packed by `bebert`. Data, licence and training command were not given.",
+        "",
+        "## What it is",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| members | {len(members)} ({families}), combined by {config.combination} |",
+        f"| alphas | {', '.join(f'{float(alpha):.4g}' for alpha in tensors['alphas'])} |",
+        f"| labels | {', '.join(config.labels)} ({config.problem_type}) |",
+        f"| tensors | {size:,} bytes |",
+        f"| one full-precision model of this shape | {round(parent):,} bytes ({parent / size:.1f}×) |",
+        "",
+        "| bytes | of |",
+        "|---:|---|",
+        *(f"| {count:,} | {kind} |" for kind, count in bytes_by_kind(tensors).items() if count),
+        "",
+        "## Evidence",
+        "",
+        "Recorded when the model was written; `parity` compares packed engine and PyTorch graph, code by code.",
+        "",
+        "```json",
+        json.dumps(config.evidence, indent=2, ensure_ascii=False),
+        "```",
+        "",
+        "## Use",
+        "",
+        "```python",
+        "from bebert_infer import Ensemble",
+        "",
+        'model = Ensemble.from_pretrained("path/of/this/folder")',
+        'model("some text")' if config.tokenizer else "model.logits(input_ids, attention_mask, token_type_ids)",
+        "```",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,81 @@
+"""Logits of a full-precision classifier beside the packed model: a folder in the Hugging Face layout, run by torch."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForSequenceClassification
+
+from bebert_export.checkpoints.untrusted_pickle import check_finite, without_pickles
+from bebert_export.data.batches import encode, load_tokenizer
+from bebert_export.data.examples import Examples
+from bebert_export.quiet import quiet_transformers
+from bebert_export.training.loop import predict
+from bebert_infer.errors import DataError
+
+
+def full_precision_logits(
+    folder: Path, examples: Examples, labels: list[str], max_length: int, threads: int
+) -> NDArray[np.float32]:
+    """Logits float32[M, K] with the classes in the order of `labels`; texts are cut to `max_length` tokens.
+
+    The folder's own class names decide the order if they are the same names; unnamed classes (LABEL_0, …) count as
+    being in order. Raises DataError for a folder that is missing, is no classifier or has other classes, and for texts
+    longer than it takes.
+    """
+    model = load_classifier(folder)
+    tokenizer = load_tokenizer(folder)
+    order = _order(folder, [str(model.config.id2label[i]) for i in range(model.config.num_labels)], labels)
+    encoded = encode(tokenizer, examples, max_length)
+    positions, words = model.config.max_position_embeddings, model.config.vocab_size
+    longest = int(encoded.lengths.argmax())
+    if len(encoded.ids[longest]) > positions:
+        raise DataError(
+            f"{examples.place(longest)} has {encoded.lengths[longest]} tokens, {folder} only {positions}; "
+            "leave such texts out, or compare with a model of more positions"
+        )
+    if max(int(ids.max()) for ids in encoded.ids) >= words:
+        raise DataError(f"the tokenizer of {folder} knows more than the model's {words} words; pass those that belong")
+    torch.set_num_threads(threads)
+    return predict(model, encoded, len(labels))[:, order]
+
+
+def load_classifier(folder: Path) -> Any:
+    """The classifier of a folder, with all its weights, in float32. Raises DataError if there is none."""
+    if not (folder / "config.json").is_file():
+        raise DataError(
+            f'"{folder}" has no config.json; pass a folder of a fine-tuned classifier (Hugging Face layout)'
+        )
+    try:
+        with quiet_transformers(), without_pickles(folder) as safe:
+            loaded: Any = AutoModelForSequenceClassification.from_pretrained(
+                safe,
+                dtype=torch.float32,
+                local_files_only=True,
+                output_loading_info=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+            )
+    except DataError:
+        raise
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder} has no readable classifier: {error}") from None
+    model, loading = loaded
+    if loading["missing_keys"]:  # the library would fill them with random numbers
+        missing = sorted(loading["missing_keys"])[0]
+        raise DataError(f"{folder} has no weights for {missing}; pass a classifier that was fine-tuned")
+    check_finite(model, folder)
+    return model.eval()
+
+
+def _order(folder: Path, found: list[str], labels: list[str]) -> list[int]:
+    if len(found) == len(labels):
+        if sorted(found) == sorted(labels):
+            return [found.index(label) for label in labels]
+        if len(labels) == 1 or found == [f"LABEL_{i}" for i in range(len(found))]:
+            return list(range(len(labels)))
+    raise DataError(
+        f"{folder} has the classes {', '.join(found)}, the packed model {', '.join(labels)}; make them equal"
+    )

@@ -1,0 +1,1 @@
+"""The stages of `bebert train` and the run folder that they share."""

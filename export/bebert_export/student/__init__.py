@@ -1,0 +1,1 @@
+"""The binarized BERT that trains, and the families it comes in."""

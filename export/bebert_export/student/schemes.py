@@ -1,0 +1,124 @@
+"""From full-precision weights to students: the stages of each scheme, and the weights that each starts from.
+
+    1-1-4 binarybert   full precision -> ternary student -> ternary weight splitting -> two-branch members
+    1-1-4 bit          full precision -> binary members with 4-bit activations
+    1-1-1 bibert, bit  full precision -> binary members
+    in steps           full precision -> binary students with fewer and fewer activation bits -> members (BiT: 1-1-2)
+
+The first number is the bits of weights, the second of the word embedding, the third of activations.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from bebert_export.quantizers.weights import WeightQuantizer
+from bebert_export.student.bert import Student
+from bebert_export.student.families import student_config
+from bebert_export.student.weight_splitting import split_student
+from bebert_infer.errors import InputError
+
+NUDGE = 1e-4  # of the mean magnitude: far above float32 rounding, far below anything that matters
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Family and activation bits of the first student; whether ternary weight splitting makes the members."""
+
+    family: str
+    activation_bits: int
+    splits: bool
+
+
+RECIPES = {
+    ("1-1-4", "binarybert"): Recipe("ternary", 4, splits=True),
+    ("1-1-4", "bit"): Recipe("bit", 4, splits=False),
+    ("1-1-1", "bibert"): Recipe("bibert", 1, splits=False),
+    ("1-1-1", "bit"): Recipe("bit", 1, splits=False),
+}
+
+
+TEACHER = Recipe("float", 32, splits=False)  # the full-precision model in the form that shows what goes on inside
+
+
+def recipe(scheme: str, base: str | None) -> Recipe:
+    """Recipe of a scheme; without a base the first of RECIPES. Raises InputError for an unknown pair."""
+    return RECIPES[full_name(scheme, base)]
+
+
+def full_name(scheme: str, base: str | None) -> tuple[str, str]:
+    """Scheme and base of a recipe, as `recipe` finds it."""
+    for known_scheme, known_base in RECIPES:
+        if scheme == known_scheme and base in (None, known_base):
+            return known_scheme, known_base
+    accepted = ", ".join(f"{scheme} {base}" for scheme, base in RECIPES)
+    raise InputError(f'scheme "{scheme}" with base "{base or "any"}" is unknown; accepted are {accepted}')
+
+
+def student_from_full_precision(
+    state: Mapping[str, Tensor], heads: int, plan: Recipe, *, layer_norm_eps: float, dropout: float
+) -> Student:
+    """First student of a recipe, with all weights of a full-precision classifier.
+
+    Its quantizer steps still have their built-in value 1.0: the first training batch sets them.
+    """
+    config = student_config(
+        plan.family, state, heads, plan.activation_bits, layer_norm_eps=layer_norm_eps, dropout=dropout
+    )
+    student = Student(config)
+    missing, unexpected = student.load_state_dict(dict(state), strict=False)
+    lost = [name for name in missing if "clip_" not in name and "move." not in name]
+    if lost or unexpected:
+        raise ValueError(f"full-precision weights do not fit: missing {lost}, unexpected {unexpected}")
+    return student
+
+
+def stored_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """State of the student in the tensors of a stage, which names its weights model.…, other tensors otherwise."""
+    return {name.removeprefix("model."): x for name, x in tensors.items() if name.startswith("model.")}
+
+
+def new_member(start: Student, plan: Recipe) -> Student:
+    """A member before its own training: the first student split, or a copy of it with the bits of the recipe."""
+    if plan.splits:
+        with torch.no_grad():
+            return split_student(start)
+    return with_bits(start, plan.activation_bits)
+
+
+def with_bits(student: Student, bits: int) -> Student:
+    """A copy with `bits` bits of activations: all weights, shifts and norms, and the quantizer steps if the bits stay.
+
+    With other bits a step means something else, so it goes back to its built-in value 1.0 and the first training batch
+    sets it. (The published code of BiT keeps the 2-bit step for the 1-bit student, since it is not 1.0 any more.)
+    """
+    copy = Student(replace(student.config, activation_bits=bits))
+    same = bits == student.config.activation_bits
+    state = {name: tensor for name, tensor in student.state_dict().items() if same or "clip_" not in name}
+    missing, _ = copy.load_state_dict(state, strict=False)
+    assert all("clip_" in name for name in missing), missing
+    return copy
+
+
+@torch.no_grad()
+def settle_zero_weights(student: Student) -> int:
+    """Move weights that lie exactly on the threshold of their sign a little above it; returns how many.
+
+    A packed sign is +1 or -1, but sgn0(0) = 0: the packed model would compute something else. It happens by
+    chance (a weight equals its row mean in float32), and must be settled before a member is judged. Rows whose
+    scale is 0 stay: they are 0 either way. Ternary weights have a zero of their own and are left alone.
+    """
+    settled = 0
+    for module in student.modules():
+        quantizer = getattr(module, "weight_quantizer", None)
+        weight = getattr(module, "weight", None)
+        if isinstance(quantizer, WeightQuantizer) and weight is not None:
+            branches = quantizer.decompose(weight)
+            if any(branch.zeros for branch in branches):
+                scale = branches[0].scale.to(weight.dtype).reshape(-1, 1)  # [1, 1] or [N, 1]
+                zero = (quantizer(weight) == 0) & (scale > 0)
+                weight.add_(zero * scale, alpha=NUDGE)
+                settled += int(zero.sum())
+    return settled

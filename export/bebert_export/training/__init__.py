@@ -1,0 +1,1 @@
+"""One training run of one network: loop, loss, optimizer, distillation."""

@@ -1,0 +1,65 @@
+"""The first run compiles on two cores: a helper process compiles the same operations from the other end of the list.
+
+Numba compiles one thing at a time in a process, however many threads ask. What the helper has compiled is found in the
+cache like anything else there, so it can fail, be missing or be late: then we compile more ourselves.
+"""
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from bebert_kernels.abi.stage import Operation
+from bebert_kernels.jit.kernel import cache_directory
+
+WORTH = 3  # operations that are missing before a helper, which takes half a second to start, is worth it
+_HELPER = (
+    "import sys; sys.path[:] = sys.argv[2:]; "
+    "from bebert_kernels.abi.precompile import compile_all; compile_all(sys.argv[1])"
+)
+
+
+def warm(operations: Sequence[Operation]) -> None:
+    """Compile operations that no cache holds, with a helper where there are two cores and a cache to share."""
+    missing = [operation for operation in operations if not operation.load()]
+    if not missing:
+        return
+    with _helper(missing):
+        for operation in missing:
+            operation.compile()  # or take it from the cache, if the helper was there before us
+
+
+@contextmanager
+def _helper(missing: list[Operation]) -> Iterator[None]:
+    directory = cache_directory()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    process = None
+    if len(missing) >= WORTH and cores > 1 and directory is not None and os.access(directory, os.W_OK):
+        names = ",".join(operation.path for operation in reversed(missing))
+        command = [sys.executable, "-c", _HELPER, names, *sys.path]
+        try:
+            process = subprocess.Popen(
+                command,
+                env=os.environ | {"BEBERT_QUIET": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        except (OSError, ValueError):
+            process = None  # a frozen program or a sandbox without processes
+    try:
+        yield
+    finally:
+        if process is not None:
+            process.kill()  # it may be compiling what we have just compiled; files appear whole or not at all
+            process.wait()
+
+
+def compile_all(paths: str) -> None:
+    """Compile operations named module:name, separated by commas; what the helper does."""
+    for path in paths.split(","):
+        module, name = path.split(":")
+        operation: Operation = getattr(importlib.import_module(module), name)
+        operation.compile()

@@ -1,0 +1,1 @@
+"""Attention of one sentence, on signs or on codes."""

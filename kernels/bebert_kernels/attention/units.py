@@ -1,0 +1,75 @@
+"""Groups of byte codes, the units of `attend_codes.py`, and the sum of their products.
+
+A unit is an int32: four inputs as bytes where there is a byte product (`vpdpbusd` of AVX-512 VNNI and AVX-VNNI), else
+two as int16 (`vpmaddwd`, or plain multiplication). The row's bytes are unsigned (q + 128), the panel's signed.
+"""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numpy.typing import NDArray
+
+from bebert_kernels.emit.emitter import Emitter
+from bebert_kernels.emit.vectors import I8, I16, I32, I64, LANES, fill
+from bebert_kernels.jit.kernel import cpu_features
+
+Units = NDArray[np.int32]
+Codes = NDArray[np.int8]
+
+BYTE_PRODUCT = bool(cpu_features() & {"avx512vnni", "avxvnni"})
+GROUP = 4 if BYTE_PRODUCT else 2  # inputs in a unit
+CHUNK = LANES // GROUP  # units of 16 inputs
+
+SUMS = ir.VectorType(I32, LANES)
+
+
+def dot(e: Emitter, total: ir.Value, row: ir.Value, panel: ir.Value) -> ir.Value:
+    """Return total + products of the groups of two vectors of 16 units."""
+    b, features = e.builder, e.features
+    if BYTE_PRODUCT:
+        width = 16 if "+avx512vnni" in features and "+avx512bw" in features else 8
+        kind = ir.VectorType(I32, width)
+        return e.join(
+            [
+                e.call(f"llvm.x86.avx512.vpdpbusd.{32 * width}", kind, *parts)
+                for parts in zip(*(e.split(value, width) for value in (total, row, panel)), strict=True)
+            ]
+        )
+    names = {"+avx512bw": "avx512.pmaddw.d.512", "+avx2": "avx2.pmadd.wd", "+sse2": "sse2.pmadd.wd"}
+    for (feature, name), width in zip(names.items(), (16, 8, 4), strict=True):
+        if feature in features:
+            shorts = ir.VectorType(I16, 2 * width)
+            products = [
+                e.call(f"llvm.x86.{name}", ir.VectorType(I32, width), *(b.bitcast(part, shorts) for part in parts))
+                for parts in zip(e.split(row, width), e.split(panel, width), strict=True)
+            ]
+            return b.add(total, e.join(products))
+    half = fill(SUMS, 16)
+    for shift in (lambda value: b.ashr(b.shl(value, half), half), lambda value: b.ashr(value, half)):
+        total = b.add(total, b.mul(shift(row), shift(panel)))
+    return total
+
+
+def units(e: Emitter, octets: ir.Value) -> ir.Value:
+    """Signed bytes as units: the same bytes, or widened to int16."""
+    if GROUP == 2:
+        octets = e.builder.sext(octets, ir.VectorType(I16, octets.type.count))
+    return e.builder.bitcast(octets, ir.VectorType(I32, octets.type.count // GROUP))
+
+
+def octets_of(e: Emitter, scratch: Any, data: Any, staged: Any) -> ir.Value:
+    """Pointer to the bytes of the scratch, where heads are staged, else to the array."""
+    b = e.builder
+    here, there = (b.bitcast(array.data, I8.as_pointer()) for array in (scratch, data))
+    return b.select(b.icmp_signed("!=", staged, I64(0)), here, there)
+
+
+def python_octets(scratch: Units, data: Codes, staged: int) -> Codes:
+    """`octets_of` without JIT."""
+    return scratch.view(np.int8) if staged else data.reshape(-1)
+
+
+def python_units(codes: NDArray[Any]) -> Units:
+    """`units` without JIT, where GROUP is 2."""
+    return codes.astype(np.int16).view(np.int32)

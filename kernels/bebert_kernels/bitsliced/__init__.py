@@ -1,0 +1,1 @@
+"""Products by majority tables on bit-sliced counters."""

@@ -1,0 +1,173 @@
+"""Products of rows of byte codes with weight signs by majority tables: the loops around the block of `count_tile.py`.
+
+    S[m, n] = sum over planes p, inputs k  2**p * (bit p of u[m, k] ^ negative[n, k])
+
+For b-bit codes  sum_k u * w = S - (2**b - 1) * negatives[n];  for signs (one plane)  dot = K - 2 S;  for signs with
+zeros, whose two planes both weigh 1,  dot = K - S. Index planes are taken in *groups* of four, those that are left one
+by one; each group has a state and a counter of its own.
+
+`count` fills the states of all rows for a panel; `sliced_finish.py` makes floats or signs of them.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebert_kernels.abi import layout as at
+from bebert_kernels.abi.memory import array, as_int64, as_uint8, prefetch
+from bebert_kernels.abi.stage import operation
+from bebert_kernels.bitsliced.counters import STRIP
+from bebert_kernels.bitsliced.tile import CHUNK, HALVES, LANES, LEVELS, PLANE, TABLE, TRIPLE, make_fill, make_lookup
+from bebert_kernels.jit.kernel import kernel
+
+Table = NDArray[np.int64]
+
+LINE = 64  # bytes of a cache line
+GROUP = 4  # planes of a large group
+ONE, FOUR = LEVELS[1], LEVELS[4]
+HALF = LANES // 2
+
+_fill, _one, _four = make_fill(False), make_lookup(1, False), make_lookup(4, False)
+# Where there are no half panels these are never called.
+_fill_half, _one_half, _four_half = make_fill(HALVES), make_lookup(1, HALVES), make_lookup(4, HALVES)
+
+
+def state_bytes(triples: int, planes: int, sign: bool) -> int:
+    """Bytes of the states of a row."""
+    large = 0 if sign else planes // GROUP
+    small = planes - GROUP * large
+    chunks = triples // CHUNK
+    return PLANE * (large * (FOUR + chunks) + small * (ONE + chunks))
+
+
+@kernel
+def is_half(start: int, outputs: int) -> bool:
+    """Whether the panel that begins with an output is a half one (`triples.panel_lanes`)."""
+    return HALVES and outputs - start <= HALF
+
+
+@kernel
+def carries_of(row: int, chunks: int) -> int:
+    """Bytes from the carries of a block to those of a row: uint64[BLOCK / STRIP, chunks, STRIP, LANES / 64]."""
+    return PLANE * (row // STRIP * STRIP * chunks + row % STRIP)
+
+
+# What all rows need of a chunk lies together, because a row's own memory is pages long: index planes of a group
+# uint8[chunks, INDEX_ROWS, planes of the group, CHUNK], states uint64[BLOCK, levels, LANES / 64], then their carries.
+
+
+@operation
+def count(branch_address: int, slot_address: int, number: int, start: int, rows: int, outputs: int) -> None:
+    """Fill the states of all rows of a block for the panel of one branch that begins with output `start`."""
+    branch, slots = array(as_int64(branch_address), (at.BRANCH,)), array(as_int64(slot_address), (at.COUNT,))
+    planes, sign, triples = branch[at.PLANES], branch[at.SIGN] != 0, branch[at.TRIPLES]
+    half = is_half(start, outputs)
+    panel = branch[at.PANELS] + start // LANES * (3 * triples + 1) * PLANE
+    source = at.INPUT * branch[at.FROM]
+    plain = array(as_uint8(slots[at.PLAIN + source]), (rows,))
+    used = planes
+    if sign and _all_set(plain):
+        used = np.int64(1)
+    table, chunks = slots[at.TABLE], triples // CHUNK
+    for chunk in range(chunks):
+        _fill_tables(panel, chunk, table, half)
+        # The next chunk comes while rows take their look-ups, a line a row; all at once would keep other loads waiting.
+        ahead = panel + (chunk + 1) * CHUNK * (TRIPLE // 2 if half else TRIPLE)
+        for line in range(rows, CHUNK * TRIPLE // LINE):
+            prefetch(ahead + line * LINE)
+        state = slots[at.STATE + number]
+        first = np.int64(0)
+        while first < used:
+            large = not sign and planes - first >= GROUP
+            group, levels = (GROUP, FOUR) if large else (1, ONE)
+            before = state if chunk else slots[at.NOTHING]
+            step = levels * PLANE if chunk else 0
+            index = slots[at.INDEX + source] + at.INDEX_ROWS * (first * triples + chunk * group * CHUNK)
+            carry = state + PLANE * (at.BLOCK * levels + STRIP * chunk)
+            if sign and first > 0:
+                _look_up_zeros(half, plain, table, index, before, step, state, carry, chunks)
+            elif half:
+                _look_up_halves(large, rows, ahead, table, index, before, step, state, carry, chunks)
+            else:
+                _look_up(large, rows, ahead, table, index, before, step, state, carry, chunks)
+            state += PLANE * at.BLOCK * (levels + chunks)
+            first += group
+
+
+@kernel
+def _all_set(flags: NDArray[np.uint8]) -> bool:
+    for r in range(flags.size):
+        if not flags[r]:
+            return False
+    return True
+
+
+@kernel
+def _fill_tables(panel: int, chunk: int, table: int, half: bool) -> None:
+    """Tables of one chunk of a panel."""
+    if half:
+        for g in range(CHUNK):
+            _fill_half(panel + (chunk * CHUNK + g) * (TRIPLE // 2), table + g * (TABLE // 2))
+        return
+    for g in range(CHUNK):
+        _fill(panel + (chunk * CHUNK + g) * TRIPLE, table + g * TABLE)
+
+
+# Loops over rows with nothing else in them: a condition inside costs as much as the look-ups.
+
+
+@kernel
+def _look_up(
+    large: bool, rows: int, ahead: int, table: int, index: int,
+    before: int, step: int, state: int, carry: int, chunks: int,
+) -> None:  # fmt: skip
+    """Look-ups of one chunk for one group of planes; `step` from row to row of `before`.
+
+    ahead : address of weights that will be wanted next
+    """
+    if large:
+        for r in range(rows):
+            prefetch(ahead + r * LINE)
+            row = index + r * (GROUP * CHUNK)
+            _four(table, row, row, before + r * step, state + r * (FOUR * PLANE), carry + carries_of(r, chunks))
+        return
+    for r in range(rows):
+        prefetch(ahead + r * LINE)
+        row = index + r * CHUNK
+        _one(table, row, row, before + r * step, state + r * (ONE * PLANE), carry + carries_of(r, chunks))
+
+
+@kernel
+def _look_up_halves(
+    large: bool, rows: int, ahead: int, table: int, index: int,
+    before: int, step: int, state: int, carry: int, chunks: int,
+) -> None:  # fmt: skip
+    """`_look_up` for pairs of rows; the last one may be alone, and is then a pair with itself."""
+    for r in range(0, rows, 2):
+        prefetch(ahead + r // 2 * LINE)
+        other = min(r + 1, rows - 1)
+        place = carry + carries_of(r, chunks)
+        if large:
+            row, second = index + r * (GROUP * CHUNK), index + other * (GROUP * CHUNK)
+            _four_half(table, row, second, before + r * step, state + r * (FOUR * PLANE), place)
+        else:
+            row, second = index + r * CHUNK, index + other * CHUNK
+            _one_half(table, row, second, before + r * step, state + r * (ONE * PLANE), place)
+
+
+@kernel
+def _look_up_zeros(
+    half: bool, plain: NDArray[np.uint8], table: int, index: int,
+    before: int, step: int, state: int, carry: int, chunks: int,
+) -> None:  # fmt: skip
+    """Look-ups of the second plane of signs, for rows with zeros (pairs of rows with any) only."""
+    width = 2 if half else 1
+    for r in range(0, plain.size, width):
+        other = min(r + width, plain.size) - 1
+        if plain[r] and plain[other]:
+            continue
+        row, second, to = index + r * CHUNK, index + other * CHUNK, state + r * (ONE * PLANE)
+        place = carry + carries_of(r, chunks)
+        if half:
+            _one_half(table, row, second, before + r * step, to, place)
+        else:
+            _one(table, row, second, before + r * step, to, place)

@@ -1,0 +1,1 @@
+"""How vector code is emitted."""

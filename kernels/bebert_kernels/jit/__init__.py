@@ -1,0 +1,1 @@
+"""The decorator of every kernel, the instruction set, the cache on disk."""

@@ -1,0 +1,1 @@
+"""Products by byte look-up tables of the activations."""

@@ -1,0 +1,206 @@
+"""Dot products of rows of codes up to 4 bits with weight sign rows, by table look-up (see `lut_tile.py`).
+
+    lut_weights   once, when a model is loaded: sign bits -> indices in panels
+    lut_tables    once for each row of activations: codes -> tables
+    lut_panel     rows times one panel of outputs
+    lut_gemm      all of a product, rows in chunks whose tables stay in the cache
+
+Panels and tables depend on the CPU: neither is for files. There is no form for NUMBA_DISABLE_JIT; `best_shape` is
+PORTABLE there and on CPUs without a byte shuffle, where another product is faster anyway.
+"""
+
+from types import FunctionType
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numba.core import types
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
+from numpy.typing import NDArray
+
+from bebert_kernels.jit.kernel import cpu_features, kernel
+from bebert_kernels.lookup.tile import PanelBlock, Shape, TablesBlock, best_shape
+from bebert_kernels.packing import Words, unpack_bits
+
+Bytes = NDArray[np.uint8]
+Sums = NDArray[np.int32]
+
+
+def _tables_tile(shape: Shape) -> Any:
+    """Intrinsic that writes the tables of one row: codes, row, tables, place of the row in the tables."""
+
+    @intrinsic
+    def tile(typing_context, codes, row, tables, place):  # type: ignore[no-untyped-def]
+        def generate(context, b, signature, arguments):  # type: ignore[no-untyped-def]
+            source = make_array(codes)(context, b, arguments[0])
+            depth = b.extract_value(source.shape, 1)
+            out = b.gep(make_array(tables)(context, b, arguments[2]).data, [arguments[3]])
+            TablesBlock(b, shape, out).emit(b.gep(source.data, [b.mul(arguments[1], depth)]), depth)
+            return context.get_dummy_value()
+
+        return types.void(codes, types.int64, tables, types.int64), generate
+
+    return tile
+
+
+def _panel_tile(shape: Shape, rows: int) -> Any:
+    """Intrinsic of a block of rows: tables, place of its first row there, panels, panel number, steps, sums, row."""
+
+    @intrinsic
+    def tile(typing_context, tables, place, panels, number, steps, sums, row):  # type: ignore[no-untyped-def]
+        def generate(context, b, signature, arguments):  # type: ignore[no-untyped-def]
+            tables_array, first, panels_array, panel, count, sums_array, target = arguments
+            panel_bytes = b.mul(count, count.type(2 * shape.panel))
+            starts = (
+                (tables, tables_array, first),
+                (panels, panels_array, b.mul(panel, panel_bytes)),
+                (sums, sums_array, b.mul(target, target.type(shape.panel))),
+            )
+            addresses = [b.gep(make_array(kind)(context, b, value).data, [at]) for kind, value, at in starts]
+            PanelBlock(b, shape, rows, *addresses).emit(count)
+            return context.get_dummy_value()
+
+        whole = types.int64
+        return types.void(tables, whole, panels, whole, whole, sums, whole), generate
+
+    return tile
+
+
+SHAPE = best_shape(cpu_features())
+PANEL = SHAPE.panel
+_ROWS, _STEP, _STEP_BYTES = SHAPE.rows, SHAPE.step, SHAPE.step_bytes
+_row_tables = _tables_tile(SHAPE)
+_eight_rows, _four_rows, _two_rows, _one_row = (_panel_tile(SHAPE, min(rows, _ROWS)) for rows in (8, 4, 2, 1))
+
+
+def lut_weights(signs: Words, depth: int, shape: Shape = SHAPE) -> Bytes:
+    """Indices into the tables, in the order in which `lut_panel` reads them.
+
+    signs   : uint64[N, W]   bit 1 = -1, W = ceil(depth / 64)
+    returns : uint8[ceil(N/panel), steps, vectors, 2, lanes]; outputs beyond N and inputs beyond depth count as +1
+
+    Output h * lanes/2 + i of a vector is byte 2*i + h. With six inputs to a table, byte t of a step is the index into
+    its table t; with four, the low nibble of byte t is that for table 2*t, the high one that for 2*t + 1.
+    """
+    outputs, steps = len(signs), -(-depth // shape.step)
+    panels = -(-outputs // shape.panel)
+    index = np.zeros((panels * shape.panel, 2 * steps), np.uint8)
+    if shape.inputs == 4:  # what the words hold already
+        index[:outputs] = signs.astype("<u8").view(np.uint8)[:, : 2 * steps]
+    else:
+        bits = np.zeros((outputs, 2 * steps * shape.inputs), np.uint8)
+        bits[:, :depth] = unpack_bits(signs, depth)
+        for place in range(shape.inputs):
+            index[:outputs] |= bits[:, place :: shape.inputs] << place
+    ordered = index.reshape(panels, shape.vectors, 2, shape.lanes // 2, steps, 2).transpose(0, 4, 1, 5, 3, 2)
+    return np.ascontiguousarray(ordered).reshape(panels, steps, shape.vectors, 2, shape.lanes)
+
+
+def lut_bytes(rows: int, depth: int, shape: Shape = SHAPE) -> int:
+    """Bytes of the tables of this many rows."""
+    return -(-rows // shape.rows) * shape.rows * -(-depth // shape.step) * shape.step_bytes
+
+
+@kernel
+def lut_tables(codes: Bytes, rows: int, tables: Bytes) -> None:
+    """Tables of the sums that neighbouring codes of a row can make.
+
+    codes  : uint8[M, K]     0..15, M >= rows
+    tables : uint8[T]        T >= lut_bytes(rows, K)
+    """
+    steps = (codes.shape[1] + _STEP - 1) // _STEP
+    for row in range(rows):
+        place = (row // _ROWS * _ROWS * steps + row % _ROWS) * _STEP_BYTES
+        _row_tables(codes, row, tables, place)
+
+
+@kernel
+def lut_panel(tables: Bytes, panels: Bytes, number: int, rows: int, depth: int, sums: Sums) -> None:
+    """Sums of the codes whose weight is -1, for all rows and the outputs of one panel.
+
+    tables : uint8[T]               of lut_tables
+    panels : uint8[P]               of lut_weights, reshaped to one axis
+    number : panel number, outputs number * PANEL ...
+    depth  : codes of a row
+    sums   : int32[rows, PANEL]     sums[r, n] = sum_k u[r, k] * negative[n, k]; written in full
+
+    The dot product is sum_k u[r, k] - 2 * sums[r, n]. Exact for depth < 2**27.
+    """
+    steps = (depth + _STEP - 1) // _STEP
+    row = 0
+    while row < rows:
+        place = (row // _ROWS * _ROWS * steps + row % _ROWS) * _STEP_BYTES
+        left = rows - row
+        if _ROWS >= 8 and left >= 8:
+            _eight_rows(tables, place, panels, number, steps, sums, row)
+            row += 8
+        elif left >= 4:
+            _four_rows(tables, place, panels, number, steps, sums, row)
+            row += 4
+        elif left >= 2:
+            _two_rows(tables, place, panels, number, steps, sums, row)
+            row += 2
+        else:
+            _one_row(tables, place, panels, number, steps, sums, row)
+            row += 1
+
+
+@kernel
+def lut_gemm(codes: Bytes, panels: Bytes, tables: Bytes, sums: Sums, totals: Sums, out: Sums) -> None:
+    """Dot product of every row of codes with every row of weight signs.
+
+    out[m, n] = sum_k codes[m, k] - 2 * sum_k codes[m, k] * negative[n, k]
+
+    codes  : uint8[M, K]        0..15
+    panels : uint8[P]           of lut_weights, reshaped to one axis
+    tables : uint8[T]           scratch, T >= lut_bytes(len(sums), K)
+    sums   : int32[C, PANEL]    scratch; C rows are done at a time
+    totals : int32[C]           scratch
+    out    : int32[M, N]        written in full
+
+    Source: product of LSQ codes and binary weights (BinaryBERT 1-1-4), codes counted from the lowest.
+    """
+    rows, depth = codes.shape
+    outputs = out.shape[1]
+    chunk = sums.shape[0]
+    for first in range(0, rows, chunk):
+        count = min(chunk, rows - first)
+        part = codes[first : first + count]
+        lut_tables(part, count, tables)
+        for r in range(count):
+            total = np.int32(0)
+            for k in range(depth):
+                total = np.int32(total + part[r, k])
+            totals[r] = total
+        for number in range((outputs + PANEL - 1) // PANEL):
+            lut_panel(tables, panels, number, count, depth, sums)
+            start = number * PANEL
+            width = min(PANEL, outputs - start)
+            for r in range(count):
+                total, found, target = totals[r], sums[r], out[first + r, start : start + width]
+                for n in range(width):
+                    target[n] = np.int32(total - np.int32(2 * found[n]))
+
+
+class Kernels(NamedTuple):
+    """The functions of this module, compiled for one shape."""
+
+    shape: Shape
+    tables: Any
+    panel: Any
+    gemm: Any
+
+
+def kernels_for(shape: Shape) -> Kernels:
+    """The same kernels for another shape than the best of this CPU, uncached: to compare, and to test."""
+    names: dict[str, Any] = dict(globals())
+    names |= {"PANEL": shape.panel, "_ROWS": shape.rows, "_STEP": shape.step, "_STEP_BYTES": shape.step_bytes}
+    names["_row_tables"] = _tables_tile(shape)
+    for name, rows in (("_eight_rows", 8), ("_four_rows", 4), ("_two_rows", 2), ("_one_row", 1)):
+        names[name] = _panel_tile(shape, min(rows, shape.rows))
+    for function in (lut_tables, lut_panel, lut_gemm):
+        plain: Any = getattr(function, "py_func", function)
+        copy = FunctionType(plain.__code__, names, plain.__name__)
+        names[plain.__name__] = numba.njit(nogil=True, error_model="numpy")(copy)
+    return Kernels(shape, names["lut_tables"], names["lut_panel"], names["lut_gemm"])

@@ -1,0 +1,1 @@
+"""Products by XNOR- and AND-popcount straight from the packed words."""

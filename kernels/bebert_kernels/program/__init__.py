@@ -1,0 +1,1 @@
+"""The interpreter of a program and the stages that it calls."""

@@ -1,0 +1,1 @@
+"""The specification: every kernel in plain NumPy, with the same name and the same bits."""

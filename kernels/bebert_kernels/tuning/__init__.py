@@ -1,0 +1,1 @@
+"""Which product for which layer, measured; the roofline; one layer alone."""

@@ -1,0 +1,78 @@
+"""The instruction bound of the fast product, measured on this machine: how many full adders a thread does a second.
+
+The product cannot be faster than its full adders, one for two inputs, LANES outputs and a plane of the codes:
+
+    bound [multiply-adds / s] = adders / s * 2 * LANES / planes
+
+| instruction set | instructions of an adder | a cycle | bound of one plane, multiply-adds a cycle |
+|---|---|---|---|
+| AVX-512 | 2 ternary logic | 2 | 1024 |
+| AVX2 | 5 (two xor, and, and-not, or) | 3 (AMD Zen: 4) | 307 (410) |
+| NEON | 3 (two eor, bit select) | 2 | 171 |
+
+XOR and a popcount instruction are bound by 341 on AVX-512 with VPOPCNTDQ, by about 300 with full adders without it.
+"""
+
+import time
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from bebert_kernels.bitsliced.tile import BIT_SELECT, LANES, PLANE, TERNARY, full_add, load_plane, opaque, store_plane
+from bebert_kernels.bitsliced.triples import aligned
+from bebert_kernels.jit.kernel import kernel
+
+MANY_REGISTERS = TERNARY or BIT_SELECT  # 32 instead of 16
+CHAINS = 8 if MANY_REGISTERS else 5  # independent adders, so that the latency of one does not count
+ROUNDS = 20_000
+
+_I64 = ir.IntType(64)
+
+
+@intrinsic
+def _add(typing_context, count, memory):  # type: ignore[no-untyped-def]
+    """Do CHAINS * count full adders in registers, which start from and end in 2 * CHAINS planes at an address."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        count, memory = arguments
+        inputs = [load_plane(builder, memory, PLANE * i) for i in range(2 * CHAINS)]
+        places = [cgutils.alloca_once_value(builder, plane) for plane in inputs]
+        with cgutils.for_range(builder, count, intp=_I64):
+            for i in range(CHAINS):
+                total, carry = builder.load(places[i]), builder.load(places[CHAINS + i])
+                x = inputs[i]
+                if not MANY_REGISTERS:  # one input for all, and LLVM must not mix the adders: else they spill
+                    x, total = inputs[0], opaque(builder, total)
+                total, carry = full_add(builder, total, x, carry)
+                builder.store(total, places[i])
+                builder.store(carry, places[CHAINS + i])
+        for i, place in enumerate(places):
+            store_plane(builder, builder.load(place), memory, PLANE * i)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@kernel
+def _run(count: int, memory: int) -> None:
+    _add(count, memory)
+
+
+def adders_per_second(rounds: int) -> float:
+    """Full adders of LANES bits that one thread does a second here: the best of `rounds` (about 0.05 ms each)."""
+    memory = aligned((2 * CHAINS * PLANE,), np.uint8)
+    memory[:] = 0x5A
+    _run(1, memory.ctypes.data)
+    best = 0.0
+    for _ in range(rounds):
+        started = time.perf_counter()
+        _run(ROUNDS, memory.ctypes.data)
+        best = max(best, CHAINS * ROUNDS / (time.perf_counter() - started))
+    return best
+
+
+def bound(planes: int, adders: float) -> float:
+    """Multiply-adds a second that no product of codes of `planes` planes can exceed on one thread."""
+    return adders * 2 * LANES / planes

@@ -1,0 +1,53 @@
+"""The first run compiles with a helper process, and without one where there can be none."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bebert_kernels.abi.stage import available
+
+if not available():
+    pytest.skip("programs are compiled code", allow_module_level=True)
+
+PROGRAM = """
+import sys
+from bebert_kernels.program import stages
+from bebert_kernels.abi import precompile as warm
+{change}
+operations = [stages.classify, stages.gather, stages.norm, stages.embed]
+warm.warm(operations)
+assert all(operation.load() for operation in operations)
+print("compiled")
+"""
+
+
+def run(folder: Path, change: str) -> str:
+    environment = os.environ | {"BEBERT_CACHE_DIR": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(change=change)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
+    assert done.stdout == "compiled\n"
+    return done.stderr
+
+
+@pytest.mark.parametrize("change", ["", "sys.executable = '/nowhere/python'", "sys.executable = '/bin/false'"])
+def test_a_first_run_compiles_and_the_next_one_finds_it(tmp_path: Path, change: str) -> None:
+    folder = tmp_path / "cache"
+    folder.mkdir(mode=0o700)
+    assert "compiling kernels" in run(folder, change)
+    assert run(folder, "warm._helper = None") == ""
+
+
+def test_without_a_cache_there_is_no_helper(tmp_path: Path) -> None:
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    change = "import subprocess; subprocess.Popen = None"
+    assert "without a cache" in run(folder, change)

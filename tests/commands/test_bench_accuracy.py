@@ -1,0 +1,67 @@
+"""Accuracy in `bebert bench` is what `bebert eval` says of the same file, for the model and for its parent."""
+
+import json
+
+import pytest
+
+pytest.importorskip("sklearn")
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from typer.testing import CliRunner
+
+from bebert_infer.bench.accuracy import accuracies
+from bebert_infer.cli.demo import SENTENCES, demo_path
+from bebert_infer.cli.main import app
+from bebert_infer.errors import DataError
+
+LABELS = ["negative", "positive"]
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Sentences of the demo, and one longer than the model, which is cut."""
+    file = tmp_path / "dev.tsv"
+    rows = [*SENTENCES, ("a fine film", "negative"), ("dull " * 99 + "but good", "positive")]
+    file.write_text("sentence1\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in rows))
+    return file
+
+
+@pytest.fixture
+def parent(tmp_path):
+    from toy import write_encoder
+
+    folder = write_encoder(tmp_path / "full", pooler=True)
+    torch.manual_seed(1)
+    config = transformers.BertConfig.from_pretrained(
+        folder, num_labels=2, id2label=dict(enumerate(LABELS)), label2id={name: i for i, name in enumerate(LABELS)}
+    )
+    config.max_position_embeddings = 64
+    transformers.BertForSequenceClassification(config).save_pretrained(folder)
+    return folder
+
+
+def test_both_accuracies_equal_those_of_eval(data, parent, tmp_path, monkeypatch):
+    monkeypatch.setenv("BEBERT_BACKEND", "reference")
+    model = demo_path()
+    found = accuracies(model, data, parent, 1)
+    options = ["--truncate", "--resamples", "100", "--full-precision", str(parent), "--json", str(tmp_path / "f.json")]
+    done = CliRunner().invoke(app, ["eval", str(model), str(data), *options], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    said = json.loads((tmp_path / "f.json").read_text())
+    packed = said["ensembles"][said["combination"]][-1]["metrics"]["accuracy"]["value"]
+    assert found["packed"] == {"metric": "accuracy", "value": packed, "rows": 8}
+    assert 0 < packed < 1
+    assert found["full precision"]["value"] == said["full_precision"]["metrics"]["accuracy"]["value"]
+
+
+def test_without_the_parent_there_is_no_guess(data, monkeypatch):
+    monkeypatch.setenv("BEBERT_BACKEND", "reference")
+    assert set(accuracies(demo_path(), data, None, 1)) == {"packed"}
+
+
+def test_labels_that_the_model_does_not_have_are_told(data, monkeypatch):
+    monkeypatch.setenv("BEBERT_BACKEND", "reference")
+    data.write_text("sentence1\tlabel\na film\tso-so\n")
+    with pytest.raises(DataError, match="so-so"):
+        accuracies(demo_path(), data, None, 1)
