@@ -64,11 +64,11 @@ class Ensemble:
         self._native: list[Any] = [None] * len(self.members)
         if self.backend == "compiled":
             from bebert_infer.native.member import (
-                compile_members,  # imports numba, which the reference backend does without
+                lower_members,  # imports numba, which the reference backend does without
             )
 
             try:
-                self._native = compile_members(self.members)
+                self._native = lower_members(self.members)
             except ValueError as error:  # BEBERT_PRODUCT names no product
                 raise InputError(str(error)) from None
         self.limits = Limits(self.config.vocab_size, self.config.max_position_embeddings, self.config.type_vocab_size)

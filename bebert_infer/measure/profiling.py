@@ -12,7 +12,7 @@ PRODUCTS = ("query, key, value", "attention output", "intermediate", "output", "
 
 
 @dataclass(frozen=True)
-class Operation:
+class Stage:
     """All operations of one kind in one pass of one member, on one thread.
 
     calls : how many        ms    : medians, added up      share  : of the pass
@@ -29,7 +29,7 @@ class Operation:
     bound: float | None
 
 
-def profile(ensemble: Ensemble, tokens: int = 128, rounds: int = 20, member: int = 0) -> list[Operation]:
+def profile(ensemble: Ensemble, tokens: int = 128, rounds: int = 20, member: int = 0) -> list[Stage]:
     """Run one member on one random sentence, on one thread, and return its operations, products first.
 
     tokens : T      rounds : passes; medians are taken of each operation
@@ -63,5 +63,5 @@ def profile(ensemble: Ensemble, tokens: int = 128, rounds: int = 20, member: int
         planes = {work[i][2] for i in here}
         tmacs = macs / ms / 1e9 if macs and ms else None
         limit = bound(max(planes), adders) / 1e12 if all(planes) else None
-        found.append(Operation(name, len(here), ms, ms / float(medians.sum()), macs, tmacs, limit))
+        found.append(Stage(name, len(here), ms, ms / float(medians.sum()), macs, tmacs, limit))
     return found

@@ -10,16 +10,16 @@ from bebert_kernels.abi import layout as at
 from bebert_kernels.bitsliced import epilogue as sliced_finish
 from bebert_kernels.bitsliced import gemm as sliced_gemm
 from bebert_kernels.bitsliced.thresholds import limit_planes, sign_limits
-from bebert_kernels.bitsliced.tile import LANES
+from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
 from bebert_kernels.bitsliced.triples import natural_places, pack_panels, triple_count
 from bebert_kernels.lookup.gemm import lut_bytes, lut_weights
 from bebert_kernels.lookup.stages import BLOCK as LOOKUP_BLOCK
-from bebert_kernels.lookup.stages import look_up, look_up_encode, look_up_finish
+from bebert_kernels.lookup.stages import lookup_encode, lookup_epilogue, lookup_gemm
 from bebert_kernels.program import stages
 from bebert_kernels.program.linear import linear
 from bebert_kernels.reference.integers import GELU_ZERO
 from bebert_kernels.rows.quantize import NOWHERE
-from bebert_kernels.tuning.autotune import LOOKUP, product
+from bebert_kernels.tuning.autotune import LOOKUP, choose_gemm
 
 Limits = list[NDArray[np.uint64] | None]  # of each panel
 
@@ -30,7 +30,7 @@ def input_planes(quantizer: Quantizer) -> int:
 
 
 def code_rule(quantizer: Quantizer) -> int:
-    """How floats become its codes, see `row_codes.code_row`."""
+    """How floats become its codes, see `row_codes.quantize_row`."""
     return at.SIGN_RULE if quantizer.is_sign else at.CODE_RULE
 
 
@@ -47,7 +47,7 @@ def add_linear(program: Program, layer: BinaryLinear, source: int | None, sinks:
     outputs = len(layer.bias)
     lookup = False
     if not quantizers[0].is_sign:
-        lookup = product(outputs, depth, planes, program.expected) == LOOKUP
+        lookup = choose_gemm(outputs, depth, planes, program.expected) == LOOKUP
     if source is None:
         rules = [at.READY] * len(quantizers)
     else:
@@ -65,7 +65,7 @@ def add_linear(program: Program, layer: BinaryLinear, source: int | None, sinks:
         program.sizes.index = max(program.sizes.index, planes * triples)
     table = program.keep(np.array(inputs, np.int64))
     slot = at.FLOATS if source is None else source
-    encode = look_up_encode if lookup else stages.encode
+    encode = lookup_encode if lookup else stages.bitsliced_encode
     sign = int(quantizers[0].is_sign)
     program.add(encode, slot, depth, table, len(inputs), planes, triples, sign, name="encode")
     if not lookup:
@@ -98,14 +98,14 @@ def _branch(
         extra = np.float32(quantizer.minimum) * branch.scale * branch.sums
         addend = addend + extra if index == 0 else extra
     scale = np.float32(quantizer.step) * branch.scale
-    padded = -(-outputs // LANES) * LANES
+    padded = -(-outputs // PANEL_OUTPUTS) * PANEL_OUTPUTS
     weights: NDArray
     steps, places = depth, np.arange(padded)
     if lookup:
-        stages_ = look_up, look_up_finish
+        stages_ = lookup_gemm, lookup_epilogue
         weights = lut_weights(branch.signs, depth)
     else:
-        stages_ = sliced_gemm.count, sliced_finish.finish
+        stages_ = sliced_gemm.bitsliced_gemm, sliced_finish.bitsliced_epilogue
         weights, steps = pack_panels(branch.signs, depth, natural=limits is not None), triple_count(depth)
         if limits is not None:
             places = natural_places(outputs)
@@ -124,7 +124,7 @@ def _branch(
         number,
         outputs,
         program.keep(np.array(table, np.int64)) if table else 0,
-        sliced_finish.decide.address if table else 0,
+        sliced_finish.bitsliced_sign_epilogue.address if table else 0,
     ]
 
 

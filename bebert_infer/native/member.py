@@ -21,11 +21,11 @@ from bebert_infer.native.lower_member import LINEARS, MemberProgram
 from bebert_infer.native.workspace import Workspace
 from bebert_kernels.abi import layout as at
 from bebert_kernels.abi.precompile import warm
-from bebert_kernels.abi.stage import Operation, available
+from bebert_kernels.abi.stage import Stage, available
 from bebert_kernels.bitsliced import epilogue as sliced_finish
 from bebert_kernels.bitsliced import gemm as sliced_gemm
 from bebert_kernels.bitsliced.triples import MAX_DEPTH
-from bebert_kernels.lookup.stages import look_up, look_up_encode, look_up_finish
+from bebert_kernels.lookup.stages import lookup_encode, lookup_epilogue, lookup_gemm
 from bebert_kernels.program import stages
 from bebert_kernels.program.interpreter import run
 from bebert_kernels.program.linear import linear
@@ -33,7 +33,7 @@ from bebert_kernels.program.linear import linear
 Start = Callable[[list[Callable[[], None]], Callable[[], None]], None]
 
 
-def supported(member: Member) -> bool:
+def can_lower(member: Member) -> bool:
     """Whether a native program computes this member: fixed quantizers, GELU only where its sign is enough."""
     linears = [member.pooler]
     for block in member.blocks:
@@ -61,9 +61,9 @@ def supported(member: Member) -> bool:
     return True
 
 
-def compile_members(members: list[Member]) -> "list[NativeMember | None]":
+def lower_members(members: list[Member]) -> "list[NativeMember | None]":
     """Return the native form of every member that has one; None for the others, and for all of them without a JIT."""
-    native = [available() and supported(member) for member in members]
+    native = [available() and can_lower(member) for member in members]
     warm(_operations([member for member, possible in zip(members, native, strict=True) if possible]))
     if any(native):
         # Compiled or loaded now: a process that forks in its first call would leave numba's lock to the child, locked.
@@ -72,19 +72,19 @@ def compile_members(members: list[Member]) -> "list[NativeMember | None]":
     return [NativeMember(member) if possible else None for member, possible in zip(members, native, strict=True)]
 
 
-def _operations(members: list[Member]) -> list[Operation]:
+def _operations(members: list[Member]) -> list[Stage]:
     """What these members will need, so that it can be compiled side by side; the longest ones at both ends."""
     if not members:
         return []
     boolean = any(isinstance(block.attention, BooleanAttention) for member in members for block in member.blocks)
     softmax = any(isinstance(block.attention, SoftmaxAttention) for member in members for block in member.blocks)
-    found = [linear, stages.encode, stages.embed]
-    found += [sliced_finish.decide] if boolean else []
-    found += [look_up, look_up_finish, look_up_encode] if softmax else []
+    found = [linear, stages.bitsliced_encode, stages.embed]
+    found += [sliced_finish.bitsliced_sign_epilogue] if boolean else []
+    found += [lookup_gemm, lookup_epilogue, lookup_encode] if softmax else []
     found += [stages.norm, stages.gather, stages.classify]
     found += [stages.attend_on_bits] if boolean else []
     found += [stages.attend_on_codes] if softmax else []
-    return [*found, sliced_finish.finish, sliced_gemm.count]
+    return [*found, sliced_finish.bitsliced_epilogue, sliced_gemm.bitsliced_gemm]
 
 
 class NativeMember:
@@ -128,16 +128,16 @@ class NativeMember:
                     frame = np.array([*sizes, workspace.scratch_words, program.block], np.int64)
                     run(program.operations, program.phases, workspace.slots[thread], frame, thread)
                 except BaseException:
-                    let_go()
+                    open_barrier()
                     raise
 
-            def let_go() -> None:
+            def open_barrier() -> None:
                 barrier[0] = at.FREE  # nobody waits any more for a thread that never comes
 
             if start is None or threads == 1:
                 work(0)
             else:
-                start([partial(work, thread) for thread in range(threads)], let_go)
+                start([partial(work, thread) for thread in range(threads)], open_barrier)
             if times is not None:
                 times += np.sum(spent, axis=0)
             return logits.copy()

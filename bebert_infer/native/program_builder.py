@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from bebert_infer.model.quantizer import Quantizer
 from bebert_infer.native.workspace import Sizes
 from bebert_kernels.abi import layout as at
-from bebert_kernels.abi.stage import Operation
+from bebert_kernels.abi.stage import Stage
 from bebert_kernels.tuning.autotune import MANY
 
 
@@ -39,7 +39,7 @@ class Program:
             row[: len(values)] = values
         self.phases = np.array(self._phases, np.int64)
 
-    def add(self, stage: Operation, *values: int, name: str, macs: int = 0, planes: int = 0) -> None:
+    def add(self, stage: Stage, *values: int, name: str, macs: int = 0, planes: int = 0) -> None:
         """Append an operation with its arguments."""
         self._operations.append([stage.address, *values])
         self.work.append((name, macs, planes, False))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bebert_infer.model.batch import Batch
 from bebert_kernels.abi import layout as at
-from bebert_kernels.bitsliced.tile import LANES
+from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
 from bebert_kernels.bitsliced.triples import aligned
 from bebert_kernels.checks import array as checked_array
 from bebert_kernels.checks import rows as checked_rows
@@ -157,7 +157,7 @@ def scratch_bytes(sizes: Sizes, rows: int, keys: int) -> dict[int, int]:
     rows, keys : as `rounded`
     """
     rows = min(at.BLOCK, rows)
-    state = at.BLOCK * max(sizes.state, 4 * LANES)
+    state = at.BLOCK * max(sizes.state, 4 * PANEL_OUTPUTS)
     slots = SCRATCH | {
         at.FLOATS: 4 * rows * sizes.floats,
         at.CHAIN: chain_bytes(sizes.depth, 8),

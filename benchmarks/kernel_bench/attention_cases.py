@@ -9,8 +9,8 @@ from kernel_bench.general_cases import pairs
 from numpy.typing import NDArray
 
 from bebert_kernels import packing
-from bebert_kernels.attention.boolean import attend_bits, scratch_words
-from bebert_kernels.attention.softmax import attend_codes, scratch_units
+from bebert_kernels.attention.boolean import boolean_attention, scratch_words
+from bebert_kernels.attention.softmax import scratch_units, softmax_attention
 from bebert_kernels.reference import integers as reference
 from bebert_kernels.rows.quantize import MINUS, PLUS, ZERO
 
@@ -27,7 +27,7 @@ def _bits(s: Sizes, zeros: float) -> Work:
     out, out_plain = np.empty((s.tokens, s.width), np.uint8), np.empty(s.tokens, np.uint8)
 
     def call() -> tuple[NDArray, NDArray]:
-        attend_bits(*flat, plain, 0, s.tokens, 0, s.tokens, s.heads, s.head_size, scratch, out, out_plain)
+        boolean_attention(*flat, plain, 0, s.tokens, 0, s.tokens, s.heads, s.head_size, scratch, out, out_plain)
         return out, out_plain
 
     def expected() -> tuple[NDArray, NDArray]:
@@ -36,7 +36,7 @@ def _bits(s: Sizes, zeros: float) -> Work:
         codes = np.where(context > 0, PLUS, np.where(context < 0, MINUS, ZERO))
         return codes, (context != 0).all(axis=1)
 
-    return Work(call, expected, (attend_bits,), macs=2 * int(np.prod(pairs(s))), planes=1)
+    return Work(call, expected, (boolean_attention,), macs=2 * int(np.prod(pairs(s))), planes=1)
 
 
 def _codes(s: Sizes, heads: int) -> Work:
@@ -46,7 +46,7 @@ def _codes(s: Sizes, heads: int) -> Work:
     out, numbers = np.empty((s.tokens, width), np.float32), [np.float32(value) for value in NUMBERS]
 
     def call() -> NDArray:
-        attend_codes(q, k, v, 0, s.tokens, 0, s.tokens, heads, *numbers, scratch, out)
+        softmax_attention(q, k, v, 0, s.tokens, 0, s.tokens, heads, *numbers, scratch, out)
         return out
 
     def expected() -> NDArray:
@@ -56,13 +56,13 @@ def _codes(s: Sizes, heads: int) -> Work:
         scales = np.full(width, out_scale, np.float32)
         return reference.scale_add(reference.code_context(codes, v), scales, np.zeros_like(scales))
 
-    return Work(call, expected, (attend_codes,), macs=2 * heads * int(np.prod(pairs(s)[1:])))
+    return Work(call, expected, (softmax_attention,), macs=2 * heads * int(np.prod(pairs(s)[1:])))
 
 
 def cases(sizes: Sizes) -> Iterator[Case]:
     """Whole sentences; the heads of a half-width member are half as many."""
     text = shape(*pairs(sizes))
-    yield Case("attend_bits", "", text, partial(_bits, sizes, 0.0))
-    yield Case("attend_bits", "with zeros", text, partial(_bits, sizes, 0.01))
+    yield Case("boolean_attention", "", text, partial(_bits, sizes, 0.0))
+    yield Case("boolean_attention", "with zeros", text, partial(_bits, sizes, 0.01))
     for heads in (sizes.heads, sizes.heads // 2):
-        yield Case("attend_codes", "", shape(heads, *pairs(sizes)[1:]), partial(_codes, sizes, heads))
+        yield Case("softmax_attention", "", shape(heads, *pairs(sizes)[1:]), partial(_codes, sizes, heads))

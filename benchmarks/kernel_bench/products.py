@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from bebert_kernels import compiled, packing
 from bebert_kernels.abi.layout import BLOCK
-from bebert_kernels.bitsliced.epilogue import finish
-from bebert_kernels.bitsliced.gemm import count
+from bebert_kernels.bitsliced.epilogue import bitsliced_epilogue
+from bebert_kernels.bitsliced.gemm import bitsliced_gemm
 from bebert_kernels.bitsliced.triples import aligned
 from bebert_kernels.lookup.gemm import PANEL, lut_bytes, lut_gemm, lut_weights
 from bebert_kernels.program.linear import linear
-from bebert_kernels.program.stages import encode
+from bebert_kernels.program.stages import bitsliced_encode
 from bebert_kernels.reference import integers as reference
 from bebert_kernels.tuning.single_layer import OneLayer
 
@@ -104,7 +104,8 @@ def _product(data: Data, function: Callable, arguments: tuple[Any, ...], expecte
 
 def _sliced(data: Data, signs: bool, made: bool = False) -> Work:
     expected = partial(data.dots, data.signs if signs else data.codes)
-    functions = (linear, count, finish) if made else (encode, linear, count, finish)
+    functions = (linear, bitsliced_gemm, bitsliced_epilogue)
+    functions = functions if made else (bitsliced_encode, *functions)
     return Work(sliced(data, signs, made), expected, functions, macs=_macs(data), planes=1 if signs else BITS)
 
 

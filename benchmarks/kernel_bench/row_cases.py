@@ -19,16 +19,16 @@ from bebert_kernels.emit.scale import make_scale
 from bebert_kernels.reference import integers as reference
 from bebert_kernels.rows.embed import embed_row
 from bebert_kernels.rows.layer_norm import norm_rows
-from bebert_kernels.rows.quantize import MINUS, PLUS, ZERO, code_row
+from bebert_kernels.rows.quantize import MINUS, PLUS, ZERO, quantize_row
 
-KINDS = ("sign", "gelu-sign", "code", "relu-code")  # of `code_row`
+KINDS = ("sign", "gelu-sign", "code", "relu-code")  # of `quantize_row`
 STEP = 0.3
 
 
 @njit(nogil=True)
 def _code_rows(x, shift, kind, step, minimum, low, high, out):  # type: ignore[no-untyped-def]
     for row in range(len(x)):
-        code_row(x[row], shift, kind, step, minimum, low, high, out[row])
+        quantize_row(x[row], shift, kind, step, minimum, low, high, out[row])
 
 
 def _code_work(s: Sizes, kind: int) -> Work:
@@ -47,7 +47,7 @@ def _code_work(s: Sizes, kind: int) -> Work:
             return np.where(counts, np.where(negative, MINUS, PLUS), ZERO)
         return reference.quantize(reference.relu(x) if kind == 3 else x, None, STEP, 0, LOW, -LOW - 1).astype(int) - LOW
 
-    return Work(call, expected, (code_row,), elements=x.size, octets=octets(x, out))
+    return Work(call, expected, (quantize_row,), elements=x.size, octets=octets(x, out))
 
 
 @njit(nogil=True)
@@ -159,7 +159,7 @@ def cases(sizes: Sizes) -> Iterator[Case]:
     """Rows of hidden states."""
     text = shape(*hidden(sizes))
     for kind, name in enumerate(KINDS):
-        yield Case("code_row", name, text, partial(_code_work, sizes, kind))
+        yield Case("quantize_row", name, text, partial(_code_work, sizes, kind))
     for planes in (1, 2, BITS):
         yield Case("index_row", f"planes {planes}", text, partial(_index_work, sizes, planes))
     yield Case("norm_rows", "with residual", text, partial(_norm_work, sizes))

@@ -21,19 +21,19 @@ from bebert_infer.ensemble import Ensemble
 from bebert_infer.measure import sample_models as synthetic
 from bebert_infer.model.batch import ragged_batch
 from bebert_kernels.abi import layout as at
-from bebert_kernels.abi.stage import Operation
+from bebert_kernels.abi.stage import Stage
 from bebert_kernels.lookup.stages import BLOCK as LOOKUP_BLOCK
 from bebert_kernels.program.interpreter import run
 
 PROGRAMS = {"1-1-1": ("sliced", at.BLOCK), "1-1-4": ("lookup", LOOKUP_BLOCK)}  # scheme -> product, rows at a time
 STAGES = {  # operation, layer; where a scheme has several, the first is taken
     "1-1-1": [
-        *(("embed", "embeddings"), ("encode", "encode"), ("linear", "query, key, value")),
+        *(("embed", "embeddings"), ("bitsliced_encode", "encode"), ("linear", "query, key, value")),
         *(("attend_on_bits", "attention"), ("linear", "attention output"), ("norm", "norm")),
         *(("linear", "intermediate"), ("linear", "output"), ("gather", "gather"), ("classify", "classifier")),
     ],
     "1-1-4": [
-        *(("look_up_encode", "encode"), ("linear", "query, key, value")),
+        *(("lookup_encode", "encode"), ("linear", "query, key, value")),
         *(("attend_on_codes", "attention"), ("linear", "attention output")),
         *(("linear", "intermediate"), ("linear", "output")),
     ],
@@ -47,9 +47,9 @@ def kernel_modules() -> Iterator[ModuleType]:
 
 
 @cache
-def operations() -> dict[int, Operation]:
+def operations() -> dict[int, Stage]:
     """Every operation of `bebert_kernels` by its address."""
-    found = [value for module in kernel_modules() for value in vars(module).values() if isinstance(value, Operation)]
+    found = [value for module in kernel_modules() for value in vars(module).values() if isinstance(value, Stage)]
     return {operation.address: operation for operation in found}
 
 

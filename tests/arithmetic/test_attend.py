@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from bebert_kernels import packing
-from bebert_kernels.attention import boolean as attend_bits
-from bebert_kernels.attention import softmax as attend_codes
+from bebert_kernels.attention import boolean as boolean_attention
+from bebert_kernels.attention import softmax as softmax_attention
 from bebert_kernels.jit import kernel as jit
 from bebert_kernels.reference import integers as reference
 
@@ -54,13 +54,13 @@ def check_bits(signs: list[np.ndarray], queries: slice, keys: slice) -> np.ndarr
     plain = np.stack([(part != 0).all(axis=(1, 2)) for part in signs]).astype(np.uint8)
     for (_, nonzero), flags in zip(planes, plain, strict=True):
         nonzero[flags == 1] = 0x5555555555555555  # must not be read
-    length = attend_bits.scratch_words(keys.stop - keys.start, size)
+    length = boolean_attention.scratch_words(keys.stop - keys.start, size)
     scratch = np.random.default_rng(0).integers(0, 2**63, length + 1, dtype=np.uint64)
     guard = scratch[length]
     out, out_plain = np.full(expected.shape, 99, np.uint8), np.full(len(expected), 99, np.uint8)
     arrays = [plane for pair in planes for plane in pair]
     spans = (queries.start, queries.stop, keys.start, keys.stop)
-    attend_bits.attend_bits(*arrays, plain, *spans, heads, size, scratch[:length], out, out_plain)
+    boolean_attention.boolean_attention(*arrays, plain, *spans, heads, size, scratch[:length], out, out_plain)
     assert np.array_equal(out, expected)
     assert np.array_equal(out_plain, (context != 0).all(axis=1))
     assert scratch[length] == guard
@@ -83,13 +83,15 @@ def check_codes(
     dots = reference.code_context(attention, v[keys])
     width = dots.shape[1]
     expected = reference.scale_add(dots, np.full(width, scales[1], np.float32), np.zeros(width, np.float32))
-    length = attend_codes.scratch_units(keys.stop - keys.start, width // heads)
+    length = softmax_attention.scratch_units(keys.stop - keys.start, width // heads)
     scratch = np.random.default_rng(0).integers(-(2**31), 2**31, length + 1).astype(np.int32)
     guard = scratch[length]
     out = np.full(expected.shape, np.nan, np.float32)
     spans = (queries.start, queries.stop, keys.start, keys.stop)
     score_scale, step, low, high, out_scale = (np.float32(number) for number in (scales[0], step, 0, high, scales[1]))
-    attend_codes.attend_codes(*codes, *spans, heads, score_scale, step, low, high, out_scale, scratch[:length], out)
+    softmax_attention.softmax_attention(
+        *codes, *spans, heads, score_scale, step, low, high, out_scale, scratch[:length], out
+    )
     assert np.array_equal(out.view(np.int32), expected.view(np.int32))
     assert scratch[length] == guard
     return attention

@@ -62,6 +62,12 @@ def product(shape: lut_tile.Shape, codes: np.ndarray, negative: np.ndarray, chun
     return out[:rows]
 
 
+def test_kernels_of_another_shape_have_names_of_their_own():
+    """Two workers that compiled at once took one shape's kernel from the other's cache under the name of a second."""
+    names = [kernels(shape).panel.py_func.__qualname__ for shape in SHAPES]
+    assert len(set(names)) == len(set(SHAPES))
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=NAMES)
 def test_every_tail_of_the_depth(shape):
     """Around the codes of a table, of a step, of a load and of a word."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from bebert_kernels import packing
 from bebert_kernels.abi.stage import available
 from bebert_kernels.bitsliced.thresholds import sign_limits
-from bebert_kernels.bitsliced.tile import LANES
+from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
 from bebert_kernels.bitsliced.triples import MAX_DEPTH, natural_places, order, pack_panels, panel_lanes
 from bebert_kernels.reference.integers import GELU_ZERO
 from bebert_kernels.rows.quantize import MINUS, NOWHERE, PLUS, ZERO
@@ -42,12 +42,15 @@ def check_signs(rows: int, outputs: int, depth: int, zeros: float, seed: int) ->
 @pytest.mark.parametrize("depth", [1, 2, 3, 63, 64, 65, 95, 96, 97, 127, 128, 129, 191, 193, 384])
 def test_products_of_all_depths(depth: int) -> None:
     for bits in (1, 2, 3, 4, 5, 8):
-        check_codes(3, LANES + 5, depth, bits, -(1 << bits) // 2, depth)
+        check_codes(3, PANEL_OUTPUTS + 5, depth, bits, -(1 << bits) // 2, depth)
     for zeros in (0.0, 0.2):
-        check_signs(5, LANES + 5, depth, zeros, depth)
+        check_signs(5, PANEL_OUTPUTS + 5, depth, zeros, depth)
 
 
-@pytest.mark.parametrize("outputs", [1, LANES // 2 - 1, LANES // 2, LANES // 2 + 1, LANES, 2 * LANES + 1])
+@pytest.mark.parametrize(
+    "outputs",
+    [1, PANEL_OUTPUTS // 2 - 1, PANEL_OUTPUTS // 2, PANEL_OUTPUTS // 2 + 1, PANEL_OUTPUTS, 2 * PANEL_OUTPUTS + 1],
+)
 @pytest.mark.parametrize("rows", [1, 2, 7, 8, 9, 129, 130])
 def test_products_of_all_panels_and_rows(outputs: int, rows: int) -> None:
     check_codes(rows, outputs, 70, 4, 0, rows)
@@ -68,7 +71,13 @@ def test_too_deep_a_layer_is_refused() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 2 * LANES), st.integers(1, 400), st.integers(0, 8), st.integers(0, 2**32 - 1))
+@given(
+    st.integers(1, 40),
+    st.integers(1, 2 * PANEL_OUTPUTS),
+    st.integers(1, 400),
+    st.integers(0, 8),
+    st.integers(0, 2**32 - 1),
+)
 def test_products_of_any_shape(rows: int, outputs: int, depth: int, bits: int, seed: int) -> None:
     if bits:
         check_codes(rows, outputs, depth, bits, -3, seed)
@@ -77,7 +86,7 @@ def test_products_of_any_shape(rows: int, outputs: int, depth: int, bits: int, s
 
 
 def test_orders_are_inverse() -> None:
-    for outputs in (LANES, LANES // 2, LANES + 3, 3 * LANES):
+    for outputs in (PANEL_OUTPUTS, PANEL_OUTPUTS // 2, PANEL_OUTPUTS + 3, 3 * PANEL_OUTPUTS):
         places, start = natural_places(outputs), 0
         for lanes in panel_lanes(outputs):
             there = places[start : start + lanes] - start

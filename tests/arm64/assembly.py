@@ -36,12 +36,12 @@ words = uint64[:, ::1]
 xnor_gemm.xnor_gemm.compile((words, words, words, int64, int32[:, ::1]))
 for function in (one, four):
     function.compile((int64,) * 5)
-lut_product.look_up.compile()
+lut_product.lookup_gemm.compile()
 codes = {
     "xnor": "".join(xnor_gemm.xnor_gemm.inspect_asm().values()),
     "one": "".join(one.inspect_asm().values()),
     "four": "".join(four.inspect_asm().values()),
-    "table": lut_product.look_up._compiled._library.get_asm_str(),
+    "table": lut_product.lookup_gemm._compiled._library.get_asm_str(),
 }
 for name, code in codes.items():
     print(f"=== {name}\\n{code}")

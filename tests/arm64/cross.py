@@ -48,7 +48,7 @@ def target(cpu: str, features: str) -> None:
 
 def operations() -> list[Any]:
     """Every stage of the native programs."""
-    from bebert_kernels.abi.stage import Operation
+    from bebert_kernels.abi.stage import Stage
     from bebert_kernels.bitsliced import epilogue as sliced_finish
     from bebert_kernels.bitsliced import gemm as sliced_gemm
     from bebert_kernels.lookup import stages as lut_product
@@ -56,7 +56,7 @@ def operations() -> list[Any]:
     from bebert_kernels.program import stages
 
     modules: list[ModuleType] = [sliced_gemm, linear_rows, lut_product, sliced_finish, stages]
-    found = {id(value): value for module in modules for value in vars(module).values() if isinstance(value, Operation)}
+    found = {id(value): value for module in modules for value in vars(module).values() if isinstance(value, Stage)}
     return list(found.values())
 
 

@@ -21,7 +21,7 @@ from bebert_infer.native import program_builder as native_program
 from bebert_infer.native import workspace
 from bebert_kernels import compiled, packing
 from bebert_kernels.bitsliced import triples
-from bebert_kernels.bitsliced.tile import LANES, PLANE
+from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS, PLANE
 from bebert_kernels.lanes import lane_max
 from bebert_kernels.rows import quantize as row_codes
 from bebert_kernels.tuning import single_layer as one_layer
@@ -61,8 +61,18 @@ def layers(guard: Guard) -> None:
         module.aligned = guard.aligned
     one_layer.np = guard.numpy()
     rng = np.random.default_rng(0)
-    shapes = [(3, LANES + 5, depth) for depth in (*EDGES, 47, 48, 49, 191, 192, 193, 385)]
-    shapes += [(9, outputs, 65) for outputs in (*EDGES, LANES // 2, LANES // 2 + 1, LANES - 1, LANES, LANES + 1)]
+    shapes = [(3, PANEL_OUTPUTS + 5, depth) for depth in (*EDGES, 47, 48, 49, 191, 192, 193, 385)]
+    shapes += [
+        (9, outputs, 65)
+        for outputs in (
+            *EDGES,
+            PANEL_OUTPUTS // 2,
+            PANEL_OUTPUTS // 2 + 1,
+            PANEL_OUTPUTS - 1,
+            PANEL_OUTPUTS,
+            PANEL_OUTPUTS + 1,
+        )
+    ]
     shapes += [(rows, 70, 129) for rows in (1, 2, 7, 8, 9, 15, 127, 128, 129)]
     for (rows, outputs, depth), bits in itertools.product(shapes, (0, 1, 3, 4, 5, 8)):
         say(f"linear of {rows} rows, {outputs} outputs, depth {depth}, {bits} bits")

@@ -13,7 +13,7 @@ from bebert_infer.measure import sample_models as synthetic
 from bebert_infer.measure.profiling import PRODUCTS, profile
 from bebert_infer.model.batch import ragged_batch
 from bebert_infer.native import member as native_module
-from bebert_kernels.bitsliced.tile import LANES
+from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
 
 FROZEN = Path(__file__).parents[1] / "data" / "artifacts" / "v1"
 FAMILIES = sorted(path.name for path in FROZEN.iterdir() if path.is_dir())
@@ -68,7 +68,7 @@ def test_any_shape(shape, scheme, monkeypatch):
 
 def test_zeros_behind_gelu_do_not_reach_the_other_panels_of_their_own_layer(monkeypatch):
     """A layer hands on the flags of its outputs panel by panel and still needs those of its inputs for the next one."""
-    monkeypatch.setitem(synthetic.SIZES, "wide", (2, 128, 128, 2, 3 * LANES))
+    monkeypatch.setitem(synthetic.SIZES, "wide", (2, 128, 128, 2, 3 * PANEL_OUTPUTS))
     artifact = synthetic.random_model("wide", "1-1-1", 1, vocab_size=50)
     bias = artifact.tensors["members.0.layers.0.intermediate.bias"]
     bias[3] = -1000  # GELU gives exactly 0 in the first panel
@@ -116,8 +116,8 @@ from bebert_infer import Ensemble
 from bebert_infer.measure.sample_models import random_model
 model = Ensemble(random_model("tiny", "1-1-1", 1, vocab_size=50), backend="reference")
 print(model._native)
-from bebert_infer.native.member import compile_members
-print(compile_members(model.members))
+from bebert_infer.native.member import lower_members
+print(lower_members(model.members))
 """
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
     done = subprocess.run(

@@ -37,7 +37,7 @@ BRANCH = 13
 RULE, NUMBERS, SHIFT, KIND, START, WIDTH, TO, FLAGS, HEAD = range(9)
 TO_FLOATS, TO_SUM, TO_BYTES, TO_CODES, TO_WORDS = range(5)  # kinds of sinks; TO_SUM adds to floats
 
-# Rules of `row_codes.code_row`, and its numbers; READY: codes are there already.
+# Rules of `row_codes.quantize_row`, and its numbers; READY: codes are there already.
 SIGN_RULE, GELU_RULE, CODE_RULE, RELU_RULE, READY = range(5)
 STEP, MINIMUM, LOW, HIGH, SCORE_SCALE, CONTEXT_SCALE = range(6)
 NUMBER_COUNT = 6

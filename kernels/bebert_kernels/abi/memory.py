@@ -62,7 +62,7 @@ def atomic_add(typing_context, address, value):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def give_way(typing_context):  # type: ignore[no-untyped-def]
+def sched_yield(typing_context):  # type: ignore[no-untyped-def]
     """Let another thread run: sched_yield."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]

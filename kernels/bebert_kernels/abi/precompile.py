@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from bebert_kernels.abi.stage import Operation
+from bebert_kernels.abi.stage import Stage
 from bebert_kernels.jit.kernel import cache_directory
 
 WORTH = 3  # operations that are missing before a helper, which takes half a second to start, is worth it
@@ -21,7 +21,7 @@ _HELPER = (
 )
 
 
-def warm(operations: Sequence[Operation]) -> None:
+def warm(operations: Sequence[Stage]) -> None:
     """Compile operations that no cache holds, with a helper where there are two cores and a cache to share."""
     missing = [operation for operation in operations if not operation.load()]
     if not missing:
@@ -32,7 +32,7 @@ def warm(operations: Sequence[Operation]) -> None:
 
 
 @contextmanager
-def _helper(missing: list[Operation]) -> Iterator[None]:
+def _helper(missing: list[Stage]) -> Iterator[None]:
     directory = cache_directory()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     process = None
@@ -61,5 +61,5 @@ def compile_all(paths: str) -> None:
     """Compile operations named module:name, separated by commas; what the helper does."""
     for path in paths.split(","):
         module, name = path.split(":")
-        operation: Operation = getattr(importlib.import_module(module), name)
+        operation: Stage = getattr(importlib.import_module(module), name)
         operation.compile()

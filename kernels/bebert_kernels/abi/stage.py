@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from bebert_kernels.jit.cache import cache_for
 
 
-class Operation:
+class Stage:
     """A kernel whose arguments are six int64 and which returns nothing."""
 
     def __init__(self, function: Callable[..., Any]):
@@ -55,14 +55,14 @@ _ARGUMENTS = (types.int64,) * COUNT
 _WORD = ir.IntType(64)
 
 
-def operation(function: Callable[..., Any]) -> Operation:
+def stage(function: Callable[..., Any]) -> Stage:
     """Decorator of the stages of a program."""
-    return Operation(function)
+    return Stage(function)
 
 
 @intrinsic
 def call(typing_context, address, a, b, c, d, e, f):  # type: ignore[no-untyped-def]
-    """Call the operation at an address."""
+    """Call the stage at an address."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         kind = ir.FunctionType(ir.VoidType(), [_WORD] * COUNT)

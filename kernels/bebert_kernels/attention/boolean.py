@@ -39,7 +39,7 @@ _BITS, _BYTES = (ir.VectorType(kind, LANES) for kind in (I1, I8))
 
 
 def scratch_words(keys: int, size: int) -> int:
-    """Words of scratch that `attend_bits` needs for a sentence of `keys` keys and heads of `size` values."""
+    """Words of scratch that `boolean_attention` needs for a sentence of `keys` keys and heads of `size` values."""
     blocks, words = -(-keys // LANES), -(-size // WORD_BITS)
     planes = 4 * blocks * words * NIBBLES * PLANE_WORDS
     return PLANE_WORDS + planes + blocks * LANES + QUERIES * (CODE_WORDS * (words + blocks) + 2)
@@ -113,7 +113,7 @@ def _planes(
 
 
 @kernel
-def attend_bits(
+def boolean_attention(
     q: Words,
     q_nonzero: Words,
     k: Words,

@@ -1,4 +1,4 @@
-"""The sums of rows of signs with 64 columns of signs, by tables of four products (`attend_bits.py` says for what).
+"""The sums of rows of signs with 64 columns of signs, by tables of four products (`boolean.py` says for what).
 
     sum[lane] = sum_i row[i] * column[i, lane]          row: -1, 0, +1;   column: -1 or +1
 

@@ -1,4 +1,4 @@
-"""The product of `attend_codes.py`: rows of units times a panel, scaled to floats.
+"""The product of `softmax_attention.py`: rows of units times a panel, scaled to floats.
 
     out[row, lane] = float32(base[lane] + sum_g row[g] . panel[g, lane]) * scale + 0
 

@@ -24,7 +24,7 @@ QUERIES = 16  # rows that go through all steps together
 
 
 def scratch_units(keys: int, size: int) -> int:
-    """Elements of scratch that `attend_codes` needs for a sentence of `keys` keys and heads of `size` values."""
+    """Elements of scratch that `softmax_attention` needs for a sentence of `keys` keys and heads of `size` values."""
     padded, depth = -(-keys // LANES) * LANES, -(-size // LANES) * LANES
     panels = 2 * padded * depth // GROUP + padded + depth
     rows = QUERIES * (depth // GROUP + padded + padded // GROUP + depth + 1)
@@ -40,7 +40,7 @@ def _take(floats: Floats, place: int, depth: int, rows: int, size: int, out: Flo
 
 
 @kernel
-def attend_codes(  # noqa: C901
+def softmax_attention(  # noqa: C901
     q: NDArray[np.int8],
     k: NDArray[np.int8],
     v: NDArray[np.int8],

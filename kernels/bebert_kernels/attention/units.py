@@ -1,4 +1,4 @@
-"""Groups of byte codes, the units of `attend_codes.py`, and the sum of their products.
+"""Groups of byte codes, the units of `softmax_attention.py`, and the sum of their products.
 
 A unit is an int32: four inputs as bytes where there is a byte product (`vpdpbusd` of AVX-512 VNNI and AVX-VNNI), else
 two as int16 (`vpmaddwd`, or plain multiplication). The row's bytes are unsigned (q + 128), the panel's signed.

@@ -1,7 +1,7 @@
 """From the state of a row (`count_tile.py`) to sums: carries added up, planes turned into integers, or compared.
 
-A counter is COUNTER_PLANES planes; plane l holds bit l of the sum of each of LANES outputs (of half as many, twice,
-where a vector holds two rows).
+A counter is COUNTER_PLANES planes; plane l holds bit l of the sum of each of PANEL_OUTPUTS
+outputs (of half as many, twice, where a vector holds two rows).
 """
 
 from typing import Any
@@ -11,8 +11,8 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from bebert_kernels.bitsliced.tile import (
-    LANES,
     LEVELS,
+    PANEL_OUTPUTS,
     PLANE,
     TERNARY,
     WORDS,
@@ -34,10 +34,10 @@ _HIGH = {1: 7, 4: 6}  # planes that the carries of all chunks need
 _STEP = 4  # carries that are added at once
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
-_SHORTS = ir.VectorType(ir.IntType(16), LANES // 16)
+_SHORTS = ir.VectorType(ir.IntType(16), PANEL_OUTPUTS // 16)
 
 
-def make_settle(planes: int, half: bool) -> Any:
+def make_accumulate(planes: int, half: bool) -> Any:
     """Intrinsic that adds up a state, its carries and the parities, which are what is left of the triples.
 
     Its arguments are int64: addresses of the state, of its first carry (the next ones lie STRIP planes apart), and of
@@ -63,7 +63,7 @@ def make_settle(planes: int, half: bool) -> Any:
                     step = (plane, None) if over is None else half_add(builder, plane, over)
                 sums.append(step[0])
                 over = step[1]
-            zero = ir.Constant(WORDS, [0] * (LANES // 64))
+            zero = ir.Constant(WORDS, [0] * (PANEL_OUTPUTS // 64))
             for level in range(COUNTER_PLANES):
                 store_plane(builder, sums[level] if level < len(sums) else zero, counter, PLANE * level)
             return context.get_dummy_value()
@@ -75,17 +75,19 @@ def make_settle(planes: int, half: bool) -> Any:
 
 def _flips(builder: ir.IRBuilder, bits: ir.Value, second: ir.Value, p: int) -> ir.Value:
     """A plane of ones where bit p of a row's parities is 1, in either half."""
-    kind, order = ir.VectorType(_I64, 2), ir.VectorType(_I32, LANES // 64)
+    kind, order = ir.VectorType(_I64, 2), ir.VectorType(_I32, PANEL_OUTPUTS // 64)
     rows: ir.Value = ir.Constant(kind, ir.Undefined)
     for i, word in enumerate((bits, second)):
         flip = builder.neg(builder.and_(builder.lshr(word, _I64(p)), _I64(1)))
         rows = builder.insert_element(rows, flip, _I32(i))
-    return builder.shuffle_vector(rows, rows, ir.Constant(order, [2 * i * 64 // LANES for i in range(LANES // 64)]))
+    return builder.shuffle_vector(
+        rows, rows, ir.Constant(order, [2 * i * 64 // PANEL_OUTPUTS for i in range(PANEL_OUTPUTS // 64)])
+    )
 
 
 def _add_carries(builder: ir.IRBuilder, carries: ir.Value, count: ir.Value, high: int) -> list[ir.Value]:
     """Sum of `count` planes from an address on, STRIP planes apart, as `high` planes."""
-    zero = ir.Constant(WORDS, [0] * (LANES // 64))
+    zero = ir.Constant(WORDS, [0] * (PANEL_OUTPUTS // 64))
     totals = [cgutils.alloca_once_value(builder, zero) for _ in range(high)]
 
     def ripple(level: int, plane: ir.Value) -> None:
@@ -109,8 +111,8 @@ def _add_carries(builder: ir.IRBuilder, carries: ir.Value, count: ir.Value, high
 
 
 @intrinsic
-def unslice(typing_context, counter, out):  # type: ignore[no-untyped-def]
-    """Turn a counter into its sums, int32[LANES]; addresses of both.
+def planes_to_ints(typing_context, counter, out):  # type: ignore[no-untyped-def]
+    """Turn a counter into its sums, int32[PANEL_OUTPUTS]; addresses of both.
 
     Each column of 16-bit elements of the 16 planes is a 16 x 16 matrix of bits; its transpose holds 16 sums. Element e
     of row i of the result is bit 16 * e + i of the planes: `triples.py` orders outputs so that they come out in their
@@ -120,8 +122,8 @@ def unslice(typing_context, counter, out):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def unslice_halves(typing_context, counter, out):  # type: ignore[no-untyped-def]
-    """`unslice` of a counter of two rows: int32[2, LANES / 2]."""
+def planes_to_ints_halves(typing_context, counter, out):  # type: ignore[no-untyped-def]
+    """`planes_to_ints` of a counter of two rows: int32[2, PANEL_OUTPUTS / 2]."""
     return _unslice_signature, _unslice(True)
 
 
@@ -134,7 +136,7 @@ def _unslice(half: bool) -> Any:
         planes = [builder.bitcast(load_plane(builder, counter, PLANE * i), _SHORTS) for i in range(COUNTER_PLANES)]
 
         def constant(value: int) -> ir.Constant:
-            return ir.Constant(_SHORTS, [value] * (LANES // 16))
+            return ir.Constant(_SHORTS, [value] * (PANEL_OUTPUTS // 16))
 
         for j, mask in ((8, 0x00FF), (4, 0x0F0F), (2, 0x3333), (1, 0x5555)):
             low, high, by = constant(mask), constant(mask ^ 0xFFFF), constant(j)
@@ -142,13 +144,13 @@ def _unslice(half: bool) -> Any:
                 a, b = planes[k], planes[k + j]
                 planes[k] = builder.or_(builder.and_(a, low), builder.and_(builder.shl(b, by), high))
                 planes[k + j] = builder.or_(builder.and_(builder.lshr(a, by), low), builder.and_(b, high))
-        count = LANES // 32
+        count = PANEL_OUTPUTS // 32
         wide = ir.VectorType(_I32, count)
         for i, plane in enumerate(planes):
             for part in range(2):
                 order = ir.Constant(wide, list(range(part * count, (part + 1) * count)))
                 sums = builder.zext(builder.shuffle_vector(plane, plane, order), wide)
-                at = part * LANES // 2 + i * count if half else (2 * i + part) * count
+                at = part * PANEL_OUTPUTS // 2 + i * count if half else (2 * i + part) * count
                 builder.store(sums, place(builder, out, 4 * at, wide), align=4 * count)
         return context.get_dummy_value()
 

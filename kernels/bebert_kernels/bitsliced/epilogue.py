@@ -1,7 +1,7 @@
 """What follows the counting of `sliced_gemm.py`: states of a panel become floats, or signs where those are wanted.
 
-finish   states -> counters -> integers -> float32(dot) * scale + add (or added to a first branch)
-decide   states -> counters -> compared with limits (`thresholds.py`), LANES outputs at a time
+bitsliced_epilogue        states -> counters -> integers -> float32(dot) * scale + add (or added to a first branch)
+bitsliced_sign_epilogue   states -> counters -> compared with limits (`thresholds.py`), PANEL_OUTPUTS outputs at a time
 """
 
 import numpy as np
@@ -9,21 +9,21 @@ from numpy.typing import NDArray
 
 from bebert_kernels.abi import layout as at
 from bebert_kernels.abi.memory import array, as_float32, as_int32, as_int64, as_uint8, as_uint64
-from bebert_kernels.abi.stage import operation
-from bebert_kernels.bitsliced.counters import make_compare, make_settle, unslice, unslice_halves
+from bebert_kernels.abi.stage import stage
+from bebert_kernels.bitsliced.counters import make_accumulate, make_compare, planes_to_ints, planes_to_ints_halves
 from bebert_kernels.bitsliced.gemm import FOUR, GROUP, HALF, ONE, carries_of, is_half
-from bebert_kernels.bitsliced.tile import CHUNK, HALVES, LANES, PLANE, TRIPLE
+from bebert_kernels.bitsliced.tile import CHUNK, HALVES, PANEL_OUTPUTS, PLANE, TRIPLE
 from bebert_kernels.emit.scale import make_scale
 from bebert_kernels.jit.kernel import kernel
 
 Table = NDArray[np.int64]
 
-WORDS = LANES // 64
+WORDS = PANEL_OUTPUTS // 64
 
-_settle_one, _settle_four = make_settle(1, False), make_settle(4, False)
-_compare, _scale = make_compare(False), make_scale(LANES)
+_accumulate_one, _accumulate_four = make_accumulate(1, False), make_accumulate(4, False)
+_compare, _scale = make_compare(False), make_scale(PANEL_OUTPUTS)
 # Where there are no half panels these are never called.
-_settle_one_half, _settle_four_half = make_settle(1, HALVES), make_settle(4, HALVES)
+_accumulate_one_half, _accumulate_four_half = make_accumulate(1, HALVES), make_accumulate(4, HALVES)
 _compare_half, _scale_half = make_compare(HALVES), make_scale(HALF)
 
 
@@ -38,7 +38,7 @@ def _word(parity: int, count: int) -> int:
 
 
 @kernel
-def _settle(
+def _accumulate(
     large: bool, half: bool, states: int, row: int, weights: int, parity: int, second: int, chunks: int, counter: int
 ) -> None:
     """Add up the state of a row (of two rows in halves) in the states of one group of planes; parities by address."""
@@ -47,28 +47,28 @@ def _settle(
     carries = states + PLANE * levels * at.BLOCK + carries_of(row, chunks)
     if large:
         if half:
-            _settle_four_half(state, carries, weights, _word(parity, GROUP), _word(second, GROUP), chunks, counter)
+            _accumulate_four_half(state, carries, weights, _word(parity, GROUP), _word(second, GROUP), chunks, counter)
         else:
-            _settle_four(state, carries, weights, _word(parity, GROUP), np.int64(0), chunks, counter)
+            _accumulate_four(state, carries, weights, _word(parity, GROUP), np.int64(0), chunks, counter)
     elif half:
-        _settle_one_half(state, carries, weights, _word(parity, 1), _word(second, 1), chunks, counter)
+        _accumulate_one_half(state, carries, weights, _word(parity, 1), _word(second, 1), chunks, counter)
     else:
-        _settle_one(state, carries, weights, _word(parity, 1), np.int64(0), chunks, counter)
+        _accumulate_one(state, carries, weights, _word(parity, 1), np.int64(0), chunks, counter)
 
 
 @kernel
-def _unslice(half: bool, counter: int, sums: int) -> None:
+def _planes_to_ints(half: bool, counter: int, sums: int) -> None:
     if half:
-        unslice_halves(counter, sums)
+        planes_to_ints_halves(counter, sums)
     else:
-        unslice(counter, sums)
+        planes_to_ints(counter, sums)
 
 
 @kernel
-def _more(sums: int, shift: int) -> None:
+def _add_shifted(sums: int, shift: int) -> None:
     """Add the sums of a further group, behind the first ones, with their weight."""
-    both = array(as_int32(sums), (2, LANES))
-    for n in range(LANES):
+    both = array(as_int32(sums), (2, PANEL_OUTPUTS))
+    for n in range(PANEL_OUTPUTS):
         both[0, n] = np.int32(both[0, n] + (both[1, n] << np.int32(shift)))
 
 
@@ -76,12 +76,12 @@ def _more(sums: int, shift: int) -> None:
 def _parity_plane(branch: Table, start: int) -> int:
     """Address of the parity plane of the weights of a panel: behind its triples."""
     triples = branch[at.TRIPLES]
-    panel = branch[at.PANELS] + start // LANES * (3 * triples + 1) * PLANE
+    panel = branch[at.PANELS] + start // PANEL_OUTPUTS * (3 * triples + 1) * PLANE
     return panel + triples * (TRIPLE // 2 if is_half(start, branch[at.OUTPUTS]) else TRIPLE)
 
 
-@operation
-def finish(branch_address: int, slot_address: int, number: int, start: int, row: int, rows: int) -> None:
+@stage
+def bitsliced_epilogue(branch_address: int, slot_address: int, number: int, start: int, row: int, rows: int) -> None:
     """Floats of some rows of a panel from their states, to OUT or (number 1) added to what is there.
 
     out[n] = float32(dot[n]) * scale[n] + add[n];  dot = offset - 2 S or offset - S for signs without and with zeros
@@ -93,7 +93,7 @@ def finish(branch_address: int, slot_address: int, number: int, start: int, row:
     plain = array(as_uint8(slots[at.PLAIN + source]), (row + rows,))
     half = is_half(start, branch[at.OUTPUTS])
     step = 2 if half else 1
-    lanes = LANES // step
+    lanes = PANEL_OUTPUTS // step
     weights = _parity_plane(branch, start)
     scale, offset, add = branch[at.SCALE] + 4 * start, branch[at.OFFSET] + 4 * start, branch[at.ADD] + 4 * start
     no_add, natural = branch[at.ADD] == 0, branch[at.LIMITS] != 0
@@ -104,15 +104,15 @@ def finish(branch_address: int, slot_address: int, number: int, start: int, row:
         parity, second = slots[at.PARITY + source] + first * planes, slots[at.PARITY + source] + other * planes
         states = slots[at.STATE + number]
         large = not sign and used >= GROUP
-        _settle(large, half, states, first, weights, parity, second, chunks, counter)
-        _unslice(half, counter, sums)
+        _accumulate(large, half, states, first, weights, parity, second, chunks, counter)
+        _planes_to_ints(half, counter, sums)
         done = GROUP if large else 1
         while done < used:
             states += PLANE * at.BLOCK * ((FOUR if large else ONE) + chunks)
             large = not sign and used - done >= GROUP
-            _settle(large, half, states, first, weights, parity + done, second + done, chunks, counter)
-            _unslice(half, counter, sums + 4 * LANES)
-            _more(sums, np.int64(0) if sign else done)
+            _accumulate(large, half, states, first, weights, parity + done, second + done, chunks, counter)
+            _planes_to_ints(half, counter, sums + 4 * PANEL_OUTPUTS)
+            _add_shifted(sums, np.int64(0) if sign else done)
             done += GROUP if large else 1
         factor = np.int64(1)
         if sign:
@@ -124,13 +124,13 @@ def finish(branch_address: int, slot_address: int, number: int, start: int, row:
                 if not no_add:  # a second branch has an addend only if its codes have a minimum
                     add_rows(out, add, lanes)
             elif natural:
-                target = sums + 4 * LANES
+                target = sums + 4 * PANEL_OUTPUTS
             if half:
                 _scale_half(sums + 4 * HALF * (r - first), factor, np.int64(0), offset, scale, addend, target)
             else:
                 _scale(sums, factor, np.int64(0), offset, scale, addend, target)
             if natural:
-                restore(target, out, lanes)
+                natural_order(target, out, lanes)
             out += slots[at.OUT_STRIDE]
 
 
@@ -143,17 +143,21 @@ def add_rows(place: int, other: int, lanes: int) -> None:
 
 
 @kernel
-def restore(place: int, out: int, lanes: int) -> None:
-    """Natural order for what `unslice` made of a panel in natural order: the inverse of `triples.order`."""
+def natural_order(place: int, out: int, lanes: int) -> None:
+    """Natural order for what `planes_to_ints` made of a panel in natural order: the inverse of `triples.order`."""
     x, y = array(as_float32(place), (16, lanes // 16)), array(as_float32(out), (lanes // 16, 16))
     for e in range(lanes // 16):
         for i in range(16):
             y[e, i] = x[i, e]
 
 
-@operation
-def decide(branch_address: int, slot_address: int, limits: int, start: int, row: int, rows: int) -> None:
-    """Signs of some rows of a panel, none with a zero input: uint64[rows, 2, LANES / 64] in BITS, negative and zero.
+@stage
+def bitsliced_sign_epilogue(
+    branch_address: int, slot_address: int, limits: int, start: int, row: int, rows: int
+) -> None:
+    """Signs of some rows of a panel, none with a zero input.
+
+    Leaves uint64[rows, 2, PANEL_OUTPUTS / 64] in BITS, negative and zero.
 
     limits : address of the panel's planes for `counters.make_compare`, made by `thresholds.py`
     """
@@ -167,7 +171,7 @@ def decide(branch_address: int, slot_address: int, limits: int, start: int, row:
     for first in range(row, row + rows, step):
         other = min(first + step, row + rows) - 1
         parity, second = codes_parity + first * planes, codes_parity + other * planes
-        _settle(False, half, slots[at.STATE], first, weights, parity, second, chunks, counter)
+        _accumulate(False, half, slots[at.STATE], first, weights, parity, second, chunks, counter)
         place = slots[at.BITS] + 2 * PLANE * (first - row)
         if not half:
             _compare(counter, limits, place)

@@ -14,9 +14,19 @@ from numpy.typing import NDArray
 
 from bebert_kernels.abi import layout as at
 from bebert_kernels.abi.memory import array, as_int64, as_uint8, prefetch
-from bebert_kernels.abi.stage import operation
+from bebert_kernels.abi.stage import stage
 from bebert_kernels.bitsliced.counters import STRIP
-from bebert_kernels.bitsliced.tile import CHUNK, HALVES, LANES, LEVELS, PLANE, TABLE, TRIPLE, make_fill, make_lookup
+from bebert_kernels.bitsliced.tile import (
+    CHUNK,
+    HALVES,
+    LEVELS,
+    PANEL_OUTPUTS,
+    PLANE,
+    TABLE,
+    TRIPLE,
+    make_fill,
+    make_lookup,
+)
 from bebert_kernels.jit.kernel import kernel
 
 Table = NDArray[np.int64]
@@ -24,7 +34,7 @@ Table = NDArray[np.int64]
 LINE = 64  # bytes of a cache line
 GROUP = 4  # planes of a large group
 ONE, FOUR = LEVELS[1], LEVELS[4]
-HALF = LANES // 2
+HALF = PANEL_OUTPUTS // 2
 
 _fill, _one, _four = make_fill(False), make_lookup(1, False), make_lookup(4, False)
 # Where there are no half panels these are never called.
@@ -47,21 +57,22 @@ def is_half(start: int, outputs: int) -> bool:
 
 @kernel
 def carries_of(row: int, chunks: int) -> int:
-    """Bytes from the carries of a block to those of a row: uint64[BLOCK / STRIP, chunks, STRIP, LANES / 64]."""
+    """Bytes from the carries of a block to those of a row: uint64[BLOCK / STRIP, chunks, STRIP, PANEL_OUTPUTS / 64]."""
     return PLANE * (row // STRIP * STRIP * chunks + row % STRIP)
 
 
 # What all rows need of a chunk lies together, because a row's own memory is pages long: index planes of a group
-# uint8[chunks, INDEX_ROWS, planes of the group, CHUNK], states uint64[BLOCK, levels, LANES / 64], then their carries.
+# uint8[chunks, INDEX_ROWS, planes of the group, CHUNK], states uint64[BLOCK, levels, PANEL_OUTPUTS / 64], then
+# their carries.
 
 
-@operation
-def count(branch_address: int, slot_address: int, number: int, start: int, rows: int, outputs: int) -> None:
+@stage
+def bitsliced_gemm(branch_address: int, slot_address: int, number: int, start: int, rows: int, outputs: int) -> None:
     """Fill the states of all rows of a block for the panel of one branch that begins with output `start`."""
     branch, slots = array(as_int64(branch_address), (at.BRANCH,)), array(as_int64(slot_address), (at.COUNT,))
     planes, sign, triples = branch[at.PLANES], branch[at.SIGN] != 0, branch[at.TRIPLES]
     half = is_half(start, outputs)
-    panel = branch[at.PANELS] + start // LANES * (3 * triples + 1) * PLANE
+    panel = branch[at.PANELS] + start // PANEL_OUTPUTS * (3 * triples + 1) * PLANE
     source = at.INPUT * branch[at.FROM]
     plain = array(as_uint8(slots[at.PLAIN + source]), (rows,))
     used = planes

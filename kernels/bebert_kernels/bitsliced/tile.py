@@ -3,9 +3,9 @@
 What has to be counted for every output n is  S = sum_k x_k,  x_k = a_k ^ w_nk,  over the bits of a row a and of the
 weight signs. Two ideas make it cheap, and no popcount instruction is needed.
 
-Bit slices. A vector holds one bit of each of LANES outputs, and sums stand in *counters*: plane l holds bit l of
-the LANES sums. A full adder turns three planes of weight 2**l into one of weight 2**l (their parity) and one of
-weight 2**(l+1) (their majority), for LANES outputs at once: two ternary-logic instructions on AVX-512.
+Bit slices. A vector holds one bit of each of PANEL_OUTPUTS outputs, and sums stand in *counters*: plane l holds bit l
+of the PANEL_OUTPUTS sums. A full adder turns three planes of weight 2**l into one of weight 2**l (their parity) and one
+of weight 2**(l+1) (their majority), for PANEL_OUTPUTS outputs at once: two ternary-logic instructions on AVX-512.
 
 Tables. Three inputs make a triple:
 
@@ -15,7 +15,7 @@ The parity is (a1 ^ a2 ^ a3) ^ (w1 ^ w2 ^ w3): again the XOR of a row bit and a 
 triples are a product of a third of the depth, done the same way, and its parities again (`triples.py`). What is left
 to count are majorities, one for every two inputs. The majority depends on the row only through three bits, so for
 each triple its eight possible planes are computed once and serve all rows; a row takes the right one from the table
-by an index. One look-up and one full adder for two inputs and LANES outputs: on AVX-512 one instruction for 512
+by an index. One look-up and one full adder for two inputs and PANEL_OUTPUTS outputs: on AVX-512 one instruction for 512
 multiply-adds, three times fewer than XOR and a popcount instruction, and any machine with vectors can do it.
 
     triple g: w1 w2 w3 --> table |m000|m100|m010|m110|m001|m101|m011|m111|   8 planes, in the first-level cache
@@ -41,19 +41,19 @@ from numba.extending import intrinsic
 from bebert_kernels.jit.kernel import cpu_features
 
 TERNARY = "avx512f" in cpu_features()
-LANES = 512 if TERNARY else 256 if "avx2" in cpu_features() else 128
-PLANE = LANES // 8  # bytes of a plane
+PANEL_OUTPUTS = 512 if TERNARY else 256 if "avx2" in cpu_features() else 128
+PLANE = PANEL_OUTPUTS // 8  # bytes of a plane
 ENTRIES = 8  # planes in the table of a triple
 TRIPLE = 3 * PLANE  # bytes of the weights of a triple
 TABLE = ENTRIES * PLANE  # bytes of the table of a triple
 CHUNK = 32  # triples whose tables stand in the first-level cache together: 16 KiB on AVX-512
 LEVELS = {1: 5, 4: 9}  # planes of the state for look-ups of 1 and 4 index planes: CHUNK * (2**planes - 1) < 2**levels
-HALVES = LANES > 128  # whether half panels exist
+HALVES = PANEL_OUTPUTS > 128  # whether half panels exist
 BIT_SELECT = "neon" in cpu_features()  # whether a choice between two planes, bit by bit, is one instruction
 
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
-WORDS = ir.VectorType(_I64, LANES // 64)
-_HALF = ir.VectorType(_I64, LANES // 128)
+WORDS = ir.VectorType(_I64, PANEL_OUTPUTS // 64)
+_HALF = ir.VectorType(_I64, PANEL_OUTPUTS // 128)
 
 
 def majority(a: int, b: int, c: int) -> int:
@@ -124,7 +124,7 @@ def half_add(builder: ir.IRBuilder, total: ir.Value, x: ir.Value) -> tuple[ir.Va
 def load_halves(builder: ir.IRBuilder, low: ir.Value, high: ir.Value) -> ir.Value:
     """Emit the load of a plane of two half planes at two addresses."""
     parts = [builder.load(place(builder, address, 0, _HALF), align=PLANE // 2) for address in (low, high)]
-    order = ir.Constant(ir.VectorType(_I32, LANES // 64), list(range(LANES // 64)))
+    order = ir.Constant(ir.VectorType(_I32, PANEL_OUTPUTS // 64), list(range(PANEL_OUTPUTS // 64)))
     return builder.shuffle_vector(*parts, order)
 
 
@@ -186,7 +186,7 @@ def _settle(builder: ir.IRBuilder, totals: list[ir.Value], waiting: list[list[ir
             totals[level], over = half_add(builder, totals[level], planes[0])
             carry = [over]
     carry += waiting[-1]
-    out = ir.Constant(WORDS, [0] * (LANES // 64))
+    out = ir.Constant(WORDS, [0] * (PANEL_OUTPUTS // 64))
     for plane in carry:  # at most one of them is 1
         out = builder.or_(out, plane)
     return out

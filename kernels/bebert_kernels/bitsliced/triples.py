@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_kernels.bitsliced.tile import CHUNK, HALVES, LANES, PLANE
+from bebert_kernels.bitsliced.tile import CHUNK, HALVES, PANEL_OUTPUTS, PLANE
 from bebert_kernels.packing import Words, unpack_bits
 
 MAX_DEPTH = 4369  # 15 * K must stay below 2**16
@@ -48,16 +48,16 @@ def triple_count(depth: int) -> int:
 
 
 def panel_lanes(outputs: int) -> list[int]:
-    """Return the lanes of the panels of a layer: all LANES, and half of them for the last if that is enough."""
-    whole, rest = divmod(outputs, LANES)
-    last = LANES // 2 if HALVES and rest <= LANES // 2 else LANES
-    return [LANES] * whole + [last] * (rest > 0)
+    """Return the lanes of the panels of a layer: all PANEL_OUTPUTS, and half of them for the last if that is enough."""
+    whole, rest = divmod(outputs, PANEL_OUTPUTS)
+    last = PANEL_OUTPUTS // 2 if HALVES and rest <= PANEL_OUTPUTS // 2 else PANEL_OUTPUTS
+    return [PANEL_OUTPUTS] * whole + [last] * (rest > 0)
 
 
 def pack_panels(signs: Words, depth: int, natural: bool = False) -> Words:
     """Rearrange weight signs uint64[N, W] (bit 1 = -1) of rows of `depth` values for the fast product.
 
-    natural : output n of a panel is bit n of a plane; else it is where `counters.unslice` gets it from, see `order`
+    natural : output n of a panel is bit n of a plane; else where `counters.planes_to_ints` gets it from, see `order`
     returns : aligned uint64[...]: for each panel of `panel_lanes(N)` L lanes, uint64[3 * Gp + 1, L / 64]: planes
               w1 w2 w3 of every triple, then the parity plane. Outputs beyond N count as +1. 1.5 times the bits
 
@@ -90,7 +90,7 @@ def pack_panels(signs: Words, depth: int, natural: bool = False) -> Words:
 
 
 def order(lanes: int) -> NDArray[np.intp]:
-    """Return the output whose sum must stand in each bit of a plane for `unslice` to give the natural order.
+    """Return the output whose sum must stand in each bit of a plane for `planes_to_ints` to give the natural order.
 
     Bit 16 * e + i becomes element i * (lanes / 16) + e.
     """
@@ -98,11 +98,11 @@ def order(lanes: int) -> NDArray[np.intp]:
 
 
 def natural_places(outputs: int) -> NDArray[np.intp]:
-    """Return which output, of a layer padded to whole panels, `unslice` puts in each place if packing was natural.
+    """Which output, of a layer padded to whole panels, `planes_to_ints` puts in each place if packing was natural.
 
     The inverse of `order`, panel by panel.
     """
-    places = np.arange(-(-outputs // LANES) * LANES)
+    places = np.arange(-(-outputs // PANEL_OUTPUTS) * PANEL_OUTPUTS)
     start = 0
     for lanes in panel_lanes(outputs):
         places[start : start + lanes] = start + np.arange(lanes).reshape(lanes // 16, 16).T.reshape(-1)

@@ -202,5 +202,8 @@ def kernels_for(shape: Shape) -> Kernels:
     for function in (lut_tables, lut_panel, lut_gemm):
         plain: Any = getattr(function, "py_func", function)
         copy = FunctionType(plain.__code__, names, plain.__name__)
+        # Numba names machine code by this and a number that counts in each process: what another process kept of this
+        # CPU's shape may bear the number that a copy gets here, and one would answer for the other.
+        copy.__qualname__ = "_".join(map(str, (plain.__name__, *shape)))
         names[plain.__name__] = numba.njit(nogil=True, error_model="numpy")(copy)
     return Kernels(shape, names["lut_tables"], names["lut_panel"], names["lut_gemm"])

@@ -8,23 +8,23 @@ from numpy.typing import NDArray
 
 from bebert_kernels.abi import layout as at
 from bebert_kernels.abi.memory import array, as_float32, as_int32, as_int64, as_uint8, as_uint64
-from bebert_kernels.abi.stage import operation
+from bebert_kernels.abi.stage import stage
 from bebert_kernels.bitsliced.epilogue import add_rows
-from bebert_kernels.bitsliced.tile import LANES
+from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
 from bebert_kernels.emit.scale import make_scale
 from bebert_kernels.jit.kernel import kernel
 from bebert_kernels.lookup.gemm import PANEL, lut_panel, lut_tables
-from bebert_kernels.rows.quantize import code_row
+from bebert_kernels.rows.quantize import quantize_row
 
 scale_panel = make_scale(PANEL)
 
 BLOCK = 64  # rows at a time: a row's tables are 4 bytes a code and should stay in the second-level cache
 
 
-@operation
-def look_up_encode(operation_address: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
-    """Floats or ready codes to tables and totals. o: as `stages.encode`."""
-    o, slots = array(as_int64(operation_address), (at.COLUMNS,)), array(as_int64(slot_address), (at.COUNT,))
+@stage
+def lookup_encode(instruction: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
+    """Floats or ready codes to tables and totals. o: as `bitsliced_encode`."""
+    o, slots = array(as_int64(instruction), (at.COLUMNS,)), array(as_int64(slot_address), (at.COUNT,))
     depth = o[2]
     inputs = array(as_int64(o[3]), (o[4], 9))
     row = np.int64(0) if o[1] >= at.LOCAL else first
@@ -38,7 +38,7 @@ def look_up_encode(operation_address: int, slot_address: int, frame: int, domain
             numbers = array(as_float32(inputs[i, at.NUMBERS]), (at.NUMBER_COUNT,))
             for r in range(rows):
                 step, minimum, low, high = numbers[at.STEP], numbers[at.MINIMUM], numbers[at.LOW], numbers[at.HIGH]
-                code_row(x[r], shift, inputs[i, at.RULE], step, minimum, low, high, codes[r])
+                quantize_row(x[r], shift, inputs[i, at.RULE], step, minimum, low, high, codes[r])
         for r in range(rows):
             totals[r] = _total(codes[r])
         lut_tables(codes, rows, array(as_uint8(slots[at.INDEX + source]), (1,)))
@@ -61,13 +61,16 @@ def _total(codes: NDArray[np.uint8]) -> np.int32:
     return total
 
 
-@operation
-def look_up(branch_address: int, slot_address: int, number: int, start: int, rows: int, outputs: int) -> None:
-    """Sums of all rows of a block for LANES outputs of one branch, to its state: int32[LANES / PANEL, BLOCK, PANEL]."""
+@stage
+def lookup_gemm(branch_address: int, slot_address: int, number: int, start: int, rows: int, outputs: int) -> None:
+    """Sums of all rows for PANEL_OUTPUTS outputs of a branch, to its state.
+
+    The state is int32[PANEL_OUTPUTS / PANEL, BLOCK, PANEL].
+    """
     branch, slots = array(as_int64(branch_address), (at.BRANCH,)), array(as_int64(slot_address), (at.COUNT,))
     tables = array(as_uint8(slots[at.INDEX + at.INPUT * branch[at.FROM]]), (1,))
     panels = array(as_uint8(branch[at.PANELS]), (1,))
-    for part in range(LANES // PANEL):
+    for part in range(PANEL_OUTPUTS // PANEL):
         output = start + part * PANEL
         if output >= outputs:
             return
@@ -75,12 +78,12 @@ def look_up(branch_address: int, slot_address: int, number: int, start: int, row
         lut_panel(tables, panels, output // PANEL, rows, branch[at.TRIPLES], sums)
 
 
-@operation
-def look_up_finish(branch_address: int, slot_address: int, number: int, start: int, row: int, rows: int) -> None:
+@stage
+def lookup_epilogue(branch_address: int, slot_address: int, number: int, start: int, row: int, rows: int) -> None:
     """Floats of some rows of a panel from their sums, to OUT or (number 1) added to what is there."""
     branch, slots = array(as_int64(branch_address), (at.BRANCH,)), array(as_int64(slot_address), (at.COUNT,))
     totals = array(as_int32(slots[at.PARITY + at.INPUT * branch[at.FROM]]), (row + rows,))
-    for part in range(LANES // PANEL):
+    for part in range(PANEL_OUTPUTS // PANEL):
         output = start + part * PANEL
         if output >= branch[at.OUTPUTS]:
             return

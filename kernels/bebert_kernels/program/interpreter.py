@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_kernels.abi import layout as at
-from bebert_kernels.abi.memory import array, as_int64, atomic_add, atomic_load, give_way, now
+from bebert_kernels.abi.memory import array, as_int64, atomic_add, atomic_load, now, sched_yield
 from bebert_kernels.abi.stage import call
 from bebert_kernels.jit.kernel import kernel
 
 Table = NDArray[np.int64]
 
-PATIENCE = 200  # looks at the barrier before a waiting thread offers its core to others
+SPINS_BEFORE_YIELD = 200  # looks at the barrier before a waiting thread offers its core to others
 
 
 @kernel
@@ -41,7 +41,7 @@ def run(operations: Table, phases: Table, slots: Table, frame: Table, thread: in
     threads = frame[at.THREADS]
     for p in range(phases.shape[0]):
         if p > 0 and threads > 1:
-            _wait(frame[at.BARRIER], threads)
+            barrier(frame[at.BARRIER], threads)
         total = frame[phases[p, 2]]
         begin, last = total * thread // threads, total * (thread + 1) // threads
         # Equal blocks: 129 rows as 128 and 1 would fill all tables twice, the second time for nothing.
@@ -58,15 +58,15 @@ def run(operations: Table, phases: Table, slots: Table, frame: Table, thread: in
 
 
 @kernel
-def _wait(barrier: int, threads: int) -> None:
+def barrier(counter: int, threads: int) -> None:
     """Return when all threads have come here; the counter only grows, so it needs no reset between barriers.
 
     It lasts as long as the share of the slowest; after a moment a waiting thread offers its core to others.
     """
-    arrived = atomic_add(barrier, np.int64(1))
+    arrived = atomic_add(counter, np.int64(1))
     target = (arrived // threads + 1) * threads
     tries = 0
-    while atomic_load(barrier) < min(target, at.FREE):  # a thread may fail before or after we arrive
+    while atomic_load(counter) < min(target, at.FREE):  # a thread may fail before or after we arrive
         tries += 1
-        if tries > PATIENCE:
-            give_way()
+        if tries > SPINS_BEFORE_YIELD:
+            sched_yield()

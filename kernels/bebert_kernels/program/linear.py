@@ -2,11 +2,11 @@
 
     y[m, n] = sum over branches  scale[n] * dot[m, n]  +  add[n]          (one or two branches, `sliced_gemm.py`)
 
-A panel of LANES outputs at a time for all rows, then a strip of a few rows of it at a time, so that y never leaves the
-first-level cache: it goes straight to *sinks*: floats, sums (added to the residual before a LayerNorm), byte codes
-(for the next layer), codes for attention, or sign words for attention on bits. A layer has one sink, several copies of
-its outputs (two branches of the next layer), or queries, keys and values. Where only signs are wanted, no y is made:
-sums are compared with limits (`thresholds.py`).
+A panel of PANEL_OUTPUTS outputs at a time for all rows, then a strip of a few rows of it at a time, so that y never
+leaves the first-level cache: it goes straight to *sinks*: floats, sums (added to the residual before a LayerNorm),
+byte codes (for the next layer), codes for attention, or sign words for attention on bits. A layer has one sink, several
+copies of its outputs (two branches of the next layer), or queries, keys and values. Where only signs are wanted, no y
+is made: sums are compared with limits (`thresholds.py`).
 """
 
 from typing import Any
@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from bebert_kernels.abi import layout as at
 from bebert_kernels.abi.memory import array, as_float32, as_int8, as_int64, as_uint8, as_uint64
-from bebert_kernels.abi.stage import call, operation
+from bebert_kernels.abi.stage import call, stage
 from bebert_kernels.bitsliced.counters import COUNTER, STRIP
 from bebert_kernels.bitsliced.gemm import is_half
-from bebert_kernels.bitsliced.tile import CHUNK, LANES, LEVELS, PLANE, TABLE
+from bebert_kernels.bitsliced.tile import CHUNK, LEVELS, PANEL_OUTPUTS, PLANE, TABLE
 from bebert_kernels.jit.kernel import kernel
 from bebert_kernels.packing import WORD_BITS
-from bebert_kernels.rows.quantize import MINUS, PLUS, ZERO, code_row
+from bebert_kernels.rows.quantize import MINUS, PLUS, ZERO, quantize_row
 
 Table = NDArray[np.int64]
 HALF = 32  # values that `sign_bits` takes
@@ -35,32 +35,34 @@ SCRATCH = {
     at.TABLE: CHUNK * TABLE,
     at.NOTHING: max(LEVELS.values()) * PLANE,  # the state before the first chunk
     at.COUNTER: COUNTER,
-    at.SUMS: 4 * 2 * LANES,
+    at.SUMS: 4 * 2 * PANEL_OUTPUTS,
     at.BITS: STRIP * 2 * PLANE,
-    at.Y: 4 * STRIP * LANES,
+    at.Y: 4 * STRIP * PANEL_OUTPUTS,
 }
 
 
-@operation
-def linear(operation_address: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
+@stage
+def linear(instruction: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
     """Apply a layer to a block of rows whose index planes stand in this thread's memory.
 
     o: N, branches int64[count, 13], count (1 or 2), sinks int64[count, 9], count.
     """
-    o, slots = array(as_int64(operation_address), (at.COLUMNS,)), array(as_int64(slot_address), (at.COUNT,))
+    o, slots = array(as_int64(instruction), (at.COLUMNS,)), array(as_int64(slot_address), (at.COUNT,))
     outputs, branch_bytes = o[1], 8 * at.BRANCH
     branches, sinks = array(as_int64(o[2]), (o[3], at.BRANCH)), array(as_int64(o[4]), (o[5], 9))
     plain = array(as_uint8(slots[at.PLAIN + at.INPUT * branches[0, at.FROM]]), (rows,))
     direct = sinks.shape[0] == 1 and sinks[0, at.KIND] == at.TO_FLOATS
-    for start in range(0, outputs, LANES):
-        end = min(start + LANES, outputs)
+    for start in range(0, outputs, PANEL_OUTPUTS):
+        end = min(start + PANEL_OUTPUTS, outputs)
         # A panel whose lanes are all outputs goes straight to a matrix of floats.
-        whole = direct and (end - start == LANES or (is_half(start, outputs) and end - start == LANES // 2))
+        whole = direct and (
+            end - start == PANEL_OUTPUTS or (is_half(start, outputs) and end - start == PANEL_OUTPUTS // 2)
+        )
         for b in range(branches.shape[0]):
             call(branches[b, at.PRODUCT], o[2] + branch_bytes * b, slot_address, b, start, rows, outputs)
         limits = np.int64(0)
         if branches[0, at.LIMITS] != 0:
-            limits = array(as_int64(branches[0, at.LIMITS]), (-(-outputs // LANES),))[start // LANES]
+            limits = array(as_int64(branches[0, at.LIMITS]), (-(-outputs // PANEL_OUTPUTS),))[start // PANEL_OUTPUTS]
         for row in range(0, rows, STRIP):
             strip = min(STRIP, rows - row)
             decided = limits != 0
@@ -69,7 +71,7 @@ def linear(operation_address: int, slot_address: int, frame: int, domain: int, f
             if decided:
                 call(branches[0, at.DECIDE], o[2], slot_address, limits, start, row, strip)
             else:
-                slots[at.OUT], slots[at.OUT_STRIDE] = slots[at.Y], 4 * LANES
+                slots[at.OUT], slots[at.OUT_STRIDE] = slots[at.Y], 4 * PANEL_OUTPUTS
                 if whole:
                     to = np.int64(0) if sinks[0, at.TO] >= at.LOCAL else first
                     slots[at.OUT] = slots[sinks[0, at.TO]] + 4 * ((to + row) * outputs + start)
@@ -82,11 +84,13 @@ def linear(operation_address: int, slot_address: int, frame: int, domain: int, f
                 sink = sinks[s]
                 begin, stop = max(start, sink[at.START]), min(end, sink[at.START] + sink[at.WIDTH])
                 if begin < stop:
-                    _drain(decided, begin - start, stop - begin, begin - sink[at.START], sink, slots, first, row, strip)
+                    store_outputs(
+                        decided, begin - start, stop - begin, begin - sink[at.START], sink, slots, first, row, strip
+                    )
 
 
 @kernel
-def _drain(
+def store_outputs(
     decided: bool, begin: int, count: int, column: int, sink: Table, slots: Table, first: int, row: int, strip: int
 ) -> None:
     """Hand columns begin .. begin + count - 1 of a strip of a panel to a sink, whose columns column ... they are.
@@ -95,7 +99,7 @@ def _drain(
     first   : row of the batch with which the block begins;     row : row of the block with which the strip begins
     """
     width, kind = sink[at.WIDTH], sink[at.KIND]
-    y = array(as_float32(slots[at.Y]), (strip, LANES))
+    y = array(as_float32(slots[at.Y]), (strip, PANEL_OUTPUTS))
     to = row if sink[at.TO] >= at.LOCAL else first + row
     place = slots[sink[at.TO]]
     if kind == at.TO_FLOATS or kind == at.TO_SUM:
@@ -116,10 +120,10 @@ def _drain(
     if kind == at.TO_WORDS:
         if not decided:
             _decide(y, slots[at.BITS])
-        _pack(slots[at.BITS], begin, count, column, sink, slots, to, flags)
+        signs_to_words(slots[at.BITS], begin, count, column, sink, slots, to, flags)
         return
     if decided:
-        _spread(slots[at.BITS], count, place + to * width + column, width, flags)
+        signs_to_bytes(slots[at.BITS], count, place + to * width + column, width, flags)
         return
     _code(y, begin, count, column, sink, place + to * width, flags)
 
@@ -135,7 +139,7 @@ def _code(
     low = np.int32(numbers[at.LOW])
     for r in range(y.shape[0]):
         out = array(as_uint8(place + r * width + column), (count,))
-        plain = code_row(
+        plain = quantize_row(
             y[r, begin : begin + count],
             shift,
             sink[at.RULE],
@@ -158,13 +162,13 @@ def _code(
 
 @kernel
 def _decide(y: NDArray[np.float32], place: int) -> None:
-    """Signs of floats, as `sliced_finish.decide` leaves them."""
-    bits = array(as_uint64(place), (y.shape[0], 2, LANES // WORD_BITS))
+    """Signs of floats, as `bitsliced_sign_epilogue` leaves them."""
+    bits = array(as_uint64(place), (y.shape[0], 2, PANEL_OUTPUTS // WORD_BITS))
     half = np.uint64(0xFFFFFFFF)
     for r in range(y.shape[0]):
-        for w in range(LANES // WORD_BITS):
-            low = sign_bits(y.ctypes.data + 4 * (r * LANES + WORD_BITS * w))
-            high = sign_bits(y.ctypes.data + 4 * (r * LANES + WORD_BITS * w + HALF))
+        for w in range(PANEL_OUTPUTS // WORD_BITS):
+            low = sign_bits(y.ctypes.data + 4 * (r * PANEL_OUTPUTS + WORD_BITS * w))
+            high = sign_bits(y.ctypes.data + 4 * (r * PANEL_OUTPUTS + WORD_BITS * w + HALF))
             bits[r, 0, w] = (low & half) | (high << np.uint64(HALF))
             bits[r, 1, w] = (low >> np.uint64(HALF)) | (high & ~half)
 
@@ -180,7 +184,7 @@ def _bits(row: NDArray[np.uint64], first: int, count: int) -> np.uint64:
 
 
 @kernel
-def _pack(
+def signs_to_words(
     place: int,
     begin: int,
     count: int,
@@ -195,7 +199,7 @@ def _pack(
     words = -(-size // WORD_BITS)
     total = sink[at.WIDTH] // size * words
     rows = flags.size
-    bits = array(as_uint64(place), (rows, 2, LANES // WORD_BITS))
+    bits = array(as_uint64(place), (rows, 2, PANEL_OUTPUTS // WORD_BITS))
     signs = array(as_uint64(slots[sink[at.TO]] + 8 * to * total), (rows, total))
     nonzero = array(as_uint64(slots[sink[at.TO] + at.NONZERO] + 8 * to * total), (rows, total))
     if size == WORD_BITS and column % size == 0 and begin % WORD_BITS == 0:
@@ -229,9 +233,9 @@ def _pack(
 
 
 @kernel
-def _spread(place: int, count: int, out: int, stride: int, flags: NDArray[np.uint8]) -> None:
+def signs_to_bytes(place: int, count: int, out: int, stride: int, flags: NDArray[np.uint8]) -> None:
     """Signs as bytes (`row_codes.py`). Flags lose their 1 at a zero."""
-    bits = array(as_uint64(place), (flags.size, 2, LANES // WORD_BITS))
+    bits = array(as_uint64(place), (flags.size, 2, PANEL_OUTPUTS // WORD_BITS))
     for r in range(flags.size):
         target, any_zero = out + r * stride, np.uint64(0)
         for w in range(-(-count // WORD_BITS)):  # such sinks take all columns: `begin` is 0

@@ -1,6 +1,6 @@
 """The stages of a program but for the products: embeddings, codes, LayerNorm, attention, classifier.
 
-Each is an operation of six int64: the address of its row of the program (`o` below, with its arguments from o[1] on),
+Each takes six int64: the address of its instruction (`o` below, with its arguments from o[1] on),
 of the slots and of the frame, the domain (rows or sentences), and the block: first row, count of rows.
 """
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from bebert_kernels.abi import layout as at
 from bebert_kernels.abi.memory import array, as_float32, as_int8, as_int32, as_int64, as_uint8, as_uint64
-from bebert_kernels.abi.stage import operation
-from bebert_kernels.attention.boolean import attend_bits
-from bebert_kernels.attention.softmax import attend_codes
+from bebert_kernels.abi.stage import stage
+from bebert_kernels.attention.boolean import boolean_attention
+from bebert_kernels.attention.softmax import softmax_attention
 from bebert_kernels.bitsliced.gemm import GROUP
 from bebert_kernels.bitsliced.index import index_row
 from bebert_kernels.bitsliced.tile import CHUNK
@@ -24,14 +24,14 @@ from bebert_kernels.jit.kernel import kernel
 from bebert_kernels.packing import WORD_BITS
 from bebert_kernels.rows.embed import embed_row
 from bebert_kernels.rows.layer_norm import TOGETHER, norm_row, norm_rows
-from bebert_kernels.rows.quantize import code_row
+from bebert_kernels.rows.quantize import quantize_row
 
 Table = NDArray[np.int64]
 
 
 @kernel
-def _tables(operation_address: int, slots: int) -> tuple[Table, Table]:
-    return array(as_int64(operation_address), (at.COLUMNS,)), array(as_int64(slots), (at.COUNT,))
+def _tables(instruction: int, slots: int) -> tuple[Table, Table]:
+    return array(as_int64(instruction), (at.COLUMNS,)), array(as_int64(slots), (at.COUNT,))
 
 
 @kernel
@@ -41,10 +41,10 @@ def _floats(slots: Table, slot: int, first: int, rows: int, width: int) -> NDArr
     return array(as_float32(slots[slot] + 4 * row * width), (rows, width))
 
 
-@operation
-def embed(operation_address: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
+@stage
+def embed(instruction: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
     """o: tables, signs 0, scales 0, signs 1, scales 1, positions, types, gamma, beta, numbers, zeros, C, V, P, S."""
-    o, slots = _tables(operation_address, slot_address)
+    o, slots = _tables(instruction, slot_address)
     width, vocabulary = o[12], o[13]
     words = -(-width // WORD_BITS)
     signs0, signs1 = array(as_uint64(o[2]), (vocabulary, words)), array(as_uint64(o[4]), (vocabulary, words))
@@ -66,13 +66,13 @@ def embed(operation_address: int, slot_address: int, frame: int, domain: int, fi
                 out[r, c] += noise[r, c]
 
 
-@operation
-def encode(operation_address: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
+@stage
+def bitsliced_encode(instruction: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
     """Floats or ready codes to the index planes of a product.
 
     o: slot, K, inputs int64[count, 9], count, planes, Gp, sign.
     """
-    o, slots = _tables(operation_address, slot_address)
+    o, slots = _tables(instruction, slot_address)
     depth, planes, triples = o[2], o[5], o[6]
     inputs = array(as_int64(o[3]), (o[4], 9))
     x = _floats(slots, o[1], first, rows, depth)
@@ -94,7 +94,7 @@ def encode(operation_address: int, slot_address: int, frame: int, domain: int, f
                     codes[k] = ready[r, k]
                 plain[r] = ready_plain[r]
             else:
-                plain[r] = code_row(x[r], shift, rule, step, minimum, low, high, codes)
+                plain[r] = quantize_row(x[r], shift, rule, step, minimum, low, high, codes)
             used = 1 if rule_is_sign and plain[r] else planes  # both planes of signs are the same without zeros
             index = array(as_uint8(row_index), (used, triples))
             parity = array(as_uint8(slots[at.PARITY + source] + r * planes), (used,))
@@ -125,7 +125,7 @@ def move_chunk(typing_context, source, to):  # type: ignore[no-untyped-def]
 
 @kernel
 def _by_chunks(source: int, triples: int, planes: int, used: int, sign: bool, index: int, row: int) -> None:
-    """Index planes of a row uint8[used, Gp] to where `sliced_gemm.count` reads them, chunk by chunk."""
+    """Index planes of a row uint8[used, Gp] to where `bitsliced_gemm` reads them, chunk by chunk."""
     for p in range(used):
         large = not sign and planes - p // GROUP * GROUP >= GROUP
         group, inside = (GROUP, p % GROUP) if large else (1, 0)
@@ -136,7 +136,7 @@ def _by_chunks(source: int, triples: int, planes: int, used: int, sign: bool, in
 
 @kernel
 def _complete(plain: NDArray[np.uint8], triples: int, index: int, parity: int) -> None:
-    """Second planes of rows of signs without zeros that make a pair with one with zeros (`sliced_gemm.count`)."""
+    """Second planes of rows of signs without zeros that make a pair with one with zeros (`bitsliced_gemm`)."""
     for r in range(plain.size):
         if plain[r] and (r ^ 1) < plain.size and not plain[r ^ 1]:
             for chunk in range(triples // CHUNK):
@@ -146,10 +146,10 @@ def _complete(plain: NDArray[np.uint8], triples: int, index: int, parity: int) -
             bits[1] = bits[0]
 
 
-@operation
-def norm(operation_address: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
+@stage
+def norm(instruction: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
     """Normalize rows in place. o: slot, gamma, beta, numbers, zeros float32[TOGETHER, C], C."""
-    o, slots = _tables(operation_address, slot_address)
+    o, slots = _tables(instruction, slot_address)
     width = o[6]
     x = _floats(slots, o[1], first, rows, width)
     gamma, beta = array(as_float32(o[2]), (width,)), array(as_float32(o[3]), (width,))
@@ -178,10 +178,10 @@ def _sentence(slots: Table, frame: Table, domain: int, query: int) -> tuple[int,
     return offsets[low + 1], offsets[low], offsets[low + 1]
 
 
-@operation
-def attend_on_bits(operation_address: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
+@stage
+def attend_on_bits(instruction: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
     """o: heads, D, slot of the queries. Leaves byte codes of the context's sign for input 0 of a product."""
-    o, slots = _tables(operation_address, slot_address)
+    o, slots = _tables(instruction, slot_address)
     call = array(as_int64(frame), (at.FRAME,))
     heads, size, store = o[1], o[2], slots[o[3] : o[3] + at.STORE]
     shape = (call[at.ROWS], heads * -(-size // WORD_BITS))
@@ -197,17 +197,17 @@ def attend_on_bits(operation_address: int, slot_address: int, frame: int, domain
         last, key_first, key_last = _sentence(slots, call, domain, query)
         last = min(last, first + rows)
         a, b = query - first, last - first
-        attend_bits(
+        boolean_attention(
             q, q_nonzero, k, k_nonzero, v, v_nonzero, plain,
             query, last, key_first, key_last, heads, size, scratch, out[a:b], flags[a:b],
         )  # fmt: skip
         query = last
 
 
-@operation
-def attend_on_codes(operation_address: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
+@stage
+def attend_on_codes(instruction: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
     """o: heads, D, slot of the queries, numbers. Leaves the context in FLOATS."""
-    o, slots = _tables(operation_address, slot_address)
+    o, slots = _tables(instruction, slot_address)
     call = array(as_int64(frame), (at.FRAME,))
     heads, size, store = o[1], o[2], slots[o[3] : o[3] + at.STORE]
     numbers = array(as_float32(o[4]), (at.NUMBER_COUNT,))
@@ -219,7 +219,7 @@ def attend_on_codes(operation_address: int, slot_address: int, frame: int, domai
     while query < first + rows:
         last, key_first, key_last = _sentence(slots, call, domain, query)
         last = min(last, first + rows)
-        attend_codes(
+        softmax_attention(
             q, k, v, query, last, key_first, key_last, heads,
             numbers[at.SCORE_SCALE], numbers[at.STEP], numbers[at.LOW], numbers[at.HIGH], numbers[at.CONTEXT_SCALE],
             scratch, out[query - first : last - first],
@@ -227,10 +227,10 @@ def attend_on_codes(operation_address: int, slot_address: int, frame: int, domai
         query = last
 
 
-@operation
-def gather(operation_address: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
+@stage
+def gather(instruction: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
     """FIRST = the row of HIDDEN that begins each sentence. o: C."""
-    o, slots = _tables(operation_address, slot_address)
+    o, slots = _tables(instruction, slot_address)
     width = o[1]
     offsets = array(as_int64(slots[at.OFFSETS] + 8 * first), (rows,))
     out = _floats(slots, at.FIRST, first, rows, width)
@@ -240,10 +240,10 @@ def gather(operation_address: int, slot_address: int, frame: int, domain: int, f
             out[r, i] = row[i]
 
 
-@operation
-def classify(operation_address: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
+@stage
+def classify(instruction: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
     """LOGITS[s, n] = lane_sum(tanh(FLOATS[s]) * weight[n]) + bias[n], as `dense`. o: C, labels, weight, bias."""
-    o, slots = _tables(operation_address, slot_address)
+    o, slots = _tables(instruction, slot_address)
     width, labels = o[1], o[2]
     x = _floats(slots, at.FLOATS, first, rows, width)
     weight, bias = array(as_float32(o[3]), (labels, width)), array(as_float32(o[4]), (labels,))

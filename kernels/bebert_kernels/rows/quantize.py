@@ -51,7 +51,7 @@ WIDE = "avx512bw" in cpu_features()
 
 
 @kernel
-def code_row(
+def quantize_row(
     x: Floats,
     shift: Floats,
     kind: int,

@@ -3,7 +3,7 @@
 Two products compute the same integers from codes of up to 4 bits (signs and wider codes have only the first):
 
     sliced   majority tables on bit-sliced counters (`sliced_gemm.py`): time grows with the planes of the codes;
-             outputs come in panels of LANES, so that 768 outputs take two panels of 512
+             outputs come in panels of PANEL_OUTPUTS, so that 768 outputs take two panels of 512
     look-up  byte look-up tables of the activations (`lut_gemm.py`): all codes up to 4 bits take the same time;
              panels are narrow; tables are built for every row
 
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from bebert_kernels.bitsliced.tile import LANES
+from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
 from bebert_kernels.bitsliced.triples import aligned, panel_lanes
 from bebert_kernels.jit.kernel import cache_directory
 from bebert_kernels.lookup import gemm as lut_gemm
@@ -40,12 +40,12 @@ WIDEST = 4  # bits of codes that the look-up product takes
 
 
 @dataclass(frozen=True)
-class Rates:
+class GemmCosts:
     """Seconds on one thread at depth 768, for codes of some bits.
 
     sliced_index : index planes of a row
-    sliced_panel : tables of a panel of LANES outputs         sliced_row : one row of a panel
-    lookup_table : tables of a row, all its inputs            lookup_row : one row of LANES outputs
+    sliced_panel : tables of a panel of PANEL_OUTPUTS outputs         sliced_row : one row of a panel
+    lookup_table : tables of a row, all its inputs            lookup_row : one row of PANEL_OUTPUTS outputs
     """
 
     sliced_index: float
@@ -56,16 +56,16 @@ class Rates:
 
     def sliced(self, outputs: int, depth: int, rows: int) -> float:
         """Seconds of a layer."""
-        panels = sum(1 if lanes == LANES else HALF_PANEL for lanes in panel_lanes(outputs))
+        panels = sum(1 if lanes == PANEL_OUTPUTS else HALF_PANEL for lanes in panel_lanes(outputs))
         return (rows * self.sliced_index + panels * (self.sliced_panel + rows * self.sliced_row)) * depth / DEPTH
 
     def lookup(self, outputs: int, depth: int, rows: int) -> float:
         """Seconds of a layer."""
-        lanes = -(-outputs // PANEL) * PANEL / LANES
+        lanes = -(-outputs // PANEL) * PANEL / PANEL_OUTPUTS
         return rows * (self.lookup_table + lanes * self.lookup_row) * depth / DEPTH
 
 
-def product(outputs: int, depth: int, bits: int, rows: int) -> str:
+def choose_gemm(outputs: int, depth: int, bits: int, rows: int) -> str:
     """Return SLICED or LOOKUP for a layer of codes of `bits` bits. Raises ValueError for a wrong BEBERT_PRODUCT."""
     forced = os.environ.get("BEBERT_PRODUCT", "")
     if forced not in ("", SLICED, LOOKUP):
@@ -79,13 +79,13 @@ def product(outputs: int, depth: int, bits: int, rows: int) -> str:
 
 
 @functools.cache
-def measured(bits: int) -> Rates:
+def measured(bits: int) -> GemmCosts:
     """Return the rates of this machine for codes of `bits` bits, from the file beside the kernels or by measuring."""
     directory = cache_directory()
     file = None if directory is None else directory / f"rates-{bits}.json"
     if file is not None:
         with suppress(OSError, ValueError, TypeError):
-            found = Rates(**json.loads(file.read_text()))
+            found = GemmCosts(**json.loads(file.read_text()))
             if all(isinstance(value, float) and 0 < value < 1 for value in asdict(found).values()):
                 return found
     rates = _measure(bits)
@@ -113,7 +113,7 @@ def choices() -> list[dict[str, Any]]:
                 {
                     "shape": name,
                     "bits": bits,
-                    "chosen": product(outputs, depth, bits, MANY),
+                    "chosen": choose_gemm(outputs, depth, bits, MANY),
                     SLICED: macs / rates.sliced(outputs, depth, MANY),
                     LOOKUP: macs / rates.lookup(outputs, depth, MANY),
                 }
@@ -133,10 +133,10 @@ def _write(file: Path, text: str) -> None:
         raise
 
 
-def _measure(bits: int) -> Rates:
+def _measure(bits: int) -> GemmCosts:
     """Time both products on random codes; each in turn, the best of some runs."""
     generator = np.random.default_rng(0)
-    signs = generator.integers(0, 2**64, (LANES, DEPTH // 64), dtype=np.uint64)
+    signs = generator.integers(0, 2**64, (PANEL_OUTPUTS, DEPTH // 64), dtype=np.uint64)
     codes = generator.integers(0, 1 << bits, (MANY, DEPTH), dtype=np.uint8)
     weights = lut_gemm.lut_weights(signs, DEPTH).reshape(-1)
     tables = aligned((lut_bytes(MANY, DEPTH),), np.uint8)
@@ -147,7 +147,7 @@ def _measure(bits: int) -> Rates:
         lambda: layer.multiply(0, MANY),
         lambda: layer.encode(codes, plain),
         lambda: lut_tables(codes, MANY, tables),
-        lambda: [lut_panel(tables, weights, n, MANY, DEPTH, sums) for n in range(LANES // PANEL)],
+        lambda: [lut_panel(tables, weights, n, MANY, DEPTH, sums) for n in range(PANEL_OUTPUTS // PANEL)],
     ]
     best = [1.0] * len(runs)
     for index in range(REPEATS + 1):
@@ -157,4 +157,4 @@ def _measure(bits: int) -> Rates:
             if index:
                 best[which] = min(best[which], time.perf_counter() - started)
     row = max(best[1] - best[0], 1e-9) / (MANY - FEW)
-    return Rates(best[2] / MANY, max(best[0] - FEW * row, 1e-9), row, best[3] / MANY, best[4] / MANY)
+    return GemmCosts(best[2] / MANY, max(best[0] - FEW * row, 1e-9), row, best[3] / MANY, best[4] / MANY)

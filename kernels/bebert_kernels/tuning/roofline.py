@@ -1,8 +1,8 @@
 """The instruction bound of the fast product, measured on this machine: how many full adders a thread does a second.
 
-The product cannot be faster than its full adders, one for two inputs, LANES outputs and a plane of the codes:
+The product cannot be faster than its full adders, one for two inputs, PANEL_OUTPUTS outputs and a plane of the codes:
 
-    bound [multiply-adds / s] = adders / s * 2 * LANES / planes
+    bound [multiply-adds / s] = adders / s * 2 * PANEL_OUTPUTS / planes
 
 | instruction set | instructions of an adder | a cycle | bound of one plane, multiply-adds a cycle |
 |---|---|---|---|
@@ -20,7 +20,16 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from bebert_kernels.bitsliced.tile import BIT_SELECT, LANES, PLANE, TERNARY, full_add, load_plane, opaque, store_plane
+from bebert_kernels.bitsliced.tile import (
+    BIT_SELECT,
+    PANEL_OUTPUTS,
+    PLANE,
+    TERNARY,
+    full_add,
+    load_plane,
+    opaque,
+    store_plane,
+)
 from bebert_kernels.bitsliced.triples import aligned
 from bebert_kernels.jit.kernel import kernel
 
@@ -61,7 +70,7 @@ def _run(count: int, memory: int) -> None:
 
 
 def adders_per_second(rounds: int) -> float:
-    """Full adders of LANES bits that one thread does a second here: the best of `rounds` (about 0.05 ms each)."""
+    """Full adders of PANEL_OUTPUTS bits a second of one thread here: the best of `rounds` (about 0.05 ms each)."""
     memory = aligned((2 * CHAINS * PLANE,), np.uint8)
     memory[:] = 0x5A
     _run(1, memory.ctypes.data)
@@ -75,4 +84,4 @@ def adders_per_second(rounds: int) -> float:
 
 def bound(planes: int, adders: float) -> float:
     """Multiply-adds a second that no product of codes of `planes` planes can exceed on one thread."""
-    return adders * 2 * LANES / planes
+    return adders * 2 * PANEL_OUTPUTS / planes

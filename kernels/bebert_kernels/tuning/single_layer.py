@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_kernels.abi import layout as at
-from bebert_kernels.bitsliced.epilogue import finish
-from bebert_kernels.bitsliced.gemm import count, state_bytes
-from bebert_kernels.bitsliced.tile import LANES
+from bebert_kernels.bitsliced.epilogue import bitsliced_epilogue
+from bebert_kernels.bitsliced.gemm import bitsliced_gemm, state_bytes
+from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
 from bebert_kernels.bitsliced.triples import MAX_DEPTH, aligned, pack_panels, triple_count
 from bebert_kernels.checks import array, whole
 from bebert_kernels.packing import Words, words
 from bebert_kernels.program.linear import SCRATCH, linear
-from bebert_kernels.program.stages import chain_bytes, encode
+from bebert_kernels.program.stages import bitsliced_encode, chain_bytes
 
 
 class OneLayer:
@@ -53,7 +53,7 @@ class OneLayer:
         self._codes, self._plain = self._memory[at.BYTES].reshape(block, depth), self._memory[at.READY_PLAIN]
         self.result = self._memory[at.HIDDEN].view(np.float32).reshape(rows, outputs)
         negatives = np.bitwise_count(signs).sum(axis=1, dtype=np.int64)
-        wide = -(-outputs // LANES) * LANES
+        wide = -(-outputs // PANEL_OUTPUTS) * PANEL_OUTPUTS
         self._offset, self._scale, self._add = (
             np.zeros(wide, np.int32),
             np.ones(wide, np.float32),
@@ -63,7 +63,9 @@ class OneLayer:
         self._panels = pack_panels(signs, depth)
         arrays = (self._offset, self._scale, self._add)
         numbers = (triples, planes, int(not bits), *(values.ctypes.data for values in arrays), 0, outputs, 0, 0)
-        self._branch = np.array([[count.address, finish.address, self._panels.ctypes.data, *numbers]], np.int64)
+        self._branch = np.array(
+            [[bitsliced_gemm.address, bitsliced_epilogue.address, self._panels.ctypes.data, *numbers]], np.int64
+        )
         self._sinks = np.array([[0, 0, 0, at.TO_FLOATS, 0, outputs, at.HIDDEN, 0, 0]], np.int64)
         self._inputs = np.array([[at.READY, *[self._scale.ctypes.data] * 2, 0, 0, 0, 0, 0, 0]], np.int64)
         self._operations = np.zeros((2, at.COLUMNS), np.int64)
@@ -77,7 +79,7 @@ class OneLayer:
         rows = whole("number of codes", len(codes), 0, block)
         plain = array("plain", plain, np.uint8, (rows,))
         self._codes[:rows], self._plain[:rows] = codes, plain
-        encode(self._operations[0].ctypes.data, self._slots.ctypes.data, 0, 0, 0, rows)
+        bitsliced_encode(self._operations[0].ctypes.data, self._slots.ctypes.data, 0, 0, 0, rows)
 
     def multiply(self, first: int, rows: int) -> None:
         """Products of the rows encoded last, to rows first .. first + rows - 1 of the result."""
