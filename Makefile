@@ -3,6 +3,7 @@
 #   make test    install what training and tests need too, check style and types, run all tests
 # One more checks what a Raspberry Pi computes, on an emulated one:
 #   make test-arm64    set up an aarch64 Python (no root needed on Debian), run kernels and models on it
+# And one builds the pages: make docs    a site of docs/, README and the docstrings, in build/site
 # And one measures: make bench-kernels [ONLY="xnor_gemm or NumKong"] [RECORD=1]
 # And one takes long: make soak   100,000 calls, printing the resident size: fails if it grows
 
@@ -11,13 +12,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-arm64 test-arm64-short lint types format fuzz bench-kernels soak clean
+.PHONY: demo test docs test-arm64 test-arm64-short lint types format fuzz bench-kernels soak clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/bebert demo
 
 test: lint types
 	$(BIN)/python -m pytest --numprocesses 2
+
+docs: $(VENV)/.everything
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "open build/site/index.html"
 
 soak: $(VENV)/.everything
 	$(BIN)/python tests/helpers/soak.py
