@@ -8,7 +8,7 @@ import re
 
 import llvmlite.binding as llvm
 import pytest
-from arm64.assembly import BOARDS, assembly, largest, loops, mnemonics
+from assembly import BOARDS, assembly, largest, loops, mnemonics
 
 llvm.initialize_all_targets()
 try:

@@ -9,6 +9,7 @@ from pathlib import Path
 import kernel_cases
 import numpy as np
 import pytest
+from demo_answers import check_stored_answers
 
 from bebert_infer import Ensemble
 from bebert_infer.model.batch import ragged_batch
@@ -90,7 +91,5 @@ def test_a_golden_model_of_each_family_gives_the_published_logits(family, produc
 
 @pytest.mark.parametrize("product", ["sliced", "lookup"])
 def test_the_demo_model_gives_its_stored_answers(product, monkeypatch):
-    from test_demo import check_stored_answers
-
     monkeypatch.setenv("BEBERT_PRODUCT", product)
     check_stored_answers()

@@ -1,13 +1,12 @@
 """`bebert bench` gives every engine its turn, and its record has every figure of the schema, also without any peer."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from bench_command import run
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -20,14 +19,6 @@ from bebert_infer.errors import DataError, InputError
 from bebert_infer.measure.power import Reading
 from bebert_infer.measure.sample_models import random_model
 from bebert_infer.threads import granted_cores
-
-
-def run(*arguments: object, code: str = "") -> subprocess.CompletedProcess[str]:
-    """Call the command in a process of its own, on the reference backend, which compiles nothing."""
-    code += "from bebert_infer.cli.main import main; main()"
-    environment = os.environ | {"COLUMNS": "200", "BEBERT_BACKEND": "reference"}
-    command = [sys.executable, "-c", code, "bench", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)
 
 
 def test_every_engine_has_its_turn_in_every_round_and_turns_rotate():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bench_command import run
 
 from bebert_export.peers import engines as peer_engines
 from bebert_export.peers.engines import BASELINE, PEERS
@@ -190,8 +191,6 @@ def test_a_run_with_peers_has_their_figures_too(tmp_path):
     """Two of them, and as much time as they want."""
     for package in ("torch", "transformers", "onnxruntime"):
         pytest.importorskip(package)
-    from test_bench import run
-
     done = run(
         *("--size", "tiny", "--scheme", "1-1-1", "--members", 1, "--tokens", 4, "--rounds", 1, "--quick", "--json"),
         *("--threads", 1, "--peers-folder", tmp_path),

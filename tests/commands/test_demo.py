@@ -3,10 +3,9 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
+from demo_answers import check_stored_answers
 
 from bebert_infer import Ensemble
 from bebert_infer.cli.demo import SENTENCES, demo_path
@@ -31,21 +30,6 @@ def test_it_knows_praise_from_blame(model):
 def test_it_answers_the_shown_sentences_as_people_do(model):
     answers = [prediction.label for prediction in model.predict([sentence for sentence, _ in SENTENCES])]
     assert answers == [label for _, label in SENTENCES]
-
-
-# Written with the model: logits of both members for the demo's sentences, on one x86 CPU.
-STORED = Path(__file__).parents[1] / "data" / "demo_answers.json"
-
-
-def check_stored_answers() -> None:
-    """Integers are exact on every instruction set; what remains is the rounding of a few float32 sums and tanh."""
-    model = Ensemble.from_pretrained(demo_path())
-    stored = json.loads(STORED.read_text())
-    sentences = [sentence for sentence, _ in SENTENCES]
-    encoded = model.encode(sentences)
-    found = model.member_logits(encoded.input_ids, encoded.attention_mask, encoded.token_type_ids)
-    np.testing.assert_allclose(found, np.array(stored["member_logits"]), atol=2e-5, rtol=0)
-    assert [prediction.label for prediction in model.predict(sentences)] == stored["labels"]
 
 
 def test_it_gives_its_stored_answers():

@@ -5,6 +5,7 @@ import json
 import stat
 
 import pytest
+from bench_command import run
 
 from bebert_infer.measure.power import Reading, joules_between, read_machine
 from bebert_infer.measure.sustained import SLICES, SLOWER, slowdown, sustain
@@ -103,8 +104,6 @@ def test_every_slice_has_an_answer_even_if_one_lasts_longer_than_a_slice():
 
 
 def test_the_command_says_what_is_not_available(capsys):
-    from test_bench import run
-
     done = run("--size", "tiny", "--members", 1, "--tokens", 4, "--sustained", 0.3, "--json")
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
