@@ -12,12 +12,7 @@ A negative alpha votes against (the published code produces some; numerics §5.2
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_infer.artifact.config import COMBINATIONS
-from bebert_infer.errors import InputError
-
-Floats = NDArray[np.float64]
-# Far beyond any trained weight; sums over members and products with float32 logits stay finite.
-MAX_ALPHA = 1e100
+from bebert_infer.artifact.config import Floats, check_alphas
 
 
 def softmax(logits: NDArray) -> Floats:
@@ -25,37 +20,6 @@ def softmax(logits: NDArray) -> Floats:
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     exponentials = np.exp(shifted)
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
-
-
-def check_rule(rule: str) -> None:
-    """Raise InputError for a rule that there is not."""
-    if rule not in COMBINATIONS:
-        raise InputError(f'combination is "{rule}"; accepted are {", ".join(COMBINATIONS)}')
-
-
-def check_alphas(rule: str, alphas: Floats) -> None:
-    """Raise InputError for an unknown rule, and alphas that leave a mean or median without an answer.
-
-    The other rules take any alphas.
-    """
-    check_rule(rule)
-    if rule == "mean" and alphas.sum() == 0:
-        raise InputError(f"alphas are {alphas.tolist()}; for a mean their sum must not be 0")
-    if rule == "median" and ((alphas < 0).any() or alphas.sum() <= 0):
-        raise InputError(f"alphas are {alphas.tolist()}; a median accepts none below 0 and a positive sum")
-
-
-def alpha_faults(rule: str, alphas: Floats) -> list[str]:
-    """Everything about stored alphas that leaves a model without an answer; empty for good ones."""
-    if not np.isfinite(alphas).all() or np.abs(alphas).max() > MAX_ALPHA:
-        return [f"alphas are {alphas.tolist()!s:.80}; accepted are finite numbers up to {MAX_ALPHA:g} in size"]
-    if rule == "logits" and not np.abs(alphas).sum() > 1 / MAX_ALPHA:
-        return ["alphas are all 0; for a sum of logits one must not be"]
-    try:
-        check_alphas(rule, alphas)
-    except InputError as error:
-        return [str(error)]
-    return []
 
 
 def combine(rule: str, member_logits: NDArray[np.float32], alphas: Floats) -> Floats:

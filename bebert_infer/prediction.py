@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_infer.artifact.config import Config
-from bebert_infer.combine import class_probabilities, combine
-from bebert_infer.text.windows import EncodedText, Pool, pooled
+from bebert_infer.combine import class_probabilities, combine, softmax
+from bebert_infer.text.windows import EncodedText, Pool
 
 
 @dataclass(frozen=True)
@@ -61,3 +61,19 @@ def predictions(
         named = dict(zip(labels, share.tolist(), strict=True))
         answers.append(Prediction(labels[best], named[labels[best]], named, row, votes, len(one.windows), one.cut))
     return answers
+
+
+def pooled(
+    members: NDArray[np.float32], scores: NDArray[np.float64], shares: NDArray[np.float64], pool: Pool, regression: bool
+) -> tuple[NDArray, NDArray[np.float64], NDArray[np.float64]]:
+    """One answer from those of W windows: members float[members, W, labels], scores and shares float64[W, labels].
+
+    Returns them without W. Of several windows' mean, the members' part are probabilities instead of logits.
+    """
+    if len(scores) == 1:
+        return members[:, 0], scores[0], shares[0]
+    if pool == "mean":
+        means = members if regression else softmax(members)
+        return means.mean(axis=1, dtype=np.float64), scores.mean(axis=0), shares.mean(axis=0)
+    surest = int(shares.max(axis=1).argmax())
+    return members[:, surest], scores[surest], shares[surest]

@@ -8,12 +8,18 @@ import math
 from typing import Annotated, Any, Literal
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
+from bebert_infer.errors import InputError
 from bebert_kernels.packing import words
 
 FORMAT = "bebert-infer"
 FORMAT_VERSION = 1
 COMBINATIONS = ("vote", "logits", "probabilities", "mean", "median")
+Floats = NDArray[np.float64]
+# Far beyond any trained weight; sums over members and products with float32 logits stay finite.
+MAX_ALPHA = 1e100
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 # Dot products of 8-bit codes are counted in int32: 255 × 65,536 fits.
@@ -160,6 +166,37 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
                 f"tokenizer.max_length {self.tokenizer.max_length} exceeds {self.max_position_embeddings} positions"
             )
         return found
+
+
+def check_rule(rule: str) -> None:
+    """Raise InputError for a rule that there is not."""
+    if rule not in COMBINATIONS:
+        raise InputError(f'combination is "{rule}"; accepted are {", ".join(COMBINATIONS)}')
+
+
+def check_alphas(rule: str, alphas: Floats) -> None:
+    """Raise InputError for an unknown rule, and alphas that leave a mean or median without an answer.
+
+    The other rules take any alphas.
+    """
+    check_rule(rule)
+    if rule == "mean" and alphas.sum() == 0:
+        raise InputError(f"alphas are {alphas.tolist()}; for a mean their sum must not be 0")
+    if rule == "median" and ((alphas < 0).any() or alphas.sum() <= 0):
+        raise InputError(f"alphas are {alphas.tolist()}; a median accepts none below 0 and a positive sum")
+
+
+def alpha_faults(rule: str, alphas: Floats) -> list[str]:
+    """Everything about stored alphas that leaves a model without an answer; empty for good ones."""
+    if not np.isfinite(alphas).all() or np.abs(alphas).max() > MAX_ALPHA:
+        return [f"alphas are {alphas.tolist()!s:.80}; accepted are finite numbers up to {MAX_ALPHA:g} in size"]
+    if rule == "logits" and not np.abs(alphas).sum() > 1 / MAX_ALPHA:
+        return ["alphas are all 0; for a sum of logits one must not be"]
+    try:
+        check_alphas(rule, alphas)
+    except InputError as error:
+        return [str(error)]
+    return []
 
 
 def expected_tensors(config: Config) -> dict[str, tuple[str, list[int]]]:

@@ -16,14 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from bebert_infer.artifact.config import FORMAT, FORMAT_VERSION, LINEARS, Config, expected_tensors, tensor_totals
+from bebert_infer.artifact.config import (
+    FORMAT,
+    FORMAT_VERSION,
+    LINEARS,
+    Config,
+    alpha_faults,
+    expected_tensors,
+    tensor_totals,
+)
 from bebert_infer.artifact.folder_swap import staging
 from bebert_infer.artifact.safe_file import read_bytes
 from bebert_infer.artifact.strict_json import read_json
 from bebert_infer.artifact.tensors import read_whole, split_tensors
 from bebert_infer.artifact.tokenizer_check import MAX_BYTES as MAX_TOKENIZER_BYTES
 from bebert_infer.artifact.tokenizer_check import check_tokenizer
-from bebert_infer.combine import alpha_faults
 from bebert_infer.errors import MissingModelError, ModelFormatError
 
 CONFIG, TENSORS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenizer.json", "README.md"

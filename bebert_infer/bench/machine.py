@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bebert_infer.cli.doctor import cpu_fields, instruction_sets, kernel_choices
+from bebert_infer.measure.machine import cpu_fields, instruction_sets, kernel_choices
 from bebert_infer.threads import granted_cores
 
 ROOT = Path(__file__).resolve().parents[2]

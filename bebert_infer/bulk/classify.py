@@ -14,8 +14,8 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 import bebert_infer
-from bebert_infer.bulk.readers import Row, RowFile
 from bebert_infer.bulk.resume_file import PartFile
+from bebert_infer.bulk.row import Row, RowFile
 from bebert_infer.bulk.tables import PAIR_COLUMNS, TEXT_COLUMNS
 from bebert_infer.errors import DataError, InputError, RowError, safe
 from bebert_infer.prediction import Prediction

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from bebert_infer.bulk.readers import ACCEPTED, Row, RowFile
+from bebert_infer.bulk.row import ACCEPTED, Row, RowFile
 from bebert_infer.errors import DataError
 
 BATCH_BYTES = 2**20  # of rows that are in memory at a time, by their mean size in the file

@@ -11,59 +11,20 @@ import hashlib
 import json
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
+from bebert_infer.bulk.row import ACCEPTED, Row, RowFile
 from bebert_infer.errors import DataError
 
 # Bytes of one row, line breaks inside quotes included: what a row may cost in memory.
 MAX_ROW_BYTES = 2**24
 TABLES = (".tsv", ".csv", ".jsonl")
-ACCEPTED = "accepted are .tsv, .csv and .jsonl, also with .gz, and .parquet"
 BOM = b"\xef\xbb\xbf"
 
 Line = tuple[int, bytes | None]  # number from 1, and its bytes; None for a line that is too long
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row: `cells` of the wanted columns that it has (of JSONL: the whole object).
-
-    number : of its first line, from 1, or in Parquet of the row, from 1
-    fault  : why it cannot be read, without its place; then there are no cells
-    """
-
-    number: int
-    cells: dict[str, Any]
-    fault: str | None = None
-
-
-@dataclass(frozen=True)
-class RowFile:
-    """An open file; iterate over `rows` once, then close it.
-
-    header : names of all its columns; None for JSONL, where every row has its own
-    unit   : "line" or "row", what Row.number counts;  count : number of rows, where the file says it
-    read, size : bytes read so far (of .gz: of the packed ones) and bytes in all, for progress
-    sha256 : of what has been read of the content (unpacked); of Parquet, of nothing
-    """
-
-    path: Path
-    header: list[str] | None
-    rows: Iterator[Row]
-    unit: str
-    close: Callable[[], None]
-    count: int | None = None
-    size: int | None = None
-    read: Callable[[], int] = lambda: 0
-    sha256: Any = None
-
-    def place(self, number: int) -> str:
-        """Where a row is, in words."""
-        return f"{self.unit} {number} of {self.path}"
 
 
 def open_rows(path: Path, wanted: Sequence[str], *, plain: bool = False, max_bytes: int = MAX_ROW_BYTES) -> RowFile:

@@ -176,7 +176,7 @@ def _groups(
 ) -> "list[Group]":
     """One group for a model or a size; without either the shipped model and BERT-base."""
     from bebert_infer.bench.engines import engine_name, model_group, random_group
-    from bebert_infer.cli.demo import demo_path
+    from bebert_infer.measure.sample_models import demo_path
 
     if size is not None:
         artifacts = {engine_name(scheme, size == "base-half", members): _random(size, scheme, members)}

@@ -1,16 +1,15 @@
 """`bebert demo`: the small ensemble in this package classifies real sentences, with its size, speed and accuracy."""
 
 import time
-from importlib.resources import as_file, files
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from bebert_infer.ensemble import Ensemble
-from bebert_infer.errors import ModelFormatError, safe
+from bebert_infer.errors import safe
 from bebert_infer.measure.cost import full_precision_bytes
+from bebert_infer.measure.sample_models import demo_path
 
 # Drawn at random from sentences of 8 to 16 words of the test split of "From Group to Individual Labels using Deep
 # Features" (Kotzias et al., KDD 2015), CC BY 4.0, with the label that people gave them; no training saw them.
@@ -22,14 +21,6 @@ SENTENCES = (
     ("Now the pizza itself was good the peanut sauce was very tasty.", "positive"),
     ("But I definitely would not eat here again.", "negative"),
 )
-
-
-def demo_path() -> Path:
-    """Return the folder of the model that is shipped in the package."""
-    with as_file(files("bebert_infer") / "demo_model") as folder:
-        if not (folder / "config.json").is_file():
-            raise ModelFormatError("this installation lacks its demo model; install the wheel or run in a checkout")
-        return folder
 
 
 def run_demo(console: Console, threads: int | None = None) -> None:

@@ -20,8 +20,8 @@ from bebert_infer.errors import InputError, safe
 
 if TYPE_CHECKING:
     from bebert_infer.bulk.classify import BulkOptions
-    from bebert_infer.bulk.readers import RowFile
     from bebert_infer.bulk.resume_file import PartFile
+    from bebert_infer.bulk.row import RowFile
     from bebert_infer.ensemble import Ensemble
 
 console = Console()
@@ -189,7 +189,8 @@ def _opened(
 ) -> "RowFile":
     """The rows to classify; texts of the command line are rows too."""
     from bebert_infer.bulk.classify import check_columns
-    from bebert_infer.bulk.readers import MAX_ROW_BYTES, Row, RowFile, open_rows, open_stream
+    from bebert_infer.bulk.readers import MAX_ROW_BYTES, open_rows, open_stream
+    from bebert_infer.bulk.row import Row, RowFile
 
     if input is None:
         cells = [{"text": text} | ({} if pair is None else {"text_pair": pair}) for text in texts]

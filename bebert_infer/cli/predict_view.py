@@ -10,7 +10,7 @@ from bebert_infer.console import plain
 
 if TYPE_CHECKING:
     from bebert_infer.bulk.classify import Counts
-    from bebert_infer.bulk.readers import RowFile
+    from bebert_infer.bulk.row import RowFile
 
 
 def answer_table(records: list[dict[str, Any]]) -> Table:

@@ -1,5 +1,6 @@
-"""Models of any geometry with random weights, for benchmarks and tests: right in shape, meaningless in answers."""
+"""Models at hand: the shipped one, and random ones of any geometry, right in shape and meaningless in answers."""
 
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from bebert_infer.artifact.config import (
     expected_tensors,
 )
 from bebert_infer.artifact.folder import Artifact, bit_depths, finish_config
+from bebert_infer.errors import ModelFormatError
 
 Scheme = Literal["1-1-1", "1-1-4"]
 # Name -> layers, hidden width, attention width, heads, FFN width. "half" is BinaryBERT's own geometry (numerics §1.3).
@@ -92,3 +94,11 @@ def _tensor(name: str, kind: str, shape: list[int], config: Config, generator: n
     if "norm.weight" in name:
         return np.ones(shape, np.float32)
     return (0.05 * generator.standard_normal(shape)).astype(np.float32)
+
+
+def demo_path() -> Path:
+    """Return the folder of the model that is shipped in the package."""
+    with as_file(files("bebert_infer") / "demo_model") as folder:
+        if not (folder / "config.json").is_file():
+            raise ModelFormatError("this installation lacks its demo model; install the wheel or run in a checkout")
+        return folder

@@ -13,11 +13,8 @@ the largest value).
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Encoding
 
-from bebert_infer.combine import softmax
 from bebert_infer.errors import InputError
 from bebert_infer.limits import is_whole
 
@@ -114,19 +111,3 @@ def split(row: Encoding, length: int, long: LongTexts, name: str) -> tuple[Windo
         (ids[:first] + ids[at : at + room] + ids[end:], types[:first] + types[at : at + room] + types[end:])
         for at in starts
     )
-
-
-def pooled(
-    members: NDArray[np.float32], scores: NDArray[np.float64], shares: NDArray[np.float64], pool: Pool, regression: bool
-) -> tuple[NDArray, NDArray[np.float64], NDArray[np.float64]]:
-    """One answer from those of W windows: members float[members, W, labels], scores and shares float64[W, labels].
-
-    Returns them without W. Of several windows' mean, the members' part are probabilities instead of logits.
-    """
-    if len(scores) == 1:
-        return members[:, 0], scores[0], shares[0]
-    if pool == "mean":
-        means = members if regression else softmax(members)
-        return means.mean(axis=1, dtype=np.float64), scores.mean(axis=0), shares.mean(axis=0)
-    surest = int(shares.max(axis=1).argmax())
-    return members[:, surest], scores[surest], shares[surest]

@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bebert_infer.artifact.folder import write_artifact
-from bebert_infer.cli.demo import demo_path
 from bebert_infer.measure import sample_models as synthetic
+from bebert_infer.measure.sample_models import demo_path
 
 METHOD = "ESTIMATE, not measured: instructions counted under emulation, issue limits; compiled kernels, lower bound"
 VECTOR = re.compile(r"\b[vqdsh]\d+\b")

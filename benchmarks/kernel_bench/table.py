@@ -13,7 +13,7 @@ import pytest
 from kernel_bench.case import BITS, Case
 from kernel_bench.products import NUMKONG_U1
 
-from bebert_infer.cli.doctor import instruction_sets, kernel_choices
+from bebert_infer.measure.machine import instruction_sets, kernel_choices
 from bebert_kernels.tuning.roofline import adders_per_second, bound
 
 

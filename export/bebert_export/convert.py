@@ -7,10 +7,10 @@ from bebert_export.checkpoints.published import Checkpoint, find_members, read_c
 from bebert_export.checkpoints.untrusted_pickle import Limits
 from bebert_export.data.batches import load_tokenizer
 from bebert_export.pack.write_model import Written, write_ensemble
+from bebert_infer.artifact.config import check_rule
 from bebert_infer.artifact.folder import check_place
 from bebert_infer.artifact.tokenizer_check import check_tokenizer
 from bebert_infer.atomic_files import check_target
-from bebert_infer.combine import check_rule
 from bebert_infer.errors import InputError
 
 

@@ -13,8 +13,8 @@ from bebert_export.data.examples import Examples, named_class_ids, scores
 from bebert_export.data.metrics import CLASS_RULES, VALUE_RULES, evaluate, main_first, main_metric
 from bebert_export.data.tasks import TASKS, Task, find_task
 from bebert_export.evaluation.reliability import LEVEL, agreement, calibration, intervals
-from bebert_infer.artifact.config import Config
-from bebert_infer.combine import check_alphas, class_probabilities, combine, softmax
+from bebert_infer.artifact.config import Config, check_alphas
+from bebert_infer.combine import class_probabilities, combine, softmax
 from bebert_infer.ensemble import Ensemble
 from bebert_infer.errors import InputError
 from bebert_infer.model.noise import split_logits

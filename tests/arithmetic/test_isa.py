@@ -161,7 +161,7 @@ def test_every_level_of_this_cpu_gives_the_same_bits(level):
     """All kernel functions against their NumPy twins, and whole members, as `bebert doctor` checks them."""
     code = (
         "import kernel_cases; kernel_cases.check_all(); kernel_cases.check_all(seed=2, rows=17, depth=333, size=64); "
-        "from bebert_infer.cli.doctor import self_test; cases = self_test(); assert cases['passed'], cases"
+        "from bebert_infer.measure.machine import self_test; cases = self_test(); assert cases['passed'], cases"
     )
     result = run(code, BEBERT_ISA=level)
     assert result.returncode == 0, result.stderr

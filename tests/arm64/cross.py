@@ -72,7 +72,7 @@ def main() -> None:
     import kernel_cases
 
     from bebert_infer import Ensemble
-    from bebert_infer.cli.demo import demo_path
+    from bebert_infer.measure.sample_models import demo_path
     from bebert_kernels import compiled
     from bebert_kernels.lookup import gemm as lut_gemm
 

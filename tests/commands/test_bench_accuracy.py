@@ -11,9 +11,10 @@ transformers = pytest.importorskip("transformers")
 from typer.testing import CliRunner
 
 from bebert_infer.bench.accuracy import accuracies
-from bebert_infer.cli.demo import SENTENCES, demo_path
+from bebert_infer.cli.demo import SENTENCES
 from bebert_infer.cli.main import app
 from bebert_infer.errors import DataError
+from bebert_infer.measure.sample_models import demo_path
 
 LABELS = ["negative", "positive"]
 

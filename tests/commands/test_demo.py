@@ -8,7 +8,8 @@ import pytest
 from demo_answers import check_stored_answers
 
 from bebert_infer import Ensemble
-from bebert_infer.cli.demo import SENTENCES, demo_path
+from bebert_infer.cli.demo import SENTENCES
+from bebert_infer.measure.sample_models import demo_path
 
 
 @pytest.fixture(scope="module")

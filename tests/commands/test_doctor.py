@@ -14,6 +14,7 @@ from rich.console import Console
 
 from bebert_infer.cli import doctor
 from bebert_infer.errors import InputError
+from bebert_infer.measure import machine
 from bebert_kernels import compiled
 from bebert_kernels.jit import cache as kernel_cache
 from bebert_kernels.jit import isa
@@ -71,7 +72,7 @@ def test_bad_settings_are_one_sentence_and_exit_code_2(environment, message):
 def test_a_wrong_kernel_is_named(monkeypatch):
     right = compiled.xnor_gemm
     monkeypatch.setattr(compiled, "xnor_gemm", lambda *arguments: right(*arguments) + np.int32(1))
-    test = doctor.self_test()
+    test = machine.self_test()
     assert not test["passed"]
     assert not test["cases"]["product of signs"] and test["cases"]["product of 4-bit codes"]
     facts = facts_with(self_test=test)
@@ -91,10 +92,10 @@ def test_a_cache_that_is_not_used_says_why(monkeypatch, tmp_path):
     tmp_path.chmod(0o755)
     monkeypatch.setenv("BEBERT_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(kernel_cache, "cache_directory", lambda: kernel_cache.find_directory()[0])
-    state = doctor.cache_state()
+    state = machine.cache_state()
     assert state["folder"] is None and f"{tmp_path} is open to others (mode 755, not 700)" in state["state"]
     tmp_path.chmod(0o700)
-    state = doctor.cache_state()
+    state = machine.cache_state()
     assert Path(state["folder"]).parent == tmp_path.resolve() and state["kernels"] == state["other_versions"] == 0
 
 
@@ -104,16 +105,16 @@ def test_measured_products_are_a_table_and_none_is_no_failure(monkeypatch):
     assert "measured rates" in text and "768 × 3072" in text and "0.219" in text
     assert "not measured" in printed(facts_with(kernels=None))
     monkeypatch.setattr(jit, "cpu_features", frozenset)
-    assert doctor.kernel_choices() is None
+    assert machine.kernel_choices() is None
 
 
 def test_an_error_of_numbas_settings_is_an_input_error(monkeypatch):
     def refuse(name: str) -> None:
         raise isa.IsaError("no")
 
-    monkeypatch.setattr(doctor.importlib, "import_module", refuse)
+    monkeypatch.setattr(machine.importlib, "import_module", refuse)
     with pytest.raises(InputError, match="no"):
-        doctor.examine()
+        machine.examine()
 
 
 def facts_with(**changed: object) -> dict:

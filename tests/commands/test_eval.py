@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from bebert_infer import Ensemble, InputError
-from bebert_infer.cli.demo import demo_path
-from bebert_infer.measure.sample_models import random_model
+from bebert_infer.measure.sample_models import demo_path, random_model
 from bebert_infer.model.batch import Batch
 from bebert_infer.model.noise import Noise, split_logits
 from bebert_infer.text.tokenizer import Encoded

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from bebert_infer import Ensemble
-from bebert_infer.cli.demo import SENTENCES, demo_path
+from bebert_infer.cli.demo import SENTENCES
+from bebert_infer.measure.sample_models import demo_path
 
 # Written with the model: logits of both members for the demo's sentences, on one x86 CPU.
 STORED = Path(__file__).parents[1] / "data" / "demo_answers.json"

@@ -15,9 +15,9 @@ from tokenizers.processors import TemplateProcessing
 from bebert_infer import Ensemble, InputError, InputLimits
 from bebert_infer.artifact.config import TokenizerConfig
 from bebert_infer.measure.sample_models import random_model
-from bebert_infer.prediction import predictions
+from bebert_infer.prediction import pooled, predictions
 from bebert_infer.text.tokenizer import TextEncoder
-from bebert_infer.text.windows import EncodedText, LongTexts, pooled
+from bebert_infer.text.windows import EncodedText, LongTexts
 
 LENGTH = 16
 CLS, SEP = 1, 2

@@ -14,9 +14,8 @@ from bebert_export.pack.pack_student import fold
 from bebert_export.pack.parity import Parity, check_parity
 from bebert_export.student.bert import Student
 from bebert_export.student.schemes import settle_zero_weights
-from bebert_infer.artifact.config import FORMAT, FORMAT_VERSION, Config, TokenizerConfig
+from bebert_infer.artifact.config import FORMAT, FORMAT_VERSION, Config, TokenizerConfig, check_alphas
 from bebert_infer.artifact.folder import Artifact, finish_config, write_artifact
-from bebert_infer.combine import check_alphas
 from bebert_infer.ensemble import Ensemble
 from bebert_infer.errors import InputError
 

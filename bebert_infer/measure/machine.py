@@ -1,0 +1,150 @@
+"""What this machine is, what the kernels make of it, and whether they compute what they should."""
+
+import importlib
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bebert_infer.errors import InputError
+from bebert_infer.threads import thread_budget
+
+PACKAGES = ("bebert-infer", "numba", "llvmlite", "numpy")
+
+
+def examine(threads: int | None = None) -> dict[str, Any]:
+    """Everything that the command shows, as plain data. Compiles kernels if they are not cached.
+
+    Raises InputError for a BEBERT_ISA, BEBERT_PRODUCT, BEBERT_THREADS or `threads` that cannot be.
+    """
+    from bebert_kernels.jit.isa import IsaError
+
+    budget, source = thread_budget(threads)
+    try:
+        importlib.import_module("bebert_kernels.jit.kernel")
+    except IsaError as error:
+        raise InputError(str(error)) from None
+    kernels, test = kernel_choices(), self_test()
+    return {
+        "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
+        "cpu": {"name": cpu_name(), "machine": platform.machine(), "logical_cpus": os.cpu_count()},
+        "instruction_sets": instruction_sets(),
+        "threads": {"budget": budget, "from": source},
+        "cache": cache_state(),
+        "kernels": kernels,
+        "self_test": test,
+    }
+
+
+def cpu_fields() -> dict[str, str]:
+    """What Linux tells of the first CPU: "model name", "cpu family", …; empty elsewhere."""
+    fields: dict[str, str] = {}
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            fields.setdefault(key.strip(), value.strip())
+    except OSError:
+        pass
+    return fields
+
+
+def cpu_name() -> str:
+    """Name of the CPU as Linux tells it, else what Python knows."""
+    return cpu_fields().get("model name") or platform.processor() or platform.machine()
+
+
+def instruction_sets() -> dict[str, Any]:
+    """What the CPU has, what kernels are compiled for, and the levels that BEBERT_ISA accepts here."""
+    from bebert_kernels.jit import isa
+    from bebert_kernels.jit.kernel import cpu_features
+
+    host = isa.host_features()
+    return {
+        "found": isa.vector_features(host),
+        "used": isa.vector_features(dict.fromkeys(cpu_features(), True)),
+        "code_for": isa.target()[0],
+        "level": isa.chosen_level(),
+        "accepted": isa.available_levels(platform.machine(), host),
+    }
+
+
+def cache_state() -> dict[str, Any]:
+    """Folder of compiled kernels of this version, whether it can be used, and what lies in it."""
+    from bebert_kernels.jit.cache import cache_directory, find_directory
+
+    directory = cache_directory()
+    if directory is None:
+        state = f"not used: {find_directory()[1]}"
+        return {"folder": None, "state": state, "kernels": 0, "bytes": 0, "other_versions": 0}
+    files = [file.stat().st_size for file in directory.glob("*.nb[ci]")]
+    peers = directory.parent / "peers"  # of bebert bench
+    others = sum(folder.is_dir() and folder not in (directory, peers) for folder in directory.parent.iterdir())
+    return {
+        "folder": str(directory),
+        "state": "private, writable" if os.access(directory, os.W_OK) else "private, read only",
+        "kernels": sum(1 for _ in directory.glob("*.nbc")),
+        "bytes": sum(files),
+        "other_versions": others,
+    }
+
+
+def kernel_choices() -> list[dict[str, Any]] | None:
+    """Layer shapes with the product chosen for each and the measured rates in TMAC/s, or None without a compiler.
+
+    Raises InputError for a BEBERT_PRODUCT that cannot be.
+    """
+    from bebert_kernels.jit.kernel import cpu_features
+
+    if not cpu_features():  # the rates of plain Python say nothing
+        return None
+    choice = importlib.import_module("bebert_kernels.tuning.autotune")
+    try:
+        return [dict(row) for row in choice.choices()]
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def self_test() -> dict[str, Any]:
+    """Compare small products and small random ensembles of both schemes with their NumPy twins, bit for bit."""
+    from bebert_infer.backend import choose_backend
+    from bebert_infer.ensemble import Ensemble
+    from bebert_infer.measure.sample_models import random_model
+
+    started = time.perf_counter()
+    cases = {}
+    results: list[dict[str, Any]] = [_products(choose_backend(backend)) for backend in ("numba", "reference")]
+    for name, expected in results[1].items():
+        cases[name] = bool(np.array_equal(results[0][name], expected))
+    ids = np.random.default_rng(1).integers(0, 50, (3, 21))
+    mask = np.arange(21) < np.array([[21], [1], [8]])
+    for scheme in ("1-1-1", "1-1-4"):
+        model = random_model("tiny", scheme, 2, vocab_size=50)  # type: ignore[arg-type]
+        found, expected = (
+            Ensemble(model, threads=threads, backend=backend).member_logits(ids, mask)
+            for threads, backend in ((2, "numba"), (1, "reference"))
+        )
+        cases[f"two members of {scheme}"] = bool(np.array_equal(found, expected))
+    return {"passed": all(cases.values()), "seconds": round(time.perf_counter() - started, 2), "cases": cases}
+
+
+def _products(kernels: Any) -> dict[str, Any]:
+    """Results of the matrix products of a backend, odd in every size."""
+    from bebert_kernels.packing import pack_bits
+
+    rng = np.random.default_rng(0)
+    rows, outputs, depth = 19, 71, 203
+    signs, nonzero = (pack_bits(rng.random((rows, depth)) < 0.5) for _ in range(2))
+    weights = pack_bits(rng.random((outputs, depth)) < 0.5)
+    results = {
+        "product of signs": kernels.xnor_gemm(signs, None, weights, depth),
+        "product of signs with zeros": kernels.xnor_gemm(signs, nonzero, weights, depth),
+    }
+    prepared = kernels.code_weights(weights, depth)
+    for bits in (2, 4, 8):
+        codes = rng.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (rows, depth), dtype=np.int8)
+        results[f"product of {bits}-bit codes"] = kernels.code_gemm(codes, prepared, bits)
+    return results
