@@ -25,12 +25,12 @@ from bebert_infer.artifact.config import (
     expected_tensors,
     tensor_totals,
 )
-from bebert_infer.artifact.folder_swap import staging
 from bebert_infer.artifact.safe_file import read_bytes
 from bebert_infer.artifact.strict_json import read_json
 from bebert_infer.artifact.tensors import read_whole, split_tensors
 from bebert_infer.artifact.tokenizer_check import MAX_BYTES as MAX_TOKENIZER_BYTES
 from bebert_infer.artifact.tokenizer_check import check_tokenizer
+from bebert_infer.atomic_files import staging
 from bebert_infer.errors import MissingModelError, ModelFormatError
 
 CONFIG, TENSORS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenizer.json", "README.md"

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 import bebert_infer
-from bebert_infer.bulk.resume_file import PartFile
+from bebert_infer.bulk.resume_file import ResumeFile
 from bebert_infer.bulk.row import Row, RowFile
 from bebert_infer.bulk.tables import PAIR_COLUMNS, TEXT_COLUMNS
 from bebert_infer.errors import DataError, InputError, RowError, safe
@@ -76,12 +76,12 @@ class Counts:
 def classify_file(
     model: Model,
     file: RowFile,
-    part: PartFile,
+    part: ResumeFile,
     options: BulkOptions,
     make: Callable[[Path, Path], None] | None = None,
     report: Callable[[Counts], None] = lambda counts: None,
 ) -> Counts:
-    """Answer all rows of `file` that are not in `part` yet, and put the output in its place (`PartFile.finish`).
+    """Answer all rows of `file` that are not in `part` yet, and put the output in its place (`ResumeFile.finish`).
 
     `report` is called after every batch. Raises RowError at a bad row if `on_error` is "stop", DataError for a file
     that cannot be read further; the part then keeps what was answered.

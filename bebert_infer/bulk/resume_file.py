@@ -13,10 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bebert_infer.atomic_files import staging, write_json
 from bebert_infer.errors import DataError, InputError
 
 
-class PartFile:
+class ResumeFile:
     """The part of one output, locked against a second run; it has `rows` answers, `bad` of them errors."""
 
     def __init__(self, output: Path, facts: dict[str, Any] | None, restart: bool = False):
@@ -63,23 +64,13 @@ class PartFile:
             if make is None:
                 self.path.replace(self.output)
             else:
-                self._put_made(make)
+                with staging(self.output) as made:
+                    make(self.path, made)
+                self.path.unlink()
             self._facts_file.unlink(missing_ok=True)
         except OSError as error:
             raise _no_room(self.output, error) from None
         self._stream.close()
-
-    def _put_made(self, make: Callable[[Path, Path], None]) -> None:
-        target = self.output.with_name(self.output.name + ".part.tmp")
-        try:
-            make(self.path, target)
-            with target.open("rb+") as made:
-                os.fsync(made.fileno())
-            target.replace(self.output)
-        except BaseException:
-            target.unlink(missing_ok=True)
-            raise
-        self.path.unlink()
 
     def leave(self) -> bool:
         """Close after a failure; True if answers are kept for a next run."""
@@ -109,12 +100,9 @@ class PartFile:
             stream.close()  # the other run finished in between, and this is its output now
 
     def _write_facts(self, facts: dict[str, Any] | None) -> None:
-        staged = self._facts_file.with_name(self._facts_file.name + ".tmp")
         try:
-            staged.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-            staged.replace(self._facts_file)
+            write_json(self._facts_file, facts)
         except OSError as error:
-            staged.unlink(missing_ok=True)
             self.path.unlink(missing_ok=True)  # still empty
             raise _no_room(self._facts_file, error) from None
 

@@ -20,7 +20,7 @@ from bebert_infer.errors import InputError, safe
 
 if TYPE_CHECKING:
     from bebert_infer.bulk.classify import BulkOptions
-    from bebert_infer.bulk.resume_file import PartFile
+    from bebert_infer.bulk.resume_file import ResumeFile
     from bebert_infer.bulk.row import RowFile
     from bebert_infer.ensemble import Ensemble
 
@@ -218,7 +218,7 @@ def _write(
     ensemble: "Ensemble", file: "RowFile", input: Path | None, output: Path, options: "BulkOptions", restart: bool
 ) -> None:
     from bebert_infer.bulk.classify import classify_file, input_facts, model_digest
-    from bebert_infer.bulk.resume_file import PartFile
+    from bebert_infer.bulk.resume_file import ResumeFile
     from bebert_infer.bulk.writers import table_maker
 
     facts = None
@@ -226,7 +226,7 @@ def _write(
         digest = model_digest(ensemble.config, ensemble.artifact.tokenizer_json)
         facts = input_facts(input, digest, options) | {"limits": asdict(ensemble.input_limits)}
     make = table_maker(output, ensemble.config.labels, ensemble.config.problem_type == "regression")
-    part = PartFile(output, facts, restart)
+    part = ResumeFile(output, facts, restart)
     if part.rows:
         _say(messages, f"going on after {part.rows:,} answers in {part.path}")
     try:
@@ -241,7 +241,7 @@ def _write(
     _say(console, f"{counts.rows:,} predictions in {output}" + (f" ({', '.join(more)})" if more else ""))
 
 
-def _leave(part: "PartFile") -> None:
+def _leave(part: "ResumeFile") -> None:
     if part.leave():
         _say(messages, f"{part.rows:,} answers are kept in {part.path}; the same input and options go on from there")
 

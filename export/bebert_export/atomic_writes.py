@@ -1,11 +1,10 @@
 """Write files so that they only ever appear whole, whatever kills the process."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from bebert_export.distributed import main_writes
-from bebert_infer.artifact.folder_swap import staging
+from bebert_infer import atomic_files
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -18,9 +17,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write readable JSON atomically."""
-    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(value, indent=2) + "\n", "utf-8"))
+    main_writes(lambda: atomic_files.write_json(path, value))
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    with staging(path) as temporary:
+    with atomic_files.staging(path) as temporary:
         write(temporary)

@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 from micro import CONFIG, TENSORS, micro_config, random_tensors, tokenizer_json
 
+from bebert_infer import atomic_files
 from bebert_infer.artifact import folder as artifact_module
-from bebert_infer.artifact import folder_swap
 from bebert_infer.artifact.folder import read_artifact, write_artifact
-from bebert_infer.artifact.folder_swap import staging
+from bebert_infer.atomic_files import staging
 from bebert_infer.errors import ModelFormatError
 
 # What a writer does to the file system, as Python's audit hooks name it.
@@ -107,7 +107,7 @@ def test_killed_at_any_call_a_write_leaves_the_old_model_or_the_new_one(tmp_path
 
 def test_killed_without_exchange_the_next_write_moves_the_old_model_back(tmp_path, contents, monkeypatch):
     """Kernels and file systems without renameat2(RENAME_EXCHANGE) have a moment without a model; docs/format.md."""
-    monkeypatch.setattr(folder_swap, "exchange", no_exchange)
+    monkeypatch.setattr(atomic_files, "exchange", no_exchange)
     folder, gaps, moments = tmp_path / "model", 0, 0
     finished = False
     while not finished:
@@ -214,7 +214,7 @@ def test_a_living_writer_is_not_disturbed_by_another(tmp_path, contents):
 
 
 def test_the_lock_of_a_writer_ends_with_it(tmp_path):
-    place = tmp_path / f".model.abc{folder_swap.SUFFIX}"
+    place = tmp_path / f".model.abc{atomic_files.SUFFIX}"
     place.mkdir()
     number = os.open(place, os.O_RDONLY)
     fcntl.flock(number, fcntl.LOCK_EX)
@@ -235,8 +235,8 @@ def test_a_link_to_a_model_stays_a_link(tmp_path, contents):
 
 def test_names_with_letters_that_have_a_meaning_in_patterns_are_cleared_up_too(tmp_path):
     folder = tmp_path / "model[1]*"
-    (tmp_path / f".{folder.name}.abc{folder_swap.SUFFIX}").mkdir()
-    (tmp_path / f".other.abc{folder_swap.SUFFIX}").mkdir()
+    (tmp_path / f".{folder.name}.abc{atomic_files.SUFFIX}").mkdir()
+    (tmp_path / f".other.abc{atomic_files.SUFFIX}").mkdir()
     write(folder, 0)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [".other.abc.partial", "model[1]*"]
 
@@ -251,9 +251,27 @@ def test_files_of_the_model_have_the_rights_of_any_new_file(tmp_path):
 
 def test_a_writer_leaves_alone_what_belongs_to_a_longer_name(tmp_path, contents):
     """Found by reading: a writer of `model` cleared away, or took for its own, the old `model.v2` of a killed one."""
-    old = tmp_path / ".model.v2.abcdefgh.partial" / folder_swap.OLD
+    old = tmp_path / ".model.v2.abcdefgh.partial" / atomic_files.OLD
     write(old, 1)
     write(tmp_path / "model", 0)
     assert read_artifact(tmp_path / "model").path == tmp_path / "model" and old.is_dir()
     write(tmp_path / "model.v2", 0)
     assert not old.exists(), "its own writer clears it away"
+
+
+def test_a_file_never_takes_the_place_of_a_folder(tmp_path):
+    """An exchange would put the folder into the hidden one, which goes when the writer has ended."""
+    (tmp_path / "kept" / "inside").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError), atomic_files.whole_file(tmp_path / "kept") as stream:
+        stream.write("text")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["kept"] and (tmp_path / "kept" / "inside").is_dir()
+
+
+def test_text_of_a_writer_that_fails_is_gone_and_the_old_file_stays(tmp_path):
+    file = tmp_path / "figures.json"
+    atomic_files.write_json(file, {"score": 1})
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        atomic_files.write_json(file, {"score": object()})
+    assert file.read_text("utf-8") == '{\n  "score": 1\n}\n' and [entry.name for entry in tmp_path.iterdir()] == [
+        file.name
+    ]

@@ -260,7 +260,7 @@ def test_letters_are_large_and_names_beside_lines_do_not_touch(tmp_path, monkeyp
         pixels = figure.get_size_inches()[0] * figure.dpi
         assert pixels == pytest.approx(1280)
         assert min(text.get_fontsize() * figure.dpi / 72 for text in texts) >= 10 * 96 / 72, name  # 10 points of a page
-    figure = next(figure for name, figure in pictures.items() if name.startswith(".latency"))
+    figure = next(figure for name, figure in pictures.items() if name.startswith("latency"))
     figure.draw_without_rendering()
     names = {engine.name for engine in run.engines}
     boxes = [text.get_window_extent() for text in figure.findobj(Text) if text.get_text() in names]

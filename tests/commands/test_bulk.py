@@ -20,7 +20,7 @@ import pytest
 from bebert_infer.bulk import classify as bulk
 from bebert_infer.bulk.classify import BulkOptions, answer_rows, classify_file, input_facts
 from bebert_infer.bulk.readers import open_rows, open_stream
-from bebert_infer.bulk.resume_file import PartFile
+from bebert_infer.bulk.resume_file import ResumeFile
 from bebert_infer.bulk.writers import table_maker
 from bebert_infer.errors import DataError, InputError, RowError
 from bebert_infer.prediction import Prediction
@@ -70,7 +70,7 @@ def answers(path, options=SKIP):
 
 def classify(path, output, options=SKIP, restart=False, pause=0.0):
     file = open_rows(path, options.texts + options.pairs, plain=True)
-    part = PartFile(output, input_facts(path, "model", options), restart)
+    part = ResumeFile(output, input_facts(path, "model", options), restart)
     try:
         return classify_file(Stub(pause), file, part, options, table_maker(output, ["short", "long"], False))
     except BaseException:
@@ -375,7 +375,7 @@ def test_answers_of_another_run_are_never_continued(tmp_path):
     with pytest.raises(InputError, match="a run with another input; pass --restart to drop them, or another --output"):
         classify(path, output)
     with pytest.raises(InputError, match="a run that cannot be continued"):
-        PartFile(output, None)
+        ResumeFile(output, None)
     (tmp_path / "out.jsonl.part.json").unlink()
     with pytest.raises(InputError, match="a run that cannot be continued"):
         classify(path, output)
@@ -391,7 +391,7 @@ def test_a_run_that_skipped_rows_is_not_continued_by_one_that_stops(tmp_path, mo
     def interrupted(counts):
         raise KeyboardInterrupt
 
-    part = PartFile(output, input_facts(path, "model", SKIP))
+    part = ResumeFile(output, input_facts(path, "model", SKIP))
     with pytest.raises(KeyboardInterrupt):
         classify_file(Stub(), open_rows(path, ("text",)), part, SKIP, report=interrupted)
     assert part.leave() and part.rows == 2
@@ -402,7 +402,7 @@ def test_a_run_that_skipped_rows_is_not_continued_by_one_that_stops(tmp_path, mo
 
 def test_two_runs_never_write_one_output(tmp_path):
     path, output = write(tmp_path / "a.csv", "text\na\n"), tmp_path / "out.jsonl"
-    first = PartFile(output, {})
+    first = ResumeFile(output, {})
     with pytest.raises(InputError, match='another run is writing ".*out.jsonl.part"; wait for it'):
         classify(path, output)
     assert not first.leave()
@@ -410,7 +410,7 @@ def test_two_runs_never_write_one_output(tmp_path):
 
 
 def test_a_full_disk_is_one_sentence(tmp_path):
-    part = PartFile(tmp_path / "out.jsonl", {})
+    part = ResumeFile(tmp_path / "out.jsonl", {})
     part._stream.close()
     part._stream = Path("/dev/full").open("wb")
     with pytest.raises(DataError, match=r"cannot write .*out.jsonl.part: No space left on device; make room and run"):
@@ -418,7 +418,7 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     part.rows = 1
     assert part.leave()  # tries to write the rest again, and must not fail by it: the sentence would be lost
     with pytest.raises(InputError, match='cannot write ".*No such file or directory; choose another --output'):
-        PartFile(tmp_path / "nowhere" / "out.jsonl", {})
+        ResumeFile(tmp_path / "nowhere" / "out.jsonl", {})
 
 
 @pytest.mark.parametrize("reason", [OSError(errno.ENOSPC, "No space left on device"), OSError("no room, says pyarrow")])
@@ -427,7 +427,7 @@ def test_a_disk_that_is_full_at_the_end_keeps_the_answers_and_leaves_no_half_tab
         target.write_text("half a tab")
         raise reason
 
-    part = PartFile(tmp_path / "out.csv", {})
+    part = ResumeFile(tmp_path / "out.csv", {})
     part.append([{"row": 1, "text": "a"}])
     with pytest.raises(DataError, match=r"cannot write .*out.csv: [Nn]o (space|room).*; make room and run it again"):
         part.finish(full)
@@ -436,13 +436,12 @@ def test_a_disk_that_is_full_at_the_end_keeps_the_answers_and_leaves_no_half_tab
 
 
 def test_a_disk_that_is_full_at_the_start_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
-    def full(path, text, encoding):
-        path.touch()
+    def full(number):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DataError, match=r"cannot write .*out.csv.part.json: No space left on device; make room"):
-        PartFile(tmp_path / "out.csv", {})
+        ResumeFile(tmp_path / "out.csv", {})
     assert not list(tmp_path.iterdir())
 
 

@@ -3,7 +3,6 @@
 matplotlib is loaded when pictures are drawn.
 """
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bebert_infer.atomic_files import staging
 from bebert_infer.bench.records import MIB, EngineFacts, Group, Latency, Run, Throughput, baseline
 from bebert_infer.bench.report.drawing import (
     COLOURS,
@@ -65,12 +65,9 @@ def save_plots(run: Run, folder: Path) -> list[Picture]:
         for drawing in _drawings(run):
             figure = figures.Figure(layout="constrained", dpi=DPI)
             drawing.draw(figure)
-            file, unfinished = folder / f"{drawing.name}.png", folder / f".{drawing.name}.{os.getpid()}.part"
-            try:
-                figure.savefig(unfinished, format="png")
-                unfinished.replace(file)
-            finally:
-                unfinished.unlink(missing_ok=True)
+            file = folder / f"{drawing.name}.png"
+            with staging(file) as made:
+                figure.savefig(made)
             written.append(Picture(file, drawing.section, drawing.text))
     return written
 

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bebert_export.evaluation.reliability import BINS
+from bebert_infer.atomic_files import staging
 
 
 def save_plots(figures: dict[str, Any], folder: Path) -> list[Path]:
@@ -27,12 +28,8 @@ def save_plots(figures: dict[str, Any], folder: Path) -> list[Path]:
         draw(axes, figures)
         figure.supxlabel(caption, fontsize=7, parse_math=False)  # a $ in the file's name is no formula
         file = folder / f"{name}.png"
-        partial = folder / f".{name}.part.png"
-        try:
-            figure.savefig(partial, dpi=120)
-            partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
+        with staging(file) as made:
+            figure.savefig(made, dpi=120)
         written.append(file)
     return written
 

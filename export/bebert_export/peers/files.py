@@ -7,7 +7,6 @@ kept in a folder, under a name that changes with the weights and the versions of
 import hashlib
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from bebert_export.peers.classifier import load_classifier
 from bebert_export.peers.engines import TORCH_INT8_FILE, Peer, graph_inputs, quantized
 from bebert_export.peers.onnx_graph import trace
 from bebert_export.quiet import quiet_transformers
+from bebert_infer.atomic_files import staging
 from bebert_infer.bench.turns import Geometry
 from bebert_infer.errors import DataError
 
@@ -82,16 +82,9 @@ class Workshop:
         facts = repr((self.geometry, self._weights(), [(package, version(package)) for package in packages]))
         target = self.folder / f"{name}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}"
         if not target.is_dir():
-            unfinished = self.folder / f"{target.name}.{os.getpid()}"
-            unfinished.mkdir(parents=True)
-            try:
-                make(unfinished)
-                unfinished.rename(target)
-            except OSError:
-                if not target.is_dir():  # another run may have been faster
-                    raise
-            finally:
-                shutil.rmtree(unfinished, ignore_errors=True)
+            with staging(target) as made:
+                made.mkdir()
+                make(made)
         return target
 
     def _weights(self) -> str:
