@@ -1,4 +1,4 @@
-"""Where the time of one forward pass goes: nanoseconds of every operation, taken inside the native program."""
+"""Where the time of one forward pass goes: nanoseconds of every instruction, taken inside the native program."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class Stage:
 
     calls : how many        ms    : medians, added up      share  : of the pass
     macs  : multiply-adds   tmacs : 10**12 of them a second   bound : what full adders allow; None without products,
-    and for look-up products (`bebert_kernels/choice.py`), which add no planes
+    and for look-up products (`bebert_kernels/tuning/autotune.py`), which add no planes
     """
 
     operation: str
@@ -46,21 +46,21 @@ def profile(ensemble: Ensemble, tokens: int = 128, rounds: int = 20, member: int
         raise InputError(f"tokens is {tokens}; this model accepts 1 to {limits.positions}")
     ids = np.random.default_rng(0).integers(0, limits.vocabulary, (1, tokens))
     batch = ragged_batch(ids, np.ones(ids.shape, bool), np.zeros_like(ids))
-    work = native.program.work
-    spent = np.zeros((rounds + 1, len(work)), np.int64)
+    infos = native.program.instruction_info
+    spent = np.zeros((rounds + 1, len(infos)), np.int64)
     adders = 0.0
     for times in spent:
         adders = max(adders, adders_per_second(rounds=1))  # beside each pass: on a busy machine both are slow at times
         native.forward(batch, times=times)
     medians = np.median(spent[1:], axis=0) / 1e6
     found = []
-    names = dict.fromkeys(name for name, _, _, _ in work)
+    names = dict.fromkeys(info.name for info in infos)
     for name in sorted(names, key=lambda name: name not in PRODUCTS):
-        here = [i for i, one in enumerate(work) if one[0] == name]
+        here = [i for i, info in enumerate(infos) if info.name == name]
         ms = float(medians[here].sum())
         # The last block works for the first token only.
-        macs = sum(work[i][1] * (1 if work[i][3] else tokens) for i in here)
-        planes = {work[i][2] for i in here}
+        macs = sum(infos[i].macs * (1 if infos[i].sentences else tokens) for i in here)
+        planes = {infos[i].adders for i in here}
         tmacs = macs / ms / 1e9 if macs and ms else None
         limit = bound(max(planes), adders) / 1e12 if all(planes) else None
         found.append(Stage(name, len(here), ms, ms / float(medians.sum()), macs, tmacs, limit))

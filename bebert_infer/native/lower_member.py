@@ -1,4 +1,4 @@
-"""The program of one member: its blocks as operations, in the order of `bebert_kernels/program.py`."""
+"""The program of one member: its blocks as instructions, in the order of `bebert_kernels/program/interpreter.py`."""
 
 import math
 from functools import partial
@@ -11,9 +11,13 @@ from bebert_infer.model.linear import BinaryLinear
 from bebert_infer.model.member import Member
 from bebert_infer.model.quantizer import Quantizer
 from bebert_infer.native.lower_linear import add_linear, code_rule, joined
-from bebert_infer.native.program_builder import Program
+from bebert_infer.native.program_builder import Program, numbers, shift
 from bebert_infer.native.workspace import Sizes
-from bebert_kernels.abi import layout as at
+from bebert_kernels.abi import frame, rule, slot
+from bebert_kernels.abi.instruction import Attend, Classify, Embed, Gather
+from bebert_kernels.abi.instruction import Norm as Normalize
+from bebert_kernels.abi.rule import SoftmaxNumbers
+from bebert_kernels.abi.sink import TO_BYTES, TO_CODES, TO_FLOATS, TO_SUM, TO_WORDS, Sink
 from bebert_kernels.attention.boolean import scratch_words as bit_scratch
 from bebert_kernels.attention.softmax import scratch_units
 from bebert_kernels.packing import words
@@ -39,124 +43,119 @@ class MemberProgram(Program):
         blocks = member.blocks
         self._embed()
         for index, block in enumerate(blocks):
-            store = at.QUERY + at.STORE * (index % 2)
+            store = slot.QUERY + slot.STORE * (index % 2)
             last = index == len(blocks) - 1
-            self._queries(block, store, ("key", "value") if last else LINEARS[:3], at.HIDDEN)
-            self.phase(at.ROWS)
+            self._queries(block, store, ("key", "value") if last else LINEARS[:3], slot.HIDDEN)
+            self.phase(frame.ROWS)
             if last:
                 self._gather()
-                self._queries(block, store, ("query",), at.FIRST)
-            self._block(block, store, at.FIRST if last else at.HIDDEN)
+                self._queries(block, store, ("query",), slot.FIRST)
+            self._block(block, store, slot.FIRST if last else slot.HIDDEN)
         if not blocks:
-            self.phase(at.ROWS)
+            self.phase(frame.ROWS)
             self._gather()
-        add_linear(self, member.pooler, at.FIRST, [self._floats(member.pooler)], "pooler")
-        weight, bias = self.keep(member.classifier_weight), self.keep(member.classifier_bias)
-        self.add(stages.classify, self.sizes.hidden, self.sizes.labels, weight, bias, name="classifier")
-        self.phase(at.SENTENCES)
+        add_linear(self, member.pooler, slot.FIRST, [self._floats(member.pooler)], "pooler")
+        classify = Classify(self.sizes.hidden, self.sizes.labels, member.classifier_weight, member.classifier_bias)
+        self.add(stages.classify, classify, "classifier")
+        self.phase(frame.SENTENCES)
 
     def _gather(self) -> None:
         """From here on rows are first tokens, one a sentence."""
-        self.add(stages.gather, self.sizes.hidden, name="gather")
-        self.expected = 1
-
-    def _norm(self, norm: Norm) -> tuple[int, int, int]:
-        return self.keep(norm.weight), self.keep(norm.bias), self.keep(np.array([norm.eps], np.float32))
+        self.add(stages.gather, Gather(self.sizes.hidden), "gather")
+        self.tuned_rows = 1
 
     def _embed(self) -> None:
         tables = self.member.embeddings
-        signs = [self.keep(array) for array in tables.signs]
-        scales = [self.keep(array) for array in tables.scales]
-        width = self.sizes.hidden
-        self.add(
-            stages.embed,
-            len(signs),
-            signs[0],
-            scales[0],
-            signs[-1],
-            scales[-1],
-            self.keep(tables.position),
-            self.keep(tables.token_type),
-            *self._norm(tables.norm),
-            self.keep(np.zeros(width, np.float32)),
-            width,
-            len(tables.scales[0]),
-            len(tables.position),
-            len(tables.token_type),
-            name="embeddings",
+        width, norm = self.sizes.hidden, tables.norm
+        embed = Embed(
+            tables=len(tables.signs),
+            signs0=tables.signs[0],
+            scale0=tables.scales[0],
+            signs1=tables.signs[-1],
+            scale1=tables.scales[-1],
+            positions=tables.position,
+            types=tables.token_type,
+            gamma=norm.weight,
+            beta=norm.bias,
+            epsilon=np.array([norm.eps], np.float32),
+            zeros=np.zeros(width, np.float32),
+            width=width,
+            vocabulary=len(tables.scales[0]),
+            position_rows=len(tables.position),
+            type_rows=len(tables.token_type),
         )
+        self.add(stages.embed, embed, "embeddings")
 
     def _queries(self, block: Block, store: int, names: tuple[str, ...], source: int) -> None:
         """Linears of queries, keys, values: one product where all read the same codes, else one each."""
         layers = [getattr(block, name) for name in names]
         if all(branch.quantizer == Quantizer("sign") for layer in layers for branch in layer.branches):
             outputs = len(layers[0].bias)
-            sinks = [self._store(block, name, store, START=index * outputs) for index, name in enumerate(names)]
+            sinks = [self._store(block, name, store, index * outputs) for index, name in enumerate(names)]
             add_linear(self, joined(layers), source, sinks, "query, key, value")
             return
         for name, layer in zip(names, layers, strict=True):
             add_linear(self, layer, source, [self._store(block, name, store)], "query, key, value")
 
-    def _store(self, block: Block, name: str, store: int, START: int = 0) -> list[int]:
+    def _store(self, block: Block, name: str, store: int, start: int = 0) -> Sink:
         """Sink of queries, keys or values."""
         attention, which = block.attention, LINEARS.index(name)
         width = attention.heads * attention.head_size
-        flags = store + 2 * at.NONZERO + which
+        to, flags = store + which, store + slot.FLAGS + which
         if isinstance(attention, BooleanAttention):
             self.sizes.words = max(self.sizes.words, attention.heads * words(attention.head_size))
-            kind, rule, numbers, shift = at.TO_WORDS, at.SIGN_RULE, 0, 0
-        else:
-            self.sizes.codes = max(self.sizes.codes, width)
-            quantizer = (attention.query, attention.key, attention.value)[which]
-            kind, rule = at.TO_CODES, code_rule(quantizer)
-            numbers, shift = self.keep(self.numbers(quantizer)), self.shift(quantizer, width)
-        return [rule, numbers, shift, kind, START, width, store + which, flags, attention.head_size]
+            return Sink(TO_WORDS, start, width, to, flags, rule.SIGN, head=attention.head_size)
+        self.sizes.codes = max(self.sizes.codes, width)
+        quantizer = (attention.query, attention.key, attention.value)[which]
+        coded = code_rule(quantizer), numbers(quantizer), shift(quantizer, width)
+        return Sink(TO_CODES, start, width, to, flags, *coded)
 
-    def _floats(self, layer: BinaryLinear) -> list[int]:
+    def _floats(self, layer: BinaryLinear) -> Sink:
         self.sizes.floats = max(self.sizes.floats, len(layer.bias))
-        return [0, 0, 0, at.TO_FLOATS, 0, len(layer.bias), at.FLOATS, 0, 0]
+        return Sink(TO_FLOATS, 0, len(layer.bias), slot.FLOATS)
 
-    def _residual(self, hidden: int) -> list[int]:
+    def _residual(self, hidden: int) -> Sink:
         """Sink that adds to what went into the block: x + residual and residual + x are the same float."""
-        return [0, 0, 0, at.TO_SUM, 0, self.sizes.hidden, hidden, 0, 0]
+        return Sink(TO_SUM, 0, self.sizes.hidden, hidden)
 
     def _block(self, block: Block, store: int, hidden: int) -> None:
         """What follows the barrier, with `hidden` both the input and the output."""
         self._attention(block.attention, store)
         ready = isinstance(block.attention, BooleanAttention)
         layer = block.attention_output
-        add_linear(self, layer, None if ready else at.FLOATS, [self._residual(hidden)], "attention output")
+        add_linear(self, layer, None if ready else slot.FLOATS, [self._residual(hidden)], "attention output")
         self._normalize(block.attention_norm, hidden)
         sinks = []
         width = len(block.intermediate.bias)
         for index, branch in enumerate(block.output.branches):
             quantizer = branch.quantizer
-            rule = code_rule(quantizer)
+            coded = rule.SIGN
             if block.gelu:
-                rule = at.GELU_RULE
+                coded = rule.GELU_SIGN
             elif not quantizer.is_sign:
-                rule = at.RELU_RULE
-            to = at.BYTES + at.INPUT * index
-            numbers, shift = self.keep(self.numbers(quantizer)), self.shift(quantizer, width)
-            sinks.append([rule, numbers, shift, at.TO_BYTES, 0, width, to, at.READY_PLAIN + index, 0])
+                coded = rule.RELU_CODES
+            to, flags = (place + slot.INPUT * index for place in (slot.BYTES, slot.BYTES_NO_ZEROS))
+            sinks.append(Sink(TO_BYTES, 0, width, to, flags, coded, numbers(quantizer), shift(quantizer, width)))
         add_linear(self, block.intermediate, hidden, sinks, "intermediate")
         add_linear(self, block.output, None, [self._residual(hidden)], "output")
         self._normalize(block.output_norm, hidden)
 
     def _normalize(self, norm: Norm, hidden: int) -> None:
-        zeros = self.keep(np.zeros((TOGETHER, self.sizes.hidden), np.float32))
-        self.add(stages.norm, hidden, *self._norm(norm), zeros, self.sizes.hidden, name="norm")
+        epsilon = np.array([norm.eps], np.float32)
+        zeros = np.zeros((TOGETHER, self.sizes.hidden), np.float32)
+        self.add(stages.norm, Normalize(hidden, norm.weight, norm.bias, epsilon, zeros, self.sizes.hidden), "norm")
 
     def _attention(self, attention: BooleanAttention | SoftmaxAttention, store: int) -> None:
         heads, size = attention.heads, attention.head_size
         if isinstance(attention, BooleanAttention):
             self.sizes.scratch = partial(bit_scratch, size=size)
-            self.add(stages.attend_on_bits, heads, size, store, 0, name="attention")
+            self.add(stages.attend_on_bits, Attend(heads, size, store, None), "attention")
             return
         self.sizes.scratch = lambda keys: -(-scratch_units(keys, size) // 2)
         self.sizes.floats = max(self.sizes.floats, heads * size)
-        numbers = self.numbers(attention.probabilities)
+        probabilities = attention.probabilities
         query, key, value = (float(q.step) for q in (attention.query, attention.key, attention.value))
-        numbers[at.SCORE_SCALE] = query * key / math.sqrt(size)
-        numbers[at.CONTEXT_SCALE] = attention.probabilities.step * value
-        self.add(stages.attend_on_codes, heads, size, store, self.keep(numbers), name="attention")
+        low, high = probabilities.range
+        scores, context = query * key / math.sqrt(size), probabilities.step * value
+        softmax = np.array(SoftmaxNumbers(scores, probabilities.step, low, high, context), np.float32)
+        self.add(stages.attend_on_codes, Attend(heads, size, store, softmax), "attention")

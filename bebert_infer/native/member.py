@@ -1,6 +1,6 @@
-"""A member as one native program: the same model as `member.py`, without the interpreter between its operations.
+"""A member as one native program: the same model as `member.py`, without Python between its operations.
 
-`member.py` and the files around it are the readable form, which takes every quantizer, both backends, and keeps
+`bebert_infer/model/` is the readable form, which takes every quantizer and keeps
 traces. Here the operations of that form are written down once, as tables of addresses and sizes, and
 `bebert_kernels.program.interpreter.run` executes them in one call a thread. Both give the same bits.
 """
@@ -16,14 +16,18 @@ from bebert_infer.model.attention import BooleanAttention, SoftmaxAttention
 from bebert_infer.model.batch import Batch
 from bebert_infer.model.member import Member
 from bebert_infer.model.noise import Noise
-from bebert_infer.native.lower_linear import input_planes
+from bebert_infer.native.lower_linear import code_bits
 from bebert_infer.native.lower_member import LINEARS, MemberProgram
 from bebert_infer.native.workspace import Workspace
-from bebert_kernels.abi import layout as at
-from bebert_kernels.abi.precompile import warm
+from bebert_kernels.abi import frame, slot
+from bebert_kernels.abi.frame import Frame, Phase
+from bebert_kernels.abi.instruction import FIELDS
+from bebert_kernels.abi.precompile import precompile
 from bebert_kernels.abi.stage import Stage, available
-from bebert_kernels.bitsliced import epilogue as sliced_finish
-from bebert_kernels.bitsliced import gemm as sliced_gemm
+from bebert_kernels.abi.table import width
+from bebert_kernels.bitsliced.encode import bitsliced_encode
+from bebert_kernels.bitsliced.epilogue import bitsliced_epilogue, bitsliced_sign_epilogue
+from bebert_kernels.bitsliced.gemm import bitsliced_gemm
 from bebert_kernels.bitsliced.triples import MAX_DEPTH
 from bebert_kernels.lookup.stages import lookup_encode, lookup_epilogue, lookup_gemm
 from bebert_kernels.program import stages
@@ -51,9 +55,7 @@ def can_lower(member: Member) -> bool:
         elif any(q.kind == "dynamic" for q in (attention.query, attention.key, attention.value)):
             return False
     for layer in linears:
-        planes = {input_planes(branch.quantizer) for branch in layer.branches}
-        signs = {branch.quantizer.is_sign for branch in layer.branches}
-        if len(planes) != 1 or len(signs) != 1:
+        if len({code_bits(branch.quantizer) for branch in layer.branches}) != 1:
             return False
         for branch in layer.branches:
             if branch.quantizer.kind == "dynamic" or branch.depth > MAX_DEPTH:
@@ -64,27 +66,27 @@ def can_lower(member: Member) -> bool:
 def lower_members(members: list[Member]) -> "list[NativeMember | None]":
     """Return the native form of every member that has one; None for the others, and for all of them without a JIT."""
     native = [available() and can_lower(member) for member in members]
-    warm(_operations([member for member, possible in zip(members, native, strict=True) if possible]))
+    precompile(_stages([member for member, possible in zip(members, native, strict=True) if possible]))
     if any(native):
         # Compiled or loaded now: a process that forks in its first call would leave numba's lock to the child, locked.
-        tables = np.zeros((0, at.COLUMNS), np.int64), np.zeros((0, 3), np.int64)
-        run(*tables, np.zeros(at.COUNT, np.int64), np.ones(at.FRAME, np.int64), 0)
+        tables = np.zeros((0, FIELDS), np.int64), np.zeros((0, width(Phase)), np.int64)
+        run(*tables, np.zeros(slot.COUNT, np.int64), np.ones(width(Frame), np.int64), 0)
     return [NativeMember(member) if possible else None for member, possible in zip(members, native, strict=True)]
 
 
-def _operations(members: list[Member]) -> list[Stage]:
+def _stages(members: list[Member]) -> list[Stage]:
     """What these members will need, so that it can be compiled side by side; the longest ones at both ends."""
     if not members:
         return []
     boolean = any(isinstance(block.attention, BooleanAttention) for member in members for block in member.blocks)
     softmax = any(isinstance(block.attention, SoftmaxAttention) for member in members for block in member.blocks)
-    found = [linear, stages.bitsliced_encode, stages.embed]
-    found += [sliced_finish.bitsliced_sign_epilogue] if boolean else []
+    found = [linear, bitsliced_encode, stages.embed]
+    found += [bitsliced_sign_epilogue] if boolean else []
     found += [lookup_gemm, lookup_epilogue, lookup_encode] if softmax else []
     found += [stages.norm, stages.gather, stages.classify]
     found += [stages.attend_on_bits] if boolean else []
     found += [stages.attend_on_codes] if softmax else []
-    return [*found, sliced_finish.bitsliced_epilogue, sliced_gemm.bitsliced_gemm]
+    return [*found, bitsliced_epilogue, bitsliced_gemm]
 
 
 class NativeMember:
@@ -106,7 +108,7 @@ class NativeMember:
     ) -> NDArray[np.float32]:
         """Return the logits float32[S, labels]; as `Member.forward`.
 
-        times : int64[operations], receives nanoseconds per operation, of all threads together
+        times : int64[instructions], receives nanoseconds of each instruction, of all threads together
         """
         program = self.program
         threads = max(1, min(threads, batch.rows)) if start is not None else 1
@@ -119,20 +121,21 @@ class NativeMember:
             drawn = None if noise is None else noise.draw(batch, rows, program.sizes.hidden)
             logits = workspace.prepare(batch, threads, drawn)
             barrier = np.zeros(8, np.int64)  # a cache line of its own
-            spent = [np.zeros(len(program.operations), np.int64) for _ in range(threads)]
+            spent = [np.zeros(len(program.instructions), np.int64) for _ in range(threads)]
 
             def work(thread: int) -> None:
                 try:
                     address = spent[thread].ctypes.data if times is not None else 0
-                    sizes = [batch.rows, batch.sentences, threads, barrier.ctypes.data, address]
-                    frame = np.array([*sizes, workspace.scratch_words, program.block], np.int64)
-                    run(program.operations, program.phases, workspace.slots[thread], frame, thread)
+                    sizes = batch.rows, batch.sentences, threads
+                    call = Frame(*sizes, barrier.ctypes.data, address, workspace.scratch_words, program.block)
+                    table = np.array(call, np.int64)
+                    run(program.instructions, program.phases, workspace.slots[thread], table, thread)
                 except BaseException:
                     open_barrier()
                     raise
 
             def open_barrier() -> None:
-                barrier[0] = at.FREE  # nobody waits any more for a thread that never comes
+                barrier[0] = frame.FREE  # nobody waits any more for a thread that never comes
 
             if start is None or threads == 1:
                 work(0)

@@ -53,7 +53,7 @@ def memory_of(model: "Ensemble", sentences: int, tokens: int) -> Memory:
     natives = [native for native in model._native if native is not None]
     rows = sentences * tokens
     call = 8 * COPIES * rows + 16 * sentences * model.config.num_labels * len(model.members)
-    kept = [model.artifact.tensors, *(native.program.kept for native in natives)]
+    kept = [model.artifact.tensors, *(native.program.pinned for native in natives)]
     return Memory(
         sum({array.ctypes.data: array.nbytes for table in kept for array in table.values()}.values()),
         sum(workspace_bytes(native.program.sizes, rows, sentences, tokens, model.threads) for native in natives),

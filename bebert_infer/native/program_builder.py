@@ -1,67 +1,95 @@
-"""The tables of a native program while they are written: operations, phases, and the arrays that they point to."""
+"""The tables of a native program while they are written: instructions, phases, and the arrays that they point to."""
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bebert_infer.model.quantizer import Quantizer
 from bebert_infer.native.workspace import Sizes
-from bebert_kernels.abi import layout as at
+from bebert_kernels.abi import frame
+from bebert_kernels.abi.frame import Phase
+from bebert_kernels.abi.instruction import FIELDS
+from bebert_kernels.abi.rule import Numbers
 from bebert_kernels.abi.stage import Stage
+from bebert_kernels.abi.table import Table, row, width
 from bebert_kernels.tuning.autotune import MANY
+
+
+class InstructionInfo(NamedTuple):
+    """What an instruction does, for those who measure.
+
+    macs      : multiply-adds a row
+    adders    : planes that full adders multiply; 0 for products without, and for all that is no product
+    sentences : whether its rows are sentences
+    """
+
+    name: str
+    macs: int
+    adders: int
+    sentences: bool
 
 
 class Program:
     """What `bebert_kernels.program.interpreter.run` executes, and what it needs.
 
-    operations, phases : int64[any, COLUMNS] and int64[any, 3], after `finish`
-    work     : of each operation its name, multiply-adds a row, planes that full adders multiply (0: look-up product, or
-               no product), whether rows are sentences
-    sizes    : of the workspace
-    block    : rows at a time
-    expected : rows that products are chosen for
+    instructions, phases : int64[any, FIELDS] and int64[any, 3], after `finish`
+    instruction_info     : of each instruction
+    sizes                : of the workspace
+    block                : rows at a time
+    tuned_rows           : rows that products are chosen for
     """
 
     def __init__(self, sizes: Sizes):
-        self.work: list[tuple[str, int, int, bool]] = []
+        self.instruction_info: list[InstructionInfo] = []
         self.sizes = sizes
-        self.block = at.BLOCK
-        self.expected = MANY
-        self.kept: dict[int, NDArray] = {}  # every array whose address stands in the tables, by address
-        self.operations, self.phases = np.zeros((0, at.COLUMNS), np.int64), np.zeros((0, 3), np.int64)
-        self._operations: list[list[int]] = []
-        self._phases: list[list[int]] = []
+        self.block = frame.BLOCK
+        self.tuned_rows = MANY
+        self.pinned: dict[int, NDArray] = {}  # every array whose address stands in the tables, by address
+        self.instructions, self.phases = _table([], FIELDS), _table([], width(Phase))
+        self._instructions: list[list[int]] = []
+        self._phases: list[Phase] = []
 
     def finish(self) -> None:
         """Make the tables, once all is written."""
         # Not when first needed: a lock would have to be held then, which a fork could leave to the child, locked.
-        self.operations = np.zeros((len(self._operations), at.COLUMNS), np.int64)
-        for row, values in zip(self.operations, self._operations, strict=True):
-            row[: len(values)] = values
-        self.phases = np.array(self._phases, np.int64)
+        self.instructions = _table(self._instructions, FIELDS)
+        self.phases = _table([list(phase) for phase in self._phases], width(Phase))
 
-    def add(self, stage: Stage, *values: int, name: str, macs: int = 0, planes: int = 0) -> None:
-        """Append an operation with its arguments."""
-        self._operations.append([stage.address, *values])
-        self.work.append((name, macs, planes, False))
+    def add(self, stage: Stage, arguments: tuple, name: str, macs: int = 0, adders: int = 0) -> None:
+        """Append an instruction: a stage and its arguments, see `bebert_kernels/abi/instruction.py`."""
+        self._instructions.append([stage.address, *row(arguments, self.pin)])
+        self.instruction_info.append(InstructionInfo(name, macs, adders, False))
 
     def phase(self, domain: int) -> None:
-        """End a phase with the operations since the last one; its rows are those of the domain."""
-        first = self._phases[-1][1] if self._phases else 0
-        self._phases.append([first, len(self._operations), domain])
-        if domain == at.SENTENCES:
-            self.work[first:] = [(name, macs, planes, True) for name, macs, planes, _ in self.work[first:]]
+        """End a phase with the instructions since the last one; its rows are those of the domain."""
+        first = self._phases[-1].end if self._phases else 0
+        self._phases.append(Phase(first, len(self._instructions), domain))
+        if domain == frame.SENTENCES:
+            infos = self.instruction_info
+            infos[first:] = [info._replace(sentences=True) for info in infos[first:]]
 
-    def keep(self, array: NDArray) -> int:
+    def pin(self, array: NDArray) -> int:
         """Keep an array alive and return its address."""
         array = np.ascontiguousarray(array)
-        self.kept[array.ctypes.data] = array
+        self.pinned[array.ctypes.data] = array
         return array.ctypes.data
 
-    def numbers(self, quantizer: Quantizer) -> NDArray[np.float32]:
-        """Step, minimum and limits of a quantizer as kernels read them, with room for two scales."""
-        low, high = quantizer.range
-        return np.array([quantizer.step, quantizer.minimum, low, high, 0, 0], np.float32)
 
-    def shift(self, quantizer: Quantizer, width: int) -> int:
-        """Address of the shift of a quantizer, zeros if it has none."""
-        return self.keep(np.zeros(width, np.float32) if quantizer.shift is None else quantizer.shift)
+def numbers(quantizer: Quantizer) -> NDArray[np.float32]:
+    """Step, minimum and limits of a quantizer as kernels read them."""
+    low, high = quantizer.range
+    return np.array(Numbers(quantizer.step, quantizer.minimum, low, high), np.float32)
+
+
+def shift(quantizer: Quantizer, columns: int) -> NDArray[np.float32]:
+    """The shift of a quantizer, zeros if it has none."""
+    return np.zeros(columns, np.float32) if quantizer.shift is None else quantizer.shift
+
+
+def _table(rows: list[list[int]], fields: int) -> Table:
+    """Rows of at most so many fields, the rest of each 0."""
+    table = np.zeros((len(rows), fields), np.int64)
+    for target, values in zip(table, rows, strict=True):
+        target[: len(values)] = values
+    return table

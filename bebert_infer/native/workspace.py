@@ -1,6 +1,6 @@
 """The memory of one native call: made once, grown when a larger batch comes, used again and again.
 
-Slots are explained in `bebert_kernels/slots.py`. Shared buffers hold a row for every token or sentence of a batch;
+Slots are explained in `bebert_kernels/abi/slot.py`. Shared buffers hold a row for every token or sentence of a batch;
 each thread has scratch for BLOCK rows. Nothing is allocated during a call unless a batch is larger than any before.
 """
 
@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_infer.model.batch import Batch
-from bebert_kernels.abi import layout as at
-from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
+from bebert_kernels.abi import slot
+from bebert_kernels.abi.frame import BLOCK
 from bebert_kernels.bitsliced.triples import aligned
 from bebert_kernels.checks import array as checked_array
 from bebert_kernels.checks import rows as checked_rows
-from bebert_kernels.program.linear import SCRATCH
-from bebert_kernels.program.stages import chain_bytes
+from bebert_kernels.program.layer import LayerShape
 
 ROUND = 64  # rows are rounded up to this, so that a slightly longer sentence needs no new memory
 
@@ -27,10 +26,8 @@ class Sizes:
     """What a program needs a row: filled in while it is written.
 
     hidden, labels : C and the count of labels        vocabulary, positions, types : rows of the tables
-    depth, floats : widest input and float output of a linear
-    index, state : bytes of index planes and of states  tables : bytes of look-up tables of a block
-    words, codes : words or bytes of queries
-    scratch : count of keys -> words of scratch for attention
+    layers : the kinds of linear layers                      floats : widest float output of one
+    words, codes : words or bytes of queries                 scratch : count of keys -> words of scratch for attention
     """
 
     hidden: int
@@ -38,11 +35,8 @@ class Sizes:
     vocabulary: int
     positions: int
     types: int
-    depth: int = 1
+    layers: set[LayerShape] = field(default_factory=set)
     floats: int = 1
-    index: int = 1
-    state: int = 1
-    tables: int = 0
     words: int = 0
     codes: int = 0
     scratch: Callable[[int], int] = field(default=lambda keys: 8)
@@ -53,7 +47,7 @@ class Workspace:
 
     def __init__(self, sizes: Sizes):
         self.sizes = sizes
-        self.slots = np.zeros((0, at.COUNT), np.int64)
+        self.slots = np.zeros((0, slot.COUNT), np.int64)
         self._rows = self._sentences = self._keys = 0
         self._shared: list[NDArray] = []
         self._own: list[dict[int, NDArray]] = []
@@ -76,25 +70,23 @@ class Workspace:
         while len(self._own) < threads:
             self._own.append(self._scratch())
         if len(self.slots) < threads:
-            self.slots = np.zeros((threads, at.COUNT), np.int64)
+            self.slots = np.zeros((threads, slot.COUNT), np.int64)
         self._call = (batch, noise)  # keeps the arrays below alive
         for thread in range(threads):
             slots = self.slots[thread]
-            slots[at.NOISE] = 0 if noise is None else noise.ctypes.data
-            for slot, array in enumerate(self._shared[:3]):
-                slots[slot] = array.ctypes.data
-            for slot, array in zip(
-                (at.IDS, at.POSITIONS, at.TYPES, at.OFFSETS),
-                (batch.ids, batch.positions, batch.types, batch.offsets),
-                strict=True,
+            slots[slot.NOISE] = 0 if noise is None else noise.ctypes.data
+            for place, array in (
+                *zip((slot.HIDDEN, slot.FIRST, slot.LOGITS), self._shared, strict=False),
+                *((slot.IDS, batch.ids), (slot.POSITIONS, batch.positions), (slot.TYPES, batch.types)),
+                (slot.OFFSETS, batch.offsets),
+                *self._own[thread].items(),
             ):
-                slots[slot] = array.ctypes.data
+                slots[place] = array.ctypes.data
             for store in range(2):
-                for which in range(at.STORE):
-                    place = self._shared[3 + min(which, 6) + 7 * store].ctypes.data
-                    slots[at.QUERY + at.STORE * store + which] = place + max(0, which - 6) * batch.rows
-            for slot, array in self._own[thread].items():
-                slots[slot] = array.ctypes.data
+                for which in range(slot.STORE):  # the flags of queries, keys and values lie in one array
+                    array = self._shared[3 + min(which, slot.FLAGS) + (slot.FLAGS + 1) * store]
+                    flags = max(0, which - slot.FLAGS) * batch.rows
+                    slots[slot.QUERY + slot.STORE * store + which] = array.ctypes.data + flags
         return self._shared[2][: batch.sentences * self.sizes.labels].reshape(batch.sentences, -1)
 
     def _check(self, batch: Batch, noise: NDArray[np.float32] | None) -> int:
@@ -131,8 +123,9 @@ class Workspace:
     def _scratch(self) -> dict[int, NDArray]:
         """Memory of one thread, by slot."""
         sizes = scratch_bytes(self.sizes, self._rows, self._keys)
-        found = {slot: aligned((size,), np.uint8) for slot, size in sizes.items()}
-        found[at.NOTHING][:] = 0
+        found = {place: aligned((size,), np.uint8) for place, size in sizes.items()}
+        if slot.NOTHING in found:
+            found[slot.NOTHING][:] = 0
         return found
 
 
@@ -156,19 +149,9 @@ def scratch_bytes(sizes: Sizes, rows: int, keys: int) -> dict[int, int]:
 
     rows, keys : as `rounded`
     """
-    rows = min(at.BLOCK, rows)
-    state = at.BLOCK * max(sizes.state, 4 * PANEL_OUTPUTS)
-    slots = SCRATCH | {
-        at.FLOATS: 4 * rows * sizes.floats,
-        at.CHAIN: chain_bytes(sizes.depth, 8),
-        at.ATTENTION: 8 * sizes.scratch(keys),
-        at.STATE: state,
-        at.STATE + 1: state,
-    }
-    for place in (0, at.INPUT):
-        slots[at.INDEX + place] = max(at.INDEX_ROWS * sizes.index, sizes.tables)
-        slots[at.PARITY + place] = 8 * rows
-        slots[at.PLAIN + place] = rows
-        slots[at.READY_PLAIN + place // at.INPUT] = rows
-        slots[at.BYTES + place] = rows * sizes.depth
+    rows = min(BLOCK, rows)
+    slots = {slot.FLOATS: 4 * rows * sizes.floats, slot.ATTENTION: 8 * sizes.scratch(keys), slot.LANES: 4 * 16}
+    for layer in sizes.layers:
+        for place, size in layer.scratch(rows).items():
+            slots[place] = max(slots.get(place, 0), size)
     return slots

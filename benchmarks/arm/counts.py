@@ -26,14 +26,14 @@ PROGRAM = """
 import json, sys
 import numpy as np
 from bebert_infer import Ensemble
-from cross import operations
+from cross import stages
 
 model = Ensemble.from_pretrained(sys.argv[1], threads=1)
 ids = np.arange(int(sys.argv[2]))[None] % model.config.vocab_size
 model.logits(ids[:, :1])  # loads all kernels
 for _ in range(int(sys.argv[3])):
     model.logits(ids)
-places = {stage.name: stage.address for stage in operations() if stage._compiled.address is not None}
+places = {stage.name: stage.address for stage in stages() if stage._compiled.address is not None}
 code = []
 with open("/proc/self/maps") as maps:
     for line in maps:

@@ -15,13 +15,13 @@ from kernel_bench.case import BITS, LOW, Case, Sizes, Work, shape
 from numpy.typing import NDArray
 
 from bebert_kernels import compiled, packing
-from bebert_kernels.abi.layout import BLOCK
+from bebert_kernels.abi.frame import BLOCK
+from bebert_kernels.bitsliced.encode import bitsliced_encode
 from bebert_kernels.bitsliced.epilogue import bitsliced_epilogue
 from bebert_kernels.bitsliced.gemm import bitsliced_gemm
 from bebert_kernels.bitsliced.triples import aligned
 from bebert_kernels.lookup.gemm import PANEL, lut_bytes, lut_gemm, lut_weights
 from bebert_kernels.program.linear import linear
-from bebert_kernels.program.stages import bitsliced_encode
 from bebert_kernels.reference import integers as reference
 from bebert_kernels.tuning.single_layer import OneLayer
 
@@ -66,17 +66,17 @@ def sliced(data: Data, signs: bool, made: bool = False) -> Callable[[], NDArray]
     """
     rows, depth = data.signs.shape
     codes = (data.signs < 0).astype(np.uint8) * 3 if signs else data.unsigned
-    layer, plain = OneLayer(data.packed, depth, 0 if signs else BITS, rows, LOW), np.ones(rows, np.uint8)
+    layer, no_zeros = OneLayer(data.packed, depth, 0 if signs else BITS, rows, LOW), np.ones(rows, np.uint8)
     if made and rows > BLOCK:
         raise ValueError(f"{rows} rows, but index planes are kept for {BLOCK} at most")
 
     def call() -> NDArray:
         if not made:
-            return layer(codes, plain)
+            return layer(codes, no_zeros)
         layer.multiply(0, rows)
         return layer.result[:rows]
 
-    layer(codes, plain)
+    layer(codes, no_zeros)
     return call
 
 

@@ -13,6 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from bebert_kernels import packing
+from bebert_kernels.abi.rule import Numbers
 from bebert_kernels.bitsliced.index import index_row
 from bebert_kernels.bitsliced.triples import aligned, levels, triple_count
 from bebert_kernels.emit.scale import make_scale
@@ -26,18 +27,18 @@ STEP = 0.3
 
 
 @njit(nogil=True)
-def _code_rows(x, shift, kind, step, minimum, low, high, out):  # type: ignore[no-untyped-def]
+def _code_rows(x, shift, kind, numbers, out):  # type: ignore[no-untyped-def]
     for row in range(len(x)):
-        quantize_row(x[row], shift, kind, step, minimum, low, high, out[row])
+        quantize_row(x[row], shift, kind, numbers, out[row])
 
 
 def _code_work(s: Sizes, kind: int) -> Work:
     x, out = _floats(*hidden(s)), np.empty(hidden(s), np.uint8)
     shift = np.zeros(s.width, np.float32)
-    numbers = [np.float32(value) for value in (STEP, 0, LOW, -LOW - 1)]
+    numbers = Numbers(*(np.float32(value) for value in (STEP, 0, LOW, -LOW - 1)))
 
     def call() -> NDArray:
-        _code_rows(x, shift, kind, *numbers, out)
+        _code_rows(x, shift, kind, numbers, out)
         return out
 
     def expected() -> NDArray:

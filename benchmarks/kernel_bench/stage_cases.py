@@ -1,7 +1,7 @@
-"""Operations of native programs, one by one and whole: two blocks of BERT's geometry with random weights.
+"""Instructions of native programs, one by one and whole: two blocks of BERT's geometry with random weights.
 
-The tables are those that the runtime writes (`bebert_infer/native_member.py`); an operation is called by itself, on
-what the whole program left in memory. What is compared is the whole program: its logits, with those of the reference
+The tables are those that the runtime writes (`bebert_infer/native/lower_member.py`); an instruction is called alone,
+on what the whole program left in memory. What is compared is the whole program: its logits, with those of the reference
 backend.
 """
 
@@ -20,13 +20,17 @@ import bebert_kernels
 from bebert_infer.ensemble import Ensemble
 from bebert_infer.measure import sample_models as synthetic
 from bebert_infer.model.batch import ragged_batch
-from bebert_kernels.abi import layout as at
+from bebert_kernels.abi import frame as frames
+from bebert_kernels.abi.branch import Branch
+from bebert_kernels.abi.frame import Frame
+from bebert_kernels.abi.instruction import Linear
 from bebert_kernels.abi.stage import Stage
-from bebert_kernels.lookup.stages import BLOCK as LOOKUP_BLOCK
+from bebert_kernels.bitsliced.product import BITSLICED
+from bebert_kernels.lookup.product import LOOKUP
 from bebert_kernels.program.interpreter import run
 
-PROGRAMS = {"1-1-1": ("sliced", at.BLOCK), "1-1-4": ("lookup", LOOKUP_BLOCK)}  # scheme -> product, rows at a time
-STAGES = {  # operation, layer; where a scheme has several, the first is taken
+PROGRAMS = {"1-1-1": BITSLICED, "1-1-4": LOOKUP}  # scheme -> product of its codes or signs
+STAGES = {  # stage, layer; where a scheme has several, the first is taken
     "1-1-1": [
         *(("embed", "embeddings"), ("bitsliced_encode", "encode"), ("linear", "query, key, value")),
         *(("attend_on_bits", "attention"), ("linear", "attention output"), ("norm", "norm")),
@@ -47,10 +51,10 @@ def kernel_modules() -> Iterator[ModuleType]:
 
 
 @cache
-def operations() -> dict[int, Stage]:
-    """Every operation of `bebert_kernels` by its address."""
+def stages() -> dict[int, Stage]:
+    """Every stage of `bebert_kernels` by its address."""
     found = [value for module in kernel_modules() for value in vars(module).values() if isinstance(value, Stage)]
-    return {operation.address: operation for operation in found}
+    return {stage.address: stage for stage in found}
 
 
 @cache
@@ -59,7 +63,7 @@ def _program(sizes: Sizes, scheme: str) -> SimpleNamespace:
     geometry = (2, sizes.width, sizes.width, sizes.heads, sizes.wide)
     with (
         patch.dict(synthetic.SIZES, {"two blocks": geometry}),
-        patch.dict(os.environ, BEBERT_PRODUCT=PROGRAMS[scheme][0]),
+        patch.dict(os.environ, BEBERT_PRODUCT=PROGRAMS[scheme].name),
     ):
         artifact = synthetic.random_model("two blocks", scheme, 1, vocab_size=sizes.vocabulary)  # type: ignore[arg-type]
         native = Ensemble(artifact, threads=1)._native[0]
@@ -74,26 +78,27 @@ def _program(sizes: Sizes, scheme: str) -> SimpleNamespace:
 def _stage(sizes: Sizes, scheme: str, operation: str, name: str) -> Work:
     made = _program(sizes, scheme)
     program, workspace, batch = made.native.program, made.native._free[-1], made.batch
-    table, known = program.operations, operations()
-    places = [i for i, work in enumerate(program.work) if (known[table[i, 0]].name, work[0]) == (operation, name)]
-    place = places[0]
+    table, known, infos = program.instructions, stages(), program.instruction_info
+    place = next(i for i, info in enumerate(infos) if (known[table[i, 0]].name, info.name) == (operation, name))
     domain = next(domain for first, last, domain in program.phases if first <= place < last)
-    rows = min(program.block, batch.rows) if domain == at.ROWS else batch.sentences
+    rows = min(program.block, batch.rows) if domain == frames.ROWS else batch.sentences
     barrier = np.zeros(8, np.int64)
-    frame = np.array([batch.rows, batch.sentences, 1, barrier.ctypes.data, 0, workspace.scratch_words, program.block])
+    call = Frame(batch.rows, batch.sentences, 1, barrier.ctypes.data, 0, workspace.scratch_words, program.block)
+    frame = np.array(call, np.int64)
     slots = workspace.slots[0]
 
     def runs(which: int) -> partial:
-        address = table[which].ctypes.data
+        address = table[which, 1:].ctypes.data
         stage = known[table[which, 0]]
         return partial(stage, address, slots.ctypes.data, frame.ctypes.data, int(domain), 0, rows)
 
     found = [known[table[place, 0]]]
-    _, macs, planes, _ = program.work[place]
+    macs, planes = infos[place].macs, infos[place].adders
     if operation == "linear":
         runs(place - 1)()  # the index planes or tables of this layer, not of the one that ran last
-        branches = program.kept[table[place, 2]]
-        found += [known[a] for a in branches[:, [at.PRODUCT, at.FINISH, at.DECIDE]].reshape(-1) if a]
+        layer = Linear(*table[place, 1:6])
+        for branch in (Branch(*row) for row in program.pinned[layer.branches]):
+            found += [known[a] for a in (branch.gemm, branch.epilogue, branch.sign_epilogue) if a]
     if operation.startswith("attend"):
         macs, planes = 2 * sizes.width * batch.rows, int(operation == "attend_on_bits")
     return Work(
@@ -109,14 +114,14 @@ def _stage(sizes: Sizes, scheme: str, operation: str, name: str) -> Work:
 
 def _whole(sizes: Sizes, scheme: str) -> Work:
     made = _program(sizes, scheme)
-    work = made.native.program.work
-    macs = sum(macs * (1 if sentence else made.batch.rows) for _, macs, _, sentence in work)
+    infos = made.native.program.instruction_info
+    macs = sum(info.macs * (1 if info.sentences else made.batch.rows) for info in infos)
     call = partial(made.native.forward, made.batch)
     return Work(call, lambda: made.reference.logits(made.ids), (run,), macs=macs)
 
 
 def _shape(s: Sizes, scheme: str, operation: str, name: str) -> str:
-    rows, queries = min(PROGRAMS[scheme][1], s.tokens), s.width * (3 if scheme == "1-1-1" else 1)
+    rows, queries = min(PROGRAMS[scheme].rows, s.tokens), s.width * (3 if scheme == "1-1-1" else 1)
     if operation == "linear":
         layers = {
             "query, key, value": (queries, s.width),
@@ -131,9 +136,9 @@ def _shape(s: Sizes, scheme: str, operation: str, name: str) -> str:
 
 
 def cases(sizes: Sizes) -> Iterator[Case]:
-    """Operations of both schemes, then their programs as a whole."""
-    for scheme, stages in STAGES.items():
-        for operation, name in stages:
+    """Stages of both schemes, then their programs as a whole."""
+    for scheme, shown in STAGES.items():
+        for operation, name in shown:
             what = f"{scheme} {name}" if operation == "linear" else scheme
             text = _shape(sizes, scheme, operation, name)
             yield Case(operation, what, text, partial(_stage, sizes, scheme, operation, name))

@@ -93,12 +93,16 @@ def test_a_single_layer_refuses_what_does_not_fit():
         with pytest.raises(ValueError, match="accepted"):
             OneLayer(*wrong)
     layer = OneLayer(SIGNS, 70, 4, 3)
-    codes, plain = np.zeros((3, 70), np.uint8), np.zeros(3, np.uint8)
-    layer(codes, plain)
+    codes, no_zeros = np.zeros((3, 70), np.uint8), np.zeros(3, np.uint8)
+    layer(codes, no_zeros)
     for first, rows in ((1, 3), (-1, 1), (0, 4), (2**40, 1)):
         with pytest.raises(ValueError, match="accepted"):
             layer.multiply(first, rows)
-    for wrong in ((np.zeros((4, 70), np.uint8), np.zeros(4, np.uint8)), (codes[:, :69], plain), (codes, plain[:2])):
+    for wrong in (
+        (np.zeros((4, 70), np.uint8), np.zeros(4, np.uint8)),
+        (codes[:, :69], no_zeros),
+        (codes, no_zeros[:2]),
+    ):
         with pytest.raises(ValueError, match="accepted"):
             layer(*wrong)
 

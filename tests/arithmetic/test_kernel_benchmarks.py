@@ -26,7 +26,7 @@ sys.path.append(str(ROOT / "benchmarks"))  # scripts find their neighbours so
 
 from kernel_bench.case import SIZES, Case, Work, check
 from kernel_bench.cases import all_cases
-from kernel_bench.stage_cases import kernel_modules, operations
+from kernel_bench.stage_cases import kernel_modules, stages
 
 from bebert_kernels import compiled
 from bebert_kernels.reference import integers as reference
@@ -70,8 +70,8 @@ def test_every_function_of_the_compiled_backend_has_a_case_of_its_own():
 
 def test_every_operation_of_native_programs_is_run_by_a_case():
     entered = {function for case in OURS for function in work(case).functions}
-    missing = [operation.path for operation in operations().values() if operation not in entered]
-    assert not missing, f"{missing} have no case; add one to benchmarks/stage_cases.py"
+    missing = [stage.path for stage in stages().values() if stage not in entered]
+    assert not missing, f"{missing} have no case; add one to benchmarks/kernel_bench/stage_cases.py"
 
 
 def python(function: Any) -> Any:

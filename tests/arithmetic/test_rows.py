@@ -11,6 +11,8 @@ import pytest
 from kernel_cases import floats, planes
 
 from bebert_kernels import packing
+from bebert_kernels.abi import rule
+from bebert_kernels.abi.rule import Numbers
 from bebert_kernels.bitsliced import index as row_index
 from bebert_kernels.bitsliced.triples import triple_count
 from bebert_kernels.reference import integers as reference
@@ -47,9 +49,9 @@ def sign_bytes(signs: np.ndarray, nonzero: np.ndarray, width: int) -> np.ndarray
 
 def quantize_row(x: np.ndarray, shift: np.ndarray, kind: int, numbers: tuple[float, ...]) -> tuple[np.ndarray, int]:
     whole, out = guarded(x.size)
-    plain = row_codes.quantize_row(x, shift, kind, *(np.float32(n) for n in numbers), out)
+    no_zeros = row_codes.quantize_row(x, shift, kind, Numbers(*(np.float32(n) for n in numbers)), out)
     check_guard(whole)
-    return out, int(plain)
+    return out, int(no_zeros)
 
 
 NO_CODES = (1.0, 0.0, 0.0, 1.0)
@@ -62,18 +64,18 @@ def test_sign_bytes_equal_the_sign_planes(width):
         if seed == 3:
             x, shift = x + np.float32(20), np.abs(shift)  # no zeros
         for move in (np.zeros_like(x), shift):
-            out, plain = quantize_row(x, move, row_codes.SIGN, NO_CODES)
+            out, no_zeros = quantize_row(x, move, rule.SIGN, NO_CODES)
             signs, nonzero, has_zero = reference.pack_signs(x[None], move)
             assert np.array_equal(out, sign_bytes(signs[0], nonzero[0], width))
-            assert plain == (not has_zero)
+            assert no_zeros == (not has_zero)
 
 
 def test_one_zero_anywhere_is_found():
     for width in (1, 7, 16, 33, 64, 100):
         for place in range(width):
             x = np.where(np.arange(width) == place, 0, -1).astype(np.float32)
-            assert quantize_row(x, np.zeros_like(x), row_codes.SIGN, NO_CODES)[1] == 0
-        assert quantize_row(x - 1, np.zeros_like(x), row_codes.SIGN, NO_CODES)[1] == 1
+            assert quantize_row(x, np.zeros_like(x), rule.SIGN, NO_CODES)[1] == 0
+        assert quantize_row(x - 1, np.zeros_like(x), rule.SIGN, NO_CODES)[1] == 1
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -82,10 +84,10 @@ def test_gelu_sign_bytes_equal_the_sign_planes(width):
     x = 3 * floats(rng(width), width)
     x[rng(0).random(width) < 0.2] = zero
     x[rng(1).random(width) < 0.2] = np.nextafter(zero, np.float32(0))
-    out, plain = quantize_row(x, np.zeros_like(x), row_codes.GELU_SIGN, NO_CODES)
+    out, no_zeros = quantize_row(x, np.zeros_like(x), rule.GELU_SIGN, NO_CODES)
     signs, nonzero, has_zero = reference.gelu_signs(x[None])
     assert np.array_equal(out, sign_bytes(signs[0], nonzero[0], width))
-    assert plain == (not has_zero)
+    assert no_zeros == (not has_zero)
 
 
 @pytest.mark.parametrize("limits", LIMITS)
@@ -96,12 +98,12 @@ def test_code_bytes_equal_the_codes(width, limits):
         x, shift = 2 * floats(rng(seed), width), floats(rng(seed + 9), width)
         if seed == 4:  # exact halves: ties to even
             x, shift = np.round(8 * x) / np.float32(8), np.round(8 * shift) / np.float32(8)
-        for kind, row in ((row_codes.CODES, x), (row_codes.RELU_CODES, reference.relu(x))):
+        for kind, row in ((rule.CODES, x), (rule.RELU_CODES, reference.relu(x))):
             for move in (np.zeros_like(x), shift):
-                out, plain = quantize_row(x, move, kind, (step, minimum, low, high))
+                out, no_zeros = quantize_row(x, move, kind, (step, minimum, low, high))
                 expected = reference.quantize(row[None], move, step, minimum, low, high)[0].astype(int) - low
                 assert np.array_equal(out, expected)
-                assert plain == 0
+                assert no_zeros == 0
 
 
 def test_codes_of_every_half_and_its_neighbours():
@@ -109,7 +111,7 @@ def test_codes_of_every_half_and_its_neighbours():
         points = (np.arange(-300, 301) / 2).astype(np.float32) * np.float32(step)
         x = np.concatenate([points] + [np.nextafter(points, np.float32(s) * np.inf) for s in (-1, 1)])
         for low, high in LIMITS:
-            out, _ = quantize_row(x, np.zeros_like(x), row_codes.CODES, (step, 0.0, low, high))
+            out, _ = quantize_row(x, np.zeros_like(x), rule.CODES, (step, 0.0, low, high))
             expected = reference.quantize(x[None], None, step, 0.0, low, high)[0].astype(int) - low
             assert np.array_equal(out, expected)
 

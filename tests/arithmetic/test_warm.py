@@ -15,11 +15,11 @@ if not available():
 PROGRAM = """
 import sys
 from bebert_kernels.program import stages
-from bebert_kernels.abi import precompile as warm
+from bebert_kernels.abi import precompile
 {change}
-operations = [stages.classify, stages.gather, stages.norm, stages.embed]
-warm.warm(operations)
-assert all(operation.load() for operation in operations)
+wanted = [stages.classify, stages.gather, stages.norm, stages.embed]
+precompile.precompile(wanted)
+assert all(stage.load() for stage in wanted)
 print("compiled")
 """
 
@@ -42,7 +42,7 @@ def test_a_first_run_compiles_and_the_next_one_finds_it(tmp_path: Path, change: 
     folder = tmp_path / "cache"
     folder.mkdir(mode=0o700)
     assert "compiling kernels" in run(folder, change)
-    assert run(folder, "warm._helper = None") == ""
+    assert run(folder, "precompile._helper = None") == ""
 
 
 def test_without_a_cache_there_is_no_helper(tmp_path: Path) -> None:

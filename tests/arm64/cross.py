@@ -46,16 +46,15 @@ def target(cpu: str, features: str) -> None:
     Dispatcher.add_overload = lambda self, result: self.overloads.__setitem__(result.signature.args, result)
 
 
-def operations() -> list[Any]:
+def stages() -> list[Any]:
     """Every stage of the native programs."""
     from bebert_kernels.abi.stage import Stage
-    from bebert_kernels.bitsliced import epilogue as sliced_finish
-    from bebert_kernels.bitsliced import gemm as sliced_gemm
-    from bebert_kernels.lookup import stages as lut_product
-    from bebert_kernels.program import linear as linear_rows
-    from bebert_kernels.program import stages
+    from bebert_kernels.bitsliced import encode, epilogue, gemm
+    from bebert_kernels.lookup import stages as lookup
+    from bebert_kernels.program import linear
+    from bebert_kernels.program import stages as others
 
-    modules: list[ModuleType] = [sliced_gemm, linear_rows, lut_product, sliced_finish, stages]
+    modules: list[ModuleType] = [gemm, linear, lookup, epilogue, encode, others]
     found = {id(value): value for module in modules for value in vars(module).values() if isinstance(value, Stage)}
     return list(found.values())
 
@@ -63,12 +62,12 @@ def operations() -> list[Any]:
 def main() -> None:
     """Compile stages, the kernels of the general path with the types that models use, and the program itself."""
     target(sys.argv[1], sys.argv[2])
-    for operation in operations():
-        operation.compile()
+    for stage in stages():
+        stage.compile()
         if len(sys.argv) > 3:
             folder = Path(sys.argv[3])
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{operation.name}.s").write_text(operation._compiled._library.get_asm_str())
+            (folder / f"{stage.name}.s").write_text(stage._compiled._library.get_asm_str())
     import kernel_cases
 
     from bebert_infer import Ensemble

@@ -46,9 +46,9 @@ def test_products_of_bits_equal_plain_arithmetic(depth):
         words = packing.pack_weight_signs(weights.astype(np.int8))
         for zeros in (0.0, 0.2):
             signs = rng.choice(np.array([-1, 1]), (9, depth)) * (rng.random((9, depth)) >= zeros)
-            plain = (signs != 0).all(axis=1).astype(np.uint8)
+            no_zeros = (signs != 0).all(axis=1).astype(np.uint8)
             codes = np.choose(signs + 1, [3, 2, 0]).astype(np.uint8)
-            assert np.array_equal(OneLayer(words, depth, 0, 9)(codes, plain), signs @ weights.T)
+            assert np.array_equal(OneLayer(words, depth, 0, 9)(codes, no_zeros), signs @ weights.T)
         for bits in (1, 2, 4, 8):
             codes = rng.integers(0, 1 << bits, (9, depth), dtype=np.uint8)
             found = OneLayer(words, depth, bits, 9)(codes, np.zeros(9, np.uint8))

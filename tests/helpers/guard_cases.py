@@ -60,6 +60,12 @@ def layers(guard: Guard) -> None:
     for module in (one_layer, triples):
         module.aligned = guard.aligned
     one_layer.np = guard.numpy()
+
+    def pin(layer: OneLayer, values: np.ndarray) -> int:
+        layer._pinned.append(guard.copy(values, _border(values)))
+        return layer._pinned[-1].ctypes.data
+
+    OneLayer._pin = pin
     rng = np.random.default_rng(0)
     shapes = [(3, PANEL_OUTPUTS + 5, depth) for depth in (*EDGES, 47, 48, 49, 191, 192, 193, 385)]
     shapes += [
@@ -92,8 +98,8 @@ def members(guard: Guard) -> None:
     """Whole programs: weights, tables, inputs, workspaces and scratch guarded, rows not rounded up."""
     workspace.aligned, workspace.ROUND = guard.aligned, 1
     native.np = guard.numpy()
-    keep = native_program.Program.keep
-    native_program.Program.keep = lambda self, array: keep(self, guard.copy(array, _border(array)))
+    pin = native_program.Program.pin
+    native_program.Program.pin = lambda self, array: pin(self, guard.copy(array, _border(array)))
     synthetic.SIZES |= {
         f"edge {edge}": (2, edge, edge, 1, edge) for edge in ((1, 63, 65, 128) if guard.side == "end" else (1, 65))
     }
@@ -139,7 +145,7 @@ def _member(guard: Guard, name: str, model: Ensemble) -> None:
             expected = member.forward(batch, model.kernels)
             for threads in (1, 2) if program else ():
                 say(f"{name} member {index}, sentences of {lengths[:4]} tokens, {threads} threads")
-                program.program.operations = guard.copy(program.program.operations)
+                program.program.instructions = guard.copy(program.program.instructions)
                 program.program.phases = guard.copy(program.program.phases)
                 program._free.clear()  # exactly the memory of this batch
                 np.testing.assert_array_equal(program.forward(batch, start=model._team.run, threads=threads), expected)

@@ -6,9 +6,14 @@ Nothing here owns or checks memory. Whoever makes an address keeps the array ali
 from typing import Any
 
 import numba
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from bebert_kernels.abi import slot
+from bebert_kernels.jit.kernel import kernel
 
 
 def _pointer(kind: Any) -> Any:
@@ -32,6 +37,26 @@ as_uint8 = _pointer(types.uint8)
 as_uint64 = _pointer(types.uint64)
 
 array = numba.carray  # array(as_float32(address), (rows, columns)) inside a kernel
+
+
+@kernel
+def slots_at(address: int) -> NDArray[np.int64]:
+    """The slots of a thread."""
+    return array(as_int64(address), (slot.COUNT,))
+
+
+@kernel
+def row_of(place: int, first: int) -> int:
+    """Row of the memory of a slot at which a block stands that begins with row `first` of the batch."""
+    if place >= slot.LOCAL:
+        return 0
+    return first
+
+
+@kernel
+def floats_at(slots: NDArray[np.int64], place: int, first: int, rows: int, width: int) -> NDArray[np.float32]:
+    """The rows of a block in the float32[any, width] of a slot."""
+    return array(as_float32(slots[place] + 4 * row_of(place, first) * width), (rows, width))
 
 
 @intrinsic

@@ -1,4 +1,4 @@
-"""The first run compiles on two cores: a helper process compiles the same operations from the other end of the list.
+"""The first run compiles on two cores: a helper process compiles the same stages from the other end of the list.
 
 Numba compiles one thing at a time in a process, however many threads ask. What the helper has compiled is found in the
 cache like anything else there, so it can fail, be missing or be late: then we compile more ourselves.
@@ -14,21 +14,21 @@ from contextlib import contextmanager
 from bebert_kernels.abi.stage import Stage
 from bebert_kernels.jit.kernel import cache_directory
 
-WORTH = 3  # operations that are missing before a helper, which takes half a second to start, is worth it
+WORTH = 3  # stages that are missing before a helper, which takes half a second to start, is worth it
 _HELPER = (
     "import sys; sys.path[:] = sys.argv[2:]; "
     "from bebert_kernels.abi.precompile import compile_all; compile_all(sys.argv[1])"
 )
 
 
-def warm(operations: Sequence[Stage]) -> None:
-    """Compile operations that no cache holds, with a helper where there are two cores and a cache to share."""
-    missing = [operation for operation in operations if not operation.load()]
+def precompile(stages: Sequence[Stage]) -> None:
+    """Compile stages that no cache holds, with a helper where there are two cores and a cache to share."""
+    missing = [stage for stage in stages if not stage.load()]
     if not missing:
         return
     with _helper(missing):
-        for operation in missing:
-            operation.compile()  # or take it from the cache, if the helper was there before us
+        for stage in missing:
+            stage.compile()  # or take it from the cache, if the helper was there before us
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def _helper(missing: list[Stage]) -> Iterator[None]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     process = None
     if len(missing) >= WORTH and cores > 1 and directory is not None and os.access(directory, os.W_OK):
-        names = ",".join(operation.path for operation in reversed(missing))
+        names = ",".join(stage.path for stage in reversed(missing))
         command = [sys.executable, "-c", _HELPER, names, *sys.path]
         try:
             process = subprocess.Popen(
@@ -58,8 +58,8 @@ def _helper(missing: list[Stage]) -> Iterator[None]:
 
 
 def compile_all(paths: str) -> None:
-    """Compile operations named module:name, separated by commas; what the helper does."""
+    """Compile stages named module:name, separated by commas; what the helper does."""
     for path in paths.split(","):
         module, name = path.split(":")
-        operation: Stage = getattr(importlib.import_module(module), name)
-        operation.compile()
+        stage: Stage = getattr(importlib.import_module(module), name)
+        stage.compile()

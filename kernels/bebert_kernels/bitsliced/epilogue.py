@@ -1,22 +1,21 @@
-"""What follows the counting of `sliced_gemm.py`: states of a panel become floats, or signs where those are wanted.
+"""What follows `bitsliced_gemm`: states of a panel become floats, or signs where those are wanted.
 
 bitsliced_epilogue        states -> counters -> integers -> float32(dot) * scale + add (or added to a first branch)
 bitsliced_sign_epilogue   states -> counters -> compared with limits (`thresholds.py`), PANEL_OUTPUTS outputs at a time
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bebert_kernels.abi import layout as at
-from bebert_kernels.abi.memory import array, as_float32, as_int32, as_int64, as_uint8, as_uint64
+from bebert_kernels.abi import slot
+from bebert_kernels.abi.branch import Branch, read_branch
+from bebert_kernels.abi.frame import BLOCK
+from bebert_kernels.abi.memory import array, as_float32, as_int32, as_uint8, as_uint64, slots_at
 from bebert_kernels.abi.stage import stage
 from bebert_kernels.bitsliced.counters import make_accumulate, make_compare, planes_to_ints, planes_to_ints_halves
-from bebert_kernels.bitsliced.gemm import FOUR, GROUP, HALF, ONE, carries_of, is_half
+from bebert_kernels.bitsliced.gemm import FOUR, GROUP, HALF, ONE, carries_of, is_half, panel_of
 from bebert_kernels.bitsliced.tile import CHUNK, HALVES, PANEL_OUTPUTS, PLANE, TRIPLE
-from bebert_kernels.emit.scale import make_scale
+from bebert_kernels.emit.scale import add_rows, make_scale
 from bebert_kernels.jit.kernel import kernel
-
-Table = NDArray[np.int64]
 
 WORDS = PANEL_OUTPUTS // 64
 
@@ -44,7 +43,7 @@ def _accumulate(
     """Add up the state of a row (of two rows in halves) in the states of one group of planes; parities by address."""
     levels = FOUR if large else ONE
     state = states + PLANE * levels * row
-    carries = states + PLANE * levels * at.BLOCK + carries_of(row, chunks)
+    carries = states + PLANE * levels * BLOCK + carries_of(row, chunks)
     if large:
         if half:
             _accumulate_four_half(state, carries, weights, _word(parity, GROUP), _word(second, GROUP), chunks, counter)
@@ -73,42 +72,40 @@ def _add_shifted(sums: int, shift: int) -> None:
 
 
 @kernel
-def _parity_plane(branch: Table, start: int) -> int:
+def _parity_plane(branch: Branch, start: int) -> int:
     """Address of the parity plane of the weights of a panel: behind its triples."""
-    triples = branch[at.TRIPLES]
-    panel = branch[at.PANELS] + start // PANEL_OUTPUTS * (3 * triples + 1) * PLANE
-    return panel + triples * (TRIPLE // 2 if is_half(start, branch[at.OUTPUTS]) else TRIPLE)
+    return panel_of(branch, start) + branch.triples * (TRIPLE // 2 if is_half(start, branch.outputs) else TRIPLE)
 
 
 @stage
-def bitsliced_epilogue(branch_address: int, slot_address: int, number: int, start: int, row: int, rows: int) -> None:
+def bitsliced_epilogue(branches: int, slot_address: int, number: int, start: int, row: int, rows: int) -> None:
     """Floats of some rows of a panel from their states, to OUT or (number 1) added to what is there.
 
     out[n] = float32(dot[n]) * scale[n] + add[n];  dot = offset - 2 S or offset - S for signs without and with zeros
     (offset K), else offset + S with offset = -(2**planes - 1) * negatives + low * sum of signs.
     """
-    branch, slots = array(as_int64(branch_address), (at.BRANCH,)), array(as_int64(slot_address), (at.COUNT,))
-    planes, sign, chunks = branch[at.PLANES], branch[at.SIGN] != 0, branch[at.TRIPLES] // CHUNK
-    source = at.INPUT * branch[at.FROM]
-    plain = array(as_uint8(slots[at.PLAIN + source]), (row + rows,))
-    half = is_half(start, branch[at.OUTPUTS])
+    branch, slots = read_branch(branches, number), slots_at(slot_address)
+    planes, sign, chunks = branch.planes, branch.sign != 0, branch.triples // CHUNK
+    source = slot.INPUT * branch.input
+    no_zeros = array(as_uint8(slots[slot.NO_ZEROS + source]), (row + rows,))
+    half = is_half(start, branch.outputs)
     step = 2 if half else 1
     lanes = PANEL_OUTPUTS // step
-    weights = _parity_plane(branch, start)
-    scale, offset, add = branch[at.SCALE] + 4 * start, branch[at.OFFSET] + 4 * start, branch[at.ADD] + 4 * start
-    no_add, natural = branch[at.ADD] == 0, branch[at.LIMITS] != 0
-    counter, sums, out = slots[at.COUNTER], slots[at.SUMS], slots[at.OUT]
+    weights, parities = _parity_plane(branch, start), slots[slot.PARITIES + source]
+    scale, offset, add = branch.scale + 4 * start, branch.offset + 4 * start, branch.add + 4 * start
+    no_add, natural = branch.add == 0, branch.limits != 0
+    counter, sums, out = slots[slot.COUNTER], slots[slot.SUMS], slots[slot.OUT]
     for first in range(row, row + rows, step):
         other = min(first + step, row + rows) - 1
-        used = 1 if sign and plain[first] and plain[other] else planes
-        parity, second = slots[at.PARITY + source] + first * planes, slots[at.PARITY + source] + other * planes
-        states = slots[at.STATE + number]
+        used = 1 if sign and no_zeros[first] and no_zeros[other] else planes
+        parity, second = parities + first * planes, parities + other * planes
+        states = slots[slot.STATE + number]
         large = not sign and used >= GROUP
         _accumulate(large, half, states, first, weights, parity, second, chunks, counter)
         _planes_to_ints(half, counter, sums)
         done = GROUP if large else 1
         while done < used:
-            states += PLANE * at.BLOCK * ((FOUR if large else ONE) + chunks)
+            states += PLANE * BLOCK * ((FOUR if large else ONE) + chunks)
             large = not sign and used - done >= GROUP
             _accumulate(large, half, states, first, weights, parity + done, second + done, chunks, counter)
             _planes_to_ints(half, counter, sums + 4 * PANEL_OUTPUTS)
@@ -131,15 +128,7 @@ def bitsliced_epilogue(branch_address: int, slot_address: int, number: int, star
                 _scale(sums, factor, np.int64(0), offset, scale, addend, target)
             if natural:
                 natural_order(target, out, lanes)
-            out += slots[at.OUT_STRIDE]
-
-
-@kernel
-def add_rows(place: int, other: int, lanes: int) -> None:
-    """Add float32[lanes] to others, both given by address."""
-    y, x = array(as_float32(place), (lanes,)), array(as_float32(other), (lanes,))
-    for n in range(lanes):
-        y[n] = y[n] + x[n]
+            out += slots[slot.OUT_STRIDE]
 
 
 @kernel
@@ -152,27 +141,25 @@ def natural_order(place: int, out: int, lanes: int) -> None:
 
 
 @stage
-def bitsliced_sign_epilogue(
-    branch_address: int, slot_address: int, limits: int, start: int, row: int, rows: int
-) -> None:
+def bitsliced_sign_epilogue(branches: int, slot_address: int, limits: int, start: int, row: int, rows: int) -> None:
     """Signs of some rows of a panel, none with a zero input.
 
     Leaves uint64[rows, 2, PANEL_OUTPUTS / 64] in BITS, negative and zero.
 
     limits : address of the panel's planes for `counters.make_compare`, made by `thresholds.py`
     """
-    branch, slots = array(as_int64(branch_address), (at.BRANCH,)), array(as_int64(slot_address), (at.COUNT,))
-    half = is_half(start, branch[at.OUTPUTS])
+    branch, slots = read_branch(branches, 0), slots_at(slot_address)
+    half = is_half(start, branch.outputs)
     step = 2 if half else 1
-    planes, chunks = branch[at.PLANES], branch[at.TRIPLES] // CHUNK
+    planes, chunks = branch.planes, branch.triples // CHUNK
     weights = _parity_plane(branch, start)
-    counter, sums = slots[at.COUNTER], slots[at.SUMS]
-    codes_parity = slots[at.PARITY + at.INPUT * branch[at.FROM]]
+    counter, sums = slots[slot.COUNTER], slots[slot.SUMS]
+    codes_parity = slots[slot.PARITIES + slot.INPUT * branch.input]
     for first in range(row, row + rows, step):
         other = min(first + step, row + rows) - 1
         parity, second = codes_parity + first * planes, codes_parity + other * planes
-        _accumulate(False, half, slots[at.STATE], first, weights, parity, second, chunks, counter)
-        place = slots[at.BITS] + 2 * PLANE * (first - row)
+        _accumulate(False, half, slots[slot.STATE], first, weights, parity, second, chunks, counter)
+        place = slots[slot.BITS] + 2 * PLANE * (first - row)
         if not half:
             _compare(counter, limits, place)
             continue

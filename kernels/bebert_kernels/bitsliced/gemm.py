@@ -1,4 +1,4 @@
-"""Products of rows of byte codes with weight signs by majority tables: the loops around the block of `count_tile.py`.
+"""Products of rows of byte codes with weight signs by majority tables: the loops around the block of `tile.py`.
 
     S[m, n] = sum over planes p, inputs k  2**p * (bit p of u[m, k] ^ negative[n, k])
 
@@ -6,14 +6,16 @@ For b-bit codes  sum_k u * w = S - (2**b - 1) * negatives[n];  for signs (one pl
 zeros, whose two planes both weigh 1,  dot = K - S. Index planes are taken in *groups* of four, those that are left one
 by one; each group has a state and a counter of its own.
 
-`count` fills the states of all rows for a panel; `sliced_finish.py` makes floats or signs of them.
+`bitsliced_gemm` fills the states of all rows for a panel; `epilogue.py` makes floats or signs of them.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_kernels.abi import layout as at
-from bebert_kernels.abi.memory import array, as_int64, as_uint8, prefetch
+from bebert_kernels.abi import slot
+from bebert_kernels.abi.branch import Branch, read_branch
+from bebert_kernels.abi.frame import BLOCK
+from bebert_kernels.abi.memory import array, as_uint8, prefetch, slots_at
 from bebert_kernels.abi.stage import stage
 from bebert_kernels.bitsliced.counters import STRIP
 from bebert_kernels.bitsliced.tile import (
@@ -29,8 +31,7 @@ from bebert_kernels.bitsliced.tile import (
 )
 from bebert_kernels.jit.kernel import kernel
 
-Table = NDArray[np.int64]
-
+INDEX_ROWS = BLOCK + 1  # room for index planes; one more, or all chunks of a row would meet in one set of a cache
 LINE = 64  # bytes of a cache line
 GROUP = 4  # planes of a large group
 ONE, FOUR = LEVELS[1], LEVELS[4]
@@ -66,41 +67,47 @@ def carries_of(row: int, chunks: int) -> int:
 # their carries.
 
 
+@kernel
+def panel_of(branch: Branch, start: int) -> int:
+    """Address of the weights of the panel that begins with an output: its triples, then its parity plane."""
+    return branch.panels + start // PANEL_OUTPUTS * (3 * branch.triples + 1) * PLANE
+
+
 @stage
-def bitsliced_gemm(branch_address: int, slot_address: int, number: int, start: int, rows: int, outputs: int) -> None:
+def bitsliced_gemm(branches: int, slot_address: int, number: int, start: int, rows: int, outputs: int) -> None:
     """Fill the states of all rows of a block for the panel of one branch that begins with output `start`."""
-    branch, slots = array(as_int64(branch_address), (at.BRANCH,)), array(as_int64(slot_address), (at.COUNT,))
-    planes, sign, triples = branch[at.PLANES], branch[at.SIGN] != 0, branch[at.TRIPLES]
+    branch, slots = read_branch(branches, number), slots_at(slot_address)
+    planes, sign, triples = branch.planes, branch.sign != 0, branch.triples
     half = is_half(start, outputs)
-    panel = branch[at.PANELS] + start // PANEL_OUTPUTS * (3 * triples + 1) * PLANE
-    source = at.INPUT * branch[at.FROM]
-    plain = array(as_uint8(slots[at.PLAIN + source]), (rows,))
+    panel = panel_of(branch, start)
+    source = slot.INPUT * branch.input
+    no_zeros = array(as_uint8(slots[slot.NO_ZEROS + source]), (rows,))
     used = planes
-    if sign and _all_set(plain):
-        used = np.int64(1)
-    table, chunks = slots[at.TABLE], triples // CHUNK
+    if sign and _all_set(no_zeros):
+        used = 1
+    table, chunks = slots[slot.TABLE], triples // CHUNK
     for chunk in range(chunks):
         _fill_tables(panel, chunk, table, half)
         # The next chunk comes while rows take their look-ups, a line a row; all at once would keep other loads waiting.
         ahead = panel + (chunk + 1) * CHUNK * (TRIPLE // 2 if half else TRIPLE)
         for line in range(rows, CHUNK * TRIPLE // LINE):
             prefetch(ahead + line * LINE)
-        state = slots[at.STATE + number]
+        state = slots[slot.STATE + number]
         first = np.int64(0)
         while first < used:
             large = not sign and planes - first >= GROUP
             group, levels = (GROUP, FOUR) if large else (1, ONE)
-            before = state if chunk else slots[at.NOTHING]
+            before = state if chunk else slots[slot.NOTHING]
             step = levels * PLANE if chunk else 0
-            index = slots[at.INDEX + source] + at.INDEX_ROWS * (first * triples + chunk * group * CHUNK)
-            carry = state + PLANE * (at.BLOCK * levels + STRIP * chunk)
+            index = slots[slot.ENCODED + source] + INDEX_ROWS * (first * triples + chunk * group * CHUNK)
+            carry = state + PLANE * (BLOCK * levels + STRIP * chunk)
             if sign and first > 0:
-                _look_up_zeros(half, plain, table, index, before, step, state, carry, chunks)
+                _look_up_zeros(half, no_zeros, table, index, before, step, state, carry, chunks)
             elif half:
                 _look_up_halves(large, rows, ahead, table, index, before, step, state, carry, chunks)
             else:
                 _look_up(large, rows, ahead, table, index, before, step, state, carry, chunks)
-            state += PLANE * at.BLOCK * (levels + chunks)
+            state += PLANE * BLOCK * (levels + chunks)
             first += group
 
 
@@ -167,14 +174,14 @@ def _look_up_halves(
 
 @kernel
 def _look_up_zeros(
-    half: bool, plain: NDArray[np.uint8], table: int, index: int,
+    half: bool, no_zeros: NDArray[np.uint8], table: int, index: int,
     before: int, step: int, state: int, carry: int, chunks: int,
 ) -> None:  # fmt: skip
     """Look-ups of the second plane of signs, for rows with zeros (pairs of rows with any) only."""
     width = 2 if half else 1
-    for r in range(0, plain.size, width):
-        other = min(r + width, plain.size) - 1
-        if plain[r] and plain[other]:
+    for r in range(0, no_zeros.size, width):
+        other = min(r + width, no_zeros.size) - 1
+        if no_zeros[r] and no_zeros[other]:
             continue
         row, second, to = index + r * CHUNK, index + other * CHUNK, state + r * (ONE * PLANE)
         place = carry + carries_of(r, chunks)

@@ -6,10 +6,21 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from bebert_kernels.abi.memory import array, as_float32
+from bebert_kernels.jit.kernel import kernel
+
 LANES = 16
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _WHOLE, _REAL = ir.VectorType(_I32, LANES), ir.VectorType(ir.FloatType(), LANES)
+
+
+@kernel
+def add_rows(place: int, other: int, lanes: int) -> None:
+    """Add float32[lanes] to others, both given by address."""
+    y, x = array(as_float32(place), (lanes,)), array(as_float32(other), (lanes,))
+    for n in range(lanes):
+        y[n] = y[n] + x[n]
 
 
 def make_scale(count: int) -> Any:

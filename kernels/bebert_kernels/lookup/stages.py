@@ -6,42 +6,39 @@ dot[m, n] = (total[m] - 2 * sums[m, n]) + low * sum of signs[n],     total = sum
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_kernels.abi import layout as at
-from bebert_kernels.abi.memory import array, as_float32, as_int32, as_int64, as_uint8, as_uint64
+from bebert_kernels.abi import rule, slot
+from bebert_kernels.abi.branch import read_branch
+from bebert_kernels.abi.frame import BLOCK
+from bebert_kernels.abi.instruction import read_encode
+from bebert_kernels.abi.memory import array, as_float32, as_int32, as_uint8, as_uint64, floats_at, slots_at
+from bebert_kernels.abi.rule import read_numbers
+from bebert_kernels.abi.sink import read_input
 from bebert_kernels.abi.stage import stage
-from bebert_kernels.bitsliced.epilogue import add_rows
 from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
-from bebert_kernels.emit.scale import make_scale
+from bebert_kernels.emit.scale import add_rows, make_scale
 from bebert_kernels.jit.kernel import kernel
 from bebert_kernels.lookup.gemm import PANEL, lut_panel, lut_tables
 from bebert_kernels.rows.quantize import quantize_row
 
 scale_panel = make_scale(PANEL)
 
-BLOCK = 64  # rows at a time: a row's tables are 4 bytes a code and should stay in the second-level cache
-
 
 @stage
-def lookup_encode(instruction: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
-    """Floats or ready codes to tables and totals. o: as `bitsliced_encode`."""
-    o, slots = array(as_int64(instruction), (at.COLUMNS,)), array(as_int64(slot_address), (at.COUNT,))
-    depth = o[2]
-    inputs = array(as_int64(o[3]), (o[4], 9))
-    row = np.int64(0) if o[1] >= at.LOCAL else first
-    x = array(as_float32(slots[o[1]] + 4 * row * depth), (rows, depth))
-    for i in range(o[4]):
-        source = at.INPUT * i
-        codes = array(as_uint8(slots[at.BYTES + source]), (rows, depth))
-        totals = array(as_int32(slots[at.PARITY + source]), (rows,))
-        if inputs[i, at.RULE] != at.READY:
-            shift = array(as_float32(inputs[i, at.SHIFT]), (depth,))
-            numbers = array(as_float32(inputs[i, at.NUMBERS]), (at.NUMBER_COUNT,))
+def lookup_encode(arguments: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
+    """Floats or ready codes to tables (ENCODED) and TOTALS; BYTES keep the codes."""
+    o, slots = read_encode(arguments, 0), slots_at(slot_address)
+    x = floats_at(slots, o.source, first, rows, o.depth)
+    for i in range(o.input_count):
+        input, place = read_input(o.inputs, i), slot.INPUT * i
+        codes = array(as_uint8(slots[slot.BYTES + place]), (rows, o.depth))
+        totals = array(as_int32(slots[slot.TOTALS + place]), (rows,))
+        if input.rule != rule.ALREADY_CODED:
+            shift, numbers = array(as_float32(input.shift), (o.depth,)), read_numbers(input.numbers, 0)
             for r in range(rows):
-                step, minimum, low, high = numbers[at.STEP], numbers[at.MINIMUM], numbers[at.LOW], numbers[at.HIGH]
-                quantize_row(x[r], shift, inputs[i, at.RULE], step, minimum, low, high, codes[r])
+                quantize_row(x[r], shift, input.rule, numbers, codes[r])
         for r in range(rows):
             totals[r] = _total(codes[r])
-        lut_tables(codes, rows, array(as_uint8(slots[at.INDEX + source]), (1,)))
+        lut_tables(codes, rows, array(as_uint8(slots[slot.ENCODED + place]), (1,)))
 
 
 @kernel
@@ -62,35 +59,35 @@ def _total(codes: NDArray[np.uint8]) -> np.int32:
 
 
 @stage
-def lookup_gemm(branch_address: int, slot_address: int, number: int, start: int, rows: int, outputs: int) -> None:
+def lookup_gemm(branches: int, slot_address: int, number: int, start: int, rows: int, outputs: int) -> None:
     """Sums of all rows for PANEL_OUTPUTS outputs of a branch, to its state.
 
     The state is int32[PANEL_OUTPUTS / PANEL, BLOCK, PANEL].
     """
-    branch, slots = array(as_int64(branch_address), (at.BRANCH,)), array(as_int64(slot_address), (at.COUNT,))
-    tables = array(as_uint8(slots[at.INDEX + at.INPUT * branch[at.FROM]]), (1,))
-    panels = array(as_uint8(branch[at.PANELS]), (1,))
+    branch, slots = read_branch(branches, number), slots_at(slot_address)
+    tables = array(as_uint8(slots[slot.ENCODED + slot.INPUT * branch.input]), (1,))
+    panels = array(as_uint8(branch.panels), (1,))
     for part in range(PANEL_OUTPUTS // PANEL):
         output = start + part * PANEL
         if output >= outputs:
             return
-        sums = array(as_int32(slots[at.STATE + number] + 4 * part * at.BLOCK * PANEL), (rows, PANEL))
-        lut_panel(tables, panels, output // PANEL, rows, branch[at.TRIPLES], sums)
+        sums = array(as_int32(slots[slot.STATE + number] + 4 * part * BLOCK * PANEL), (rows, PANEL))
+        lut_panel(tables, panels, output // PANEL, rows, branch.depth, sums)
 
 
 @stage
-def lookup_epilogue(branch_address: int, slot_address: int, number: int, start: int, row: int, rows: int) -> None:
+def lookup_epilogue(branches: int, slot_address: int, number: int, start: int, row: int, rows: int) -> None:
     """Floats of some rows of a panel from their sums, to OUT or (number 1) added to what is there."""
-    branch, slots = array(as_int64(branch_address), (at.BRANCH,)), array(as_int64(slot_address), (at.COUNT,))
-    totals = array(as_int32(slots[at.PARITY + at.INPUT * branch[at.FROM]]), (row + rows,))
+    branch, slots = read_branch(branches, number), slots_at(slot_address)
+    totals = array(as_int32(slots[slot.TOTALS + slot.INPUT * branch.input]), (row + rows,))
     for part in range(PANEL_OUTPUTS // PANEL):
         output = start + part * PANEL
-        if output >= branch[at.OUTPUTS]:
+        if output >= branch.outputs:
             return
-        offset, scale, add = branch[at.OFFSET] + 4 * output, branch[at.SCALE] + 4 * output, branch[at.ADD] + 4 * output
+        offset, scale, add = branch.offset + 4 * output, branch.scale + 4 * output, branch.add + 4 * output
         for r in range(row, row + rows):
-            sums = slots[at.STATE + number] + 4 * PANEL * (part * at.BLOCK + r)
-            out = slots[at.OUT] + slots[at.OUT_STRIDE] * (r - row) + 4 * PANEL * part
-            if number and branch[at.ADD] != 0:  # a second branch has an addend only if its codes have a minimum
+            sums = slots[slot.STATE + number] + 4 * PANEL * (part * BLOCK + r)
+            out = slots[slot.OUT] + slots[slot.OUT_STRIDE] * (r - row) + 4 * PANEL * part
+            if number and branch.add != 0:  # a second branch has an addend only if its codes have a minimum
                 add_rows(out, add, PANEL)
             scale_panel(sums, np.int64(-2), np.int64(totals[r]), offset, scale, out if number else add, out)

@@ -1,12 +1,31 @@
 """One binary linear layer for a block of rows: product, scale, bias, and what the next stage reads.
 
-    y[m, n] = sum over branches  scale[n] * dot[m, n]  +  add[n]          (one or two branches, `sliced_gemm.py`)
+    y[m, n] = sum over branches  scale[n] * dot[m, n]  +  add[n]          (one or two branches, each with its input)
 
-A panel of PANEL_OUTPUTS outputs at a time for all rows, then a strip of a few rows of it at a time, so that y never
-leaves the first-level cache: it goes straight to *sinks*: floats, sums (added to the residual before a LayerNorm),
-byte codes (for the next layer), codes for attention, or sign words for attention on bits. A layer has one sink, several
-copies of its outputs (two branches of the next layer), or queries, keys and values. Where only signs are wanted, no y
-is made: sums are compared with limits (`thresholds.py`).
+How to multiply is the business of a *product* (`bitsliced/`, `lookup/`), which is three stages and its form of the
+weights (`abi/product.py`). `program/layer.py` writes them into the rows of a layer; `linear` calls what stands there.
+All products give the same integers. For each input i, with place = INPUT * i, and each branch b:
+
+    encode    called once a block, an instruction of its own, before `linear`
+              gets     instruction.Encode, and the rows: float32[rows, K] in the slot `source`, to be coded by the rule
+                       of each input; or with ALREADY_CODED byte codes in BYTES + place, with flags BYTES_NO_ZEROS
+              leaves   ENCODED + place: what its gemm reads, in any form; whatever its epilogue needs of a row
+                       (PARITIES or TOTALS + place); NO_ZEROS + place if codes are signs
+    gemm      called for each panel of PANEL_OUTPUTS outputs, which begins with output `start`:
+              (branches, slots, b, start, rows, N)
+              leaves   STATE + b: sums of all rows of the block for this panel, in any form
+    epilogue  called for each strip of at most STRIP rows of the panel: (branches, slots, b, start, row, rows)
+              leaves   float32[rows, PANEL_OUTPUTS] = float32(dot) * scale + add at the address OUT, rows OUT_STRIDE
+                       bytes apart; branch 1 adds to what branch 0 has left there. dot is an int32 that includes `low`,
+                       what code 0 stands for. OUT has room for all lanes of the panel: half of them where `is_half`
+    sign epilogue, instead of the epilogue where only signs are wanted, no sign of the strip's rows is 0 (NO_ZEROS) and
+              the panel has limits (`bitsliced/thresholds.py`): (branches, slots, limits, start, row, rows)
+              leaves   uint64[rows, 2, PANEL_OUTPUTS / 64] in BITS: negative, zero
+
+A panel at a time for all rows, then a strip of a few rows of it at a time, so that y never leaves the first-level
+cache: it goes straight to *sinks* (`abi/sink.py`): floats, sums (added to the residual before a LayerNorm), byte codes
+(for the next layer), codes for attention, or sign words for attention on bits. A layer has one sink, several copies of
+its outputs (two branches of the next layer), or queries, keys and values.
 """
 
 from typing import Any
@@ -17,142 +36,123 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from bebert_kernels.abi import layout as at
-from bebert_kernels.abi.memory import array, as_float32, as_int8, as_int64, as_uint8, as_uint64
+from bebert_kernels.abi import rule, slot
+from bebert_kernels.abi.branch import read_branch
+from bebert_kernels.abi.instruction import read_linear
+from bebert_kernels.abi.memory import array, as_float32, as_int8, as_int64, as_uint8, as_uint64, row_of, slots_at
+from bebert_kernels.abi.rule import read_numbers
+from bebert_kernels.abi.sink import TO_CODES, TO_FLOATS, TO_SUM, TO_WORDS, Sink, read_sink
 from bebert_kernels.abi.stage import call, stage
-from bebert_kernels.bitsliced.counters import COUNTER, STRIP
+from bebert_kernels.abi.table import Table
+from bebert_kernels.bitsliced.counters import STRIP
 from bebert_kernels.bitsliced.gemm import is_half
-from bebert_kernels.bitsliced.tile import CHUNK, LEVELS, PANEL_OUTPUTS, PLANE, TABLE
+from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
 from bebert_kernels.jit.kernel import kernel
 from bebert_kernels.packing import WORD_BITS
 from bebert_kernels.rows.quantize import MINUS, PLUS, ZERO, quantize_row
 
-Table = NDArray[np.int64]
 HALF = 32  # values that `sign_bits` takes
-
-# Bytes of the scratch of a layer that depend on the machine only; NOTHING must hold zeros.
-SCRATCH = {
-    at.TABLE: CHUNK * TABLE,
-    at.NOTHING: max(LEVELS.values()) * PLANE,  # the state before the first chunk
-    at.COUNTER: COUNTER,
-    at.SUMS: 4 * 2 * PANEL_OUTPUTS,
-    at.BITS: STRIP * 2 * PLANE,
-    at.Y: 4 * STRIP * PANEL_OUTPUTS,
-}
 
 
 @stage
-def linear(instruction: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
-    """Apply a layer to a block of rows whose index planes stand in this thread's memory.
-
-    o: N, branches int64[count, 13], count (1 or 2), sinks int64[count, 9], count.
-    """
-    o, slots = array(as_int64(instruction), (at.COLUMNS,)), array(as_int64(slot_address), (at.COUNT,))
-    outputs, branch_bytes = o[1], 8 * at.BRANCH
-    branches, sinks = array(as_int64(o[2]), (o[3], at.BRANCH)), array(as_int64(o[4]), (o[5], 9))
-    plain = array(as_uint8(slots[at.PLAIN + at.INPUT * branches[0, at.FROM]]), (rows,))
-    direct = sinks.shape[0] == 1 and sinks[0, at.KIND] == at.TO_FLOATS
+def linear(arguments: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
+    """Apply a layer to a block of rows that an encode stage has left in this thread's memory."""
+    o, slots = read_linear(arguments, 0), slots_at(slot_address)
+    outputs, branch, sink = o.outputs, read_branch(o.branches, 0), read_sink(o.sinks, 0)
+    no_zeros = array(as_uint8(slots[slot.NO_ZEROS + slot.INPUT * branch.input]), (rows,))
+    direct = o.sink_count == 1 and sink.kind == TO_FLOATS
     for start in range(0, outputs, PANEL_OUTPUTS):
         end = min(start + PANEL_OUTPUTS, outputs)
         # A panel whose lanes are all outputs goes straight to a matrix of floats.
         whole = direct and (
             end - start == PANEL_OUTPUTS or (is_half(start, outputs) and end - start == PANEL_OUTPUTS // 2)
         )
-        for b in range(branches.shape[0]):
-            call(branches[b, at.PRODUCT], o[2] + branch_bytes * b, slot_address, b, start, rows, outputs)
+        for b in range(o.branch_count):
+            call(read_branch(o.branches, b).gemm, o.branches, slot_address, b, start, rows, outputs)
         limits = np.int64(0)
-        if branches[0, at.LIMITS] != 0:
-            limits = array(as_int64(branches[0, at.LIMITS]), (-(-outputs // PANEL_OUTPUTS),))[start // PANEL_OUTPUTS]
+        if branch.limits != 0:
+            limits = array(as_int64(branch.limits), (-(-outputs // PANEL_OUTPUTS),))[start // PANEL_OUTPUTS]
         for row in range(0, rows, STRIP):
             strip = min(STRIP, rows - row)
             decided = limits != 0
             for r in range(row, row + strip):
-                decided = decided and plain[r] != 0
+                decided = decided and no_zeros[r] != 0
             if decided:
-                call(branches[0, at.DECIDE], o[2], slot_address, limits, start, row, strip)
+                call(branch.sign_epilogue, o.branches, slot_address, limits, start, row, strip)
             else:
-                slots[at.OUT], slots[at.OUT_STRIDE] = slots[at.Y], 4 * PANEL_OUTPUTS
+                slots[slot.OUT], slots[slot.OUT_STRIDE] = slots[slot.Y], 4 * PANEL_OUTPUTS
                 if whole:
-                    to = np.int64(0) if sinks[0, at.TO] >= at.LOCAL else first
-                    slots[at.OUT] = slots[sinks[0, at.TO]] + 4 * ((to + row) * outputs + start)
-                    slots[at.OUT_STRIDE] = 4 * outputs
-                for b in range(branches.shape[0]):
-                    call(branches[b, at.FINISH], o[2] + branch_bytes * b, slot_address, b, start, row, strip)
+                    to = row_of(sink.to, first) + row
+                    slots[slot.OUT] = slots[sink.to] + 4 * (to * outputs + start)
+                    slots[slot.OUT_STRIDE] = 4 * outputs
+                for b in range(o.branch_count):
+                    call(read_branch(o.branches, b).epilogue, o.branches, slot_address, b, start, row, strip)
                 if whole:
                     continue
-            for s in range(sinks.shape[0]):
-                sink = sinks[s]
-                begin, stop = max(start, sink[at.START]), min(end, sink[at.START] + sink[at.WIDTH])
+            for s in range(o.sink_count):
+                part = read_sink(o.sinks, s)
+                begin, stop = max(start, part.start), min(end, part.start + part.width)
                 if begin < stop:
-                    store_outputs(
-                        decided, begin - start, stop - begin, begin - sink[at.START], sink, slots, first, row, strip
-                    )
+                    columns = (begin - start, stop - begin, begin - part.start)
+                    store_outputs(decided, columns, part, slots, first, row, strip)
 
 
 @kernel
 def store_outputs(
-    decided: bool, begin: int, count: int, column: int, sink: Table, slots: Table, first: int, row: int, strip: int
+    decided: bool, columns: tuple[int, int, int], sink: Sink, slots: Table, first: int, row: int, strip: int
 ) -> None:
-    """Hand columns begin .. begin + count - 1 of a strip of a panel to a sink, whose columns column ... they are.
+    """Hand some columns of a strip of a panel to a sink.
 
     decided : whether the strip is signs in BITS, else it is floats in Y
+    columns : the first of the panel, how many, and the first of the sink
     first   : row of the batch with which the block begins;     row : row of the block with which the strip begins
     """
-    width, kind = sink[at.WIDTH], sink[at.KIND]
-    y = array(as_float32(slots[at.Y]), (strip, PANEL_OUTPUTS))
-    to = row if sink[at.TO] >= at.LOCAL else first + row
-    place = slots[sink[at.TO]]
-    if kind == at.TO_FLOATS or kind == at.TO_SUM:
+    begin, count, column = columns
+    width = sink.width
+    y = array(as_float32(slots[slot.Y]), (strip, PANEL_OUTPUTS))
+    to = row_of(sink.to, first) + row
+    place = slots[sink.to]
+    if sink.kind == TO_FLOATS or sink.kind == TO_SUM:
         floats = array(as_float32(place + 4 * to * width), (strip, width))
         for r in range(strip):
             out, row_of_y = floats[r, column : column + count], y[r, begin : begin + count]
-            if kind == at.TO_SUM:
+            if sink.kind == TO_SUM:
                 for i in range(count):
                     out[i] = out[i] + row_of_y[i]
             else:
                 for i in range(count):
                     out[i] = row_of_y[i]
         return
-    flags = array(as_uint8(slots[sink[at.FLAGS]] + (row if sink[at.FLAGS] >= at.LOCAL else first + row)), (strip,))
+    flags = array(as_uint8(slots[sink.flags] + row_of(sink.flags, first) + row), (strip,))
     if column == 0:
         for r in range(strip):
             flags[r] = 1
-    if kind == at.TO_WORDS:
+    if sink.kind == TO_WORDS:
         if not decided:
-            _decide(y, slots[at.BITS])
-        signs_to_words(slots[at.BITS], begin, count, column, sink, slots, to, flags)
+            _signs_of_floats(y, slots[slot.BITS])
+        signs_to_words(columns, sink, slots, to, flags)
         return
     if decided:
-        signs_to_bytes(slots[at.BITS], count, place + to * width + column, width, flags)
+        signs_to_bytes(slots[slot.BITS], count, place + to * width + column, width, flags)
         return
-    _code(y, begin, count, column, sink, place + to * width, flags)
+    _store_codes(y, columns, sink, place + to * width, flags)
 
 
 @kernel
-def _code(
-    y: NDArray[np.float32], begin: int, count: int, column: int, sink: Table, place: int, flags: NDArray[np.uint8]
+def _store_codes(
+    y: NDArray[np.float32], columns: tuple[int, int, int], sink: Sink, place: int, flags: NDArray[np.uint8]
 ) -> None:
     """Byte codes, or codes for attention, of a strip of floats, to rows at an address."""
-    width = sink[at.WIDTH]
-    numbers = array(as_float32(sink[at.NUMBERS]), (at.NUMBER_COUNT,))
-    shift = array(as_float32(sink[at.SHIFT] + 4 * column), (count,))
-    low = np.int32(numbers[at.LOW])
+    begin, count, column = columns
+    width, numbers = sink.width, read_numbers(sink.numbers, 0)
+    shift = array(as_float32(sink.shift + 4 * column), (count,))
+    low = np.int32(numbers.low)
     for r in range(y.shape[0]):
         out = array(as_uint8(place + r * width + column), (count,))
-        plain = quantize_row(
-            y[r, begin : begin + count],
-            shift,
-            sink[at.RULE],
-            numbers[at.STEP],
-            numbers[at.MINIMUM],
-            numbers[at.LOW],
-            numbers[at.HIGH],
-            out,
-        )
-        flags[r] &= np.uint8(plain)
-        if sink[at.KIND] == at.TO_CODES:  # attention wants numbers, not bytes that start at 0
+        flags[r] &= np.uint8(quantize_row(y[r, begin : begin + count], shift, sink.rule, numbers, out))
+        if sink.kind == TO_CODES:  # attention wants numbers, not bytes that start at 0
             codes = array(as_int8(place + r * width + column), (count,))
-            if sink[at.RULE] == at.SIGN_RULE:
+            if sink.rule == rule.SIGN:
                 for i in range(count):
                     codes[i] = np.int8(1 - (out[i] & 1) - (out[i] >> 1))
             else:
@@ -161,8 +161,8 @@ def _code(
 
 
 @kernel
-def _decide(y: NDArray[np.float32], place: int) -> None:
-    """Signs of floats, as `bitsliced_sign_epilogue` leaves them."""
+def _signs_of_floats(y: NDArray[np.float32], place: int) -> None:
+    """Signs of floats, as a sign epilogue leaves them."""
     bits = array(as_uint64(place), (y.shape[0], 2, PANEL_OUTPUTS // WORD_BITS))
     half = np.uint64(0xFFFFFFFF)
     for r in range(y.shape[0]):
@@ -184,24 +184,16 @@ def _bits(row: NDArray[np.uint64], first: int, count: int) -> np.uint64:
 
 
 @kernel
-def signs_to_words(
-    place: int,
-    begin: int,
-    count: int,
-    column: int,
-    sink: Table,
-    slots: Table,
-    to: int,
-    flags: NDArray[np.uint8],
-) -> None:
+def signs_to_words(columns: tuple[int, int, int], sink: Sink, slots: Table, to: int, flags: NDArray[np.uint8]) -> None:
     """Sign and non-zero words of whole or partial heads; a head begins a new word. Flags lose their 1 at a zero."""
-    size = sink[at.HEAD]
+    begin, count, column = columns
+    size = sink.head
     words = -(-size // WORD_BITS)
-    total = sink[at.WIDTH] // size * words
+    total = sink.width // size * words
     rows = flags.size
-    bits = array(as_uint64(place), (rows, 2, PANEL_OUTPUTS // WORD_BITS))
-    signs = array(as_uint64(slots[sink[at.TO]] + 8 * to * total), (rows, total))
-    nonzero = array(as_uint64(slots[sink[at.TO] + at.NONZERO] + 8 * to * total), (rows, total))
+    bits = array(as_uint64(slots[slot.BITS]), (rows, 2, PANEL_OUTPUTS // WORD_BITS))
+    signs = array(as_uint64(slots[sink.to] + 8 * to * total), (rows, total))
+    nonzero = array(as_uint64(slots[sink.to + slot.NONZERO] + 8 * to * total), (rows, total))
     if size == WORD_BITS and column % size == 0 and begin % WORD_BITS == 0:
         for r in range(rows):
             for i in range(count // WORD_BITS):
@@ -234,7 +226,7 @@ def signs_to_words(
 
 @kernel
 def signs_to_bytes(place: int, count: int, out: int, stride: int, flags: NDArray[np.uint8]) -> None:
-    """Signs as bytes (`row_codes.py`). Flags lose their 1 at a zero."""
+    """Signs as bytes (`rows/quantize.py`). Flags lose their 1 at a zero."""
     bits = array(as_uint64(place), (flags.size, 2, PANEL_OUTPUTS // WORD_BITS))
     for r in range(flags.size):
         target, any_zero = out + r * stride, np.uint64(0)

@@ -19,6 +19,8 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
+from bebert_kernels.abi import rule as rules
+from bebert_kernels.abi.rule import Numbers
 from bebert_kernels.emit.vectors import (
     F32,
     I8,
@@ -39,8 +41,6 @@ from bebert_kernels.reference.integers import GELU_ZERO
 Floats = NDArray[np.float32]
 Octets = NDArray[np.uint8]
 
-SIGN, GELU_SIGN, CODES, RELU_CODES = range(4)
-
 NOWHERE = np.float32(-np.inf)
 ROUNDER = 12582912.0  # 1.5 * 2**23
 PLUS, ZERO, MINUS = 0, 2, 3
@@ -51,34 +51,26 @@ WIDE = "avx512bw" in cpu_features()
 
 
 @kernel
-def quantize_row(
-    x: Floats,
-    shift: Floats,
-    kind: int,
-    step: np.float32,
-    minimum: np.float32,
-    low: np.float32,
-    high: np.float32,
-    out: Octets,
-) -> np.uint8:
-    """Byte codes of a row.
+def quantize_row(x: Floats, shift: Floats, rule: int, numbers: Numbers, out: Octets) -> np.uint8:
+    """Byte codes of a row, by a rule of `abi/rule.py`.
 
-    kind 0 SIGN       : sign of x + shift
-    kind 1 GELU_SIGN  : sign of GELU(x): 0 where x == 0 or x <= GELU_ZERO; the shift must be zeros
-    kind 2 CODES      : clamp(rne((x + shift - minimum) / step), low, high) - low
-    kind 3 RELU_CODES : the same of max(x, 0) + shift
+    SIGN       : sign of x + shift
+    GELU_SIGN  : sign of GELU(x): 0 where x == 0 or x <= GELU_ZERO; the shift must be zeros
+    CODES      : clamp(rne((x + shift - minimum) / step), low, high) - low
+    RELU_CODES : the same of max(x, 0) + shift
 
-    x, shift  : float32[K], finite; zeros for no shift
-    step      : not 0; may be negative; kinds 2 and 3 only, as all that follow
-    low, high : whole numbers in -128..255, high - low <= 255
-    out       : uint8[K], written in full
-    returns   : uint8 1 if the row has no zero sign (kinds 0 and 1), else 0; always 0 for kinds 2 and 3
+    x, shift : float32[K], finite; zeros for no shift
+    numbers  : float32, not read for signs. The step is not 0 and may be negative; low and high are whole numbers in
+               -128..255, high - low <= 255
+    out      : uint8[K], written in full
+    returns  : uint8 1 if the row has no zero sign, else 0; always 0 for codes
 
     Source: `reference.pack_signs`, `gelu_signs`, `relu` and `quantize`.
     """
-    if kind <= GELU_SIGN:
-        return sign_bytes(x, shift, GELU_ZERO if kind == GELU_SIGN else NOWHERE, out)
-    code_bytes(x, shift, np.float32(0) if kind == RELU_CODES else NOWHERE, step, minimum, low, high, out)
+    if rule == rules.SIGN or rule == rules.GELU_SIGN:
+        return sign_bytes(x, shift, GELU_ZERO if rule == rules.GELU_SIGN else NOWHERE, out)
+    bottom = np.float32(0) if rule == rules.RELU_CODES else NOWHERE
+    code_bytes(x, shift, bottom, numbers, out)
     return np.uint8(0)
 
 
@@ -90,20 +82,11 @@ def sign_bytes(x: Floats, shift: Floats, floor: np.float32, out: Octets) -> np.u
     return np.uint8(not zero.any())
 
 
-def code_bytes(
-    x: Floats,
-    shift: Floats,
-    bottom: np.float32,
-    step: np.float32,
-    minimum: np.float32,
-    low: np.float32,
-    high: np.float32,
-    out: Octets,
-) -> None:
+def code_bytes(x: Floats, shift: Floats, bottom: np.float32, numbers: Numbers, out: Octets) -> None:
     """Codes of max(x, bottom), counted from low."""
     with np.errstate(over="ignore"):
-        value = ((np.maximum(x, bottom) + shift) - minimum) / step
-    out[:] = np.rint(np.clip(value, low, high)) - low
+        value = ((np.maximum(x, bottom) + shift) - np.float32(numbers.minimum)) / np.float32(numbers.step)
+    out[:] = np.rint(np.clip(value, numbers.low, numbers.high)) - numbers.low
 
 
 @intrinsic
@@ -240,7 +223,7 @@ def _sign_bytes_overload(x, shift, floor, out):  # type: ignore[no-untyped-def]
 
 
 @overload(code_bytes)
-def _code_bytes_overload(x, shift, bottom, step, minimum, low, high, out):  # type: ignore[no-untyped-def]
-    return lambda x, shift, bottom, step, minimum, low, high, out: _code_bytes(  # type: ignore[call-arg]
-        x, shift, bottom, step, minimum, low, high, out
+def _code_bytes_overload(x, shift, bottom, numbers, out):  # type: ignore[no-untyped-def]
+    return lambda x, shift, bottom, numbers, out: _code_bytes(  # type: ignore[call-arg]
+        x, shift, bottom, numbers.step, numbers.minimum, numbers.low, numbers.high, out
     )

@@ -31,7 +31,7 @@ from bebert_kernels.lookup import gemm as lut_gemm
 from bebert_kernels.lookup.gemm import PANEL, lut_bytes, lut_panel, lut_tables
 from bebert_kernels.tuning.single_layer import OneLayer
 
-SLICED, LOOKUP = "sliced", "lookup"
+SLICED, LOOKUP = "sliced", "lookup"  # names of products
 DEPTH = 768
 FEW, MANY = 4, 64  # rows of the two measurements of the sliced product
 REPEATS = 7
@@ -66,11 +66,14 @@ class GemmCosts:
 
 
 def choose_gemm(outputs: int, depth: int, bits: int, rows: int) -> str:
-    """Return SLICED or LOOKUP for a layer of codes of `bits` bits. Raises ValueError for a wrong BEBERT_PRODUCT."""
+    """Return the name of the product for a layer of codes of `bits` bits, 0 for signs.
+
+    Raises ValueError for a wrong BEBERT_PRODUCT.
+    """
     forced = os.environ.get("BEBERT_PRODUCT", "")
     if forced not in ("", SLICED, LOOKUP):
         raise ValueError(f'BEBERT_PRODUCT is "{forced}"; accepted are {SLICED} and {LOOKUP}, or nothing to measure')
-    if bits > WIDEST:
+    if not 1 <= bits <= WIDEST:
         return SLICED
     if forced:
         return forced
@@ -141,11 +144,11 @@ def _measure(bits: int) -> GemmCosts:
     weights = lut_gemm.lut_weights(signs, DEPTH).reshape(-1)
     tables = aligned((lut_bytes(MANY, DEPTH),), np.uint8)
     sums = aligned((MANY, PANEL), np.int32)
-    layer, plain = OneLayer(signs, DEPTH, bits, MANY), np.zeros(MANY, np.uint8)
+    layer, no_zeros = OneLayer(signs, DEPTH, bits, MANY), np.zeros(MANY, np.uint8)
     runs: list[Callable[[], Any]] = [
         lambda: layer.multiply(0, FEW),
         lambda: layer.multiply(0, MANY),
-        lambda: layer.encode(codes, plain),
+        lambda: layer.encode(codes, no_zeros),
         lambda: lut_tables(codes, MANY, tables),
         lambda: [lut_panel(tables, weights, n, MANY, DEPTH, sums) for n in range(PANEL_OUTPUTS // PANEL)],
     ]

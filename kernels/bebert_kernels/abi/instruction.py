@@ -1,0 +1,97 @@
+"""The instructions of a program: the address of a stage, then the arguments of that stage, which are described here.
+
+What a stage reads and leaves is said where it is defined: `program/stages.py`, `program/linear.py` and the products.
+"""
+
+from typing import NamedTuple
+
+from bebert_kernels.abi.table import Address, reader
+
+FIELDS = 16  # of an instruction: the stage and up to 15 arguments
+
+
+class Encode(NamedTuple):
+    """Rows to what a product reads.
+
+    source              : slot of float32[rows, depth]; not read if all inputs are ALREADY_CODED
+    inputs, input_count : list of `sink.Input`, its length
+    planes, sign        : as in `branch.Branch`, the same for all inputs
+    triples             : of a row (bitsliced, else 0)
+    """
+
+    source: int
+    depth: int
+    inputs: Address
+    input_count: int
+    planes: int
+    sign: int
+    triples: int
+
+
+class Linear(NamedTuple):
+    """A layer of encoded rows. branches, sinks : lists of `branch.Branch` (1 or 2) and `sink.Sink`."""
+
+    outputs: int
+    branches: Address
+    branch_count: int
+    sinks: Address
+    sink_count: int
+
+
+class Embed(NamedTuple):
+    """Embeddings. tables : 1 or 2 word tables; with 1 the second one repeats the first. norm : gamma, beta, epsilon."""
+
+    tables: int
+    signs0: Address
+    scale0: Address
+    signs1: Address
+    scale1: Address
+    positions: Address
+    types: Address
+    gamma: Address
+    beta: Address
+    epsilon: Address
+    zeros: Address
+    width: int
+    vocabulary: int
+    position_rows: int
+    type_rows: int
+
+
+class Norm(NamedTuple):
+    """LayerNorm in place. rows : slot; epsilon float32[1], zeros float32[TOGETHER, width]."""
+
+    rows: int
+    gamma: Address
+    beta: Address
+    epsilon: Address
+    zeros: Address
+    width: int
+
+
+class Attend(NamedTuple):
+    """Attention. store : slot of the queries; numbers : float32[5] `rule.SoftmaxNumbers`, None on bits."""
+
+    heads: int
+    size: int
+    store: int
+    numbers: Address
+
+
+class Gather(NamedTuple):
+    """First tokens."""
+
+    width: int
+
+
+class Classify(NamedTuple):
+    """The classifier. weight float32[labels, width], bias float32[labels]."""
+
+    width: int
+    labels: int
+    weight: Address
+    bias: Address
+
+
+read_encode, read_linear, read_embed, read_norm = reader(Encode), reader(Linear), reader(Embed), reader(Norm)
+read_attend, read_gather, read_classify = reader(Attend), reader(Gather), reader(Classify)

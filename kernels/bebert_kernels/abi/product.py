@@ -1,0 +1,71 @@
+"""What a product is to whoever writes programs: its stages, its form of the weights, its memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebert_kernels.abi.branch import Branch
+from bebert_kernels.abi.stage import Stage
+from bebert_kernels.packing import Words
+
+Limits = list[NDArray[np.uint64] | None]  # of each panel, see `bitsliced/thresholds.py`
+
+
+class Weights(NamedTuple):
+    """A branch before any product has given it a form: y[n] = scale[n] * sum_k (code[k] + low) * w[n, k] + add[n].
+
+    signs : uint64[N, W], bit 1 = -1      depth : K
+    bits  : of the codes, 1..8; 0 for signs as `rows/quantize.py` has them
+    low   : what code 0 stands for
+    scale : float32[N]      add : float32[N], or None: zeros, for the second branch only      input : 0 or 1
+    """
+
+    signs: Words
+    depth: int
+    bits: int
+    low: int
+    scale: NDArray[np.float32]
+    add: NDArray[np.float32] | None
+    input: int
+
+    @property
+    def negatives(self) -> NDArray[np.int64]:
+        """Count of -1 of each output."""
+        return np.bitwise_count(self.signs).sum(axis=1, dtype=np.int64)
+
+    @property
+    def planes(self) -> int:
+        """Bits of a byte code."""
+        return self.bits or 2
+
+
+@dataclass(frozen=True)
+class Product:
+    """One way to multiply rows of codes with weight signs; `program/linear.py` says what its stages get and leave.
+
+    rows     : most rows of a block
+    encode   : stage of `instruction.Encode`
+    triples  : depth -> triples of a row, 0 if this product has none
+    branch   : weights, limits or None -> row, with the other stages; a product without sign epilogue ignores limits
+    scratch  : rows of a block, depth, bits -> bytes of the slots that encode, gemm and epilogue need of one input and
+               one branch (those of the second ones follow)
+    signs    : whether signs can be decided by limits
+    """
+
+    name: str
+    rows: int
+    encode: Stage
+    triples: Callable[[int], int]
+    branch: Callable[[Weights, Limits | None], Branch]
+    scratch: Callable[[int, int, int], dict[int, int]]
+    signs: bool
+
+
+def padded(values: NDArray, count: int) -> NDArray:
+    """Return an array with zeros behind it, `count` in all."""
+    out = np.zeros(count, values.dtype)
+    out[: len(values)] = values
+    return out

@@ -1,0 +1,33 @@
+"""Rules by which floats become codes (`rows/quantize.py`), and the numbers that belong to them."""
+
+from typing import NamedTuple
+
+from numba.core import types
+
+from bebert_kernels.abi.table import reader
+
+# ALREADY_CODED: byte codes stand in BYTES, an earlier stage has made them.
+SIGN, GELU_SIGN, CODES, RELU_CODES, ALREADY_CODED = range(5)
+
+
+class Numbers(NamedTuple):
+    """Of a quantizer, float32: code = clamp(rne((x + shift - minimum) / step), low, high)."""
+
+    step: float
+    minimum: float
+    low: float
+    high: float
+
+
+class SoftmaxNumbers(NamedTuple):
+    """Of attention on codes, float32: factor of scores, quantizer of the probabilities, factor of the context."""
+
+    score_scale: float
+    step: float
+    low: float
+    high: float
+    context_scale: float
+
+
+read_numbers = reader(Numbers, types.float32)
+read_softmax_numbers = reader(SoftmaxNumbers, types.float32)

@@ -1,0 +1,95 @@
+"""Rows to index planes: the first stage of a bitsliced product. Rows of signs without zeros need one plane only."""
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from bebert_kernels.abi import rule, slot
+from bebert_kernels.abi.instruction import read_encode
+from bebert_kernels.abi.memory import array, as_float32, as_uint8, floats_at, slots_at
+from bebert_kernels.abi.rule import read_numbers
+from bebert_kernels.abi.sink import read_input
+from bebert_kernels.abi.stage import stage
+from bebert_kernels.bitsliced.gemm import GROUP, INDEX_ROWS
+from bebert_kernels.bitsliced.index import index_row
+from bebert_kernels.bitsliced.tile import CHUNK
+from bebert_kernels.jit.kernel import kernel
+from bebert_kernels.rows.quantize import quantize_row
+
+
+@stage
+def bitsliced_encode(arguments: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
+    """Floats or ready codes to index planes (ENCODED), what triples leave over (PARITIES), and NO_ZEROS."""
+    o, slots = read_encode(arguments, 0), slots_at(slot_address)
+    depth, is_sign = o.depth, o.sign != 0
+    x = floats_at(slots, o.source, first, rows, depth)
+    chain = array(as_uint8(slots[slot.CHAIN]), (2 * depth + 16,))
+    row_index = slots[slot.CHAIN] + chain_bytes(depth, 0)
+    codes = array(as_uint8(slots[slot.CHAIN]), (depth,))
+    for i in range(o.input_count):
+        input, place = read_input(o.inputs, i), slot.INPUT * i
+        encoded, parities = slots[slot.ENCODED + place], slots[slot.PARITIES + place]
+        no_zeros = array(as_uint8(slots[slot.NO_ZEROS + place]), (rows,))
+        ready = array(as_uint8(slots[slot.BYTES + place]), (rows, depth))
+        ready_no_zeros = array(as_uint8(slots[slot.BYTES_NO_ZEROS + place]), (rows,))
+        shift = array(as_float32(input.shift), (depth,))
+        for r in range(rows):
+            if input.rule == rule.ALREADY_CODED:
+                for k in range(depth):
+                    codes[k] = ready[r, k]
+                no_zeros[r] = ready_no_zeros[r]
+            else:
+                no_zeros[r] = quantize_row(x[r], shift, input.rule, read_numbers(input.numbers, 0), codes)
+            used = 1 if is_sign and no_zeros[r] else o.planes  # both planes of signs are the same without zeros
+            index = array(as_uint8(row_index), (used, o.triples))
+            parity = array(as_uint8(parities + r * o.planes), (used,))
+            index_row(chain, depth, used, index, parity)
+            _by_chunks(row_index, o.triples, o.planes, used, is_sign, encoded, r)
+        if is_sign:
+            _complete(no_zeros, o.triples, encoded, parities)
+
+
+@kernel
+def chain_bytes(depth: int, planes: int) -> int:
+    """Bytes of scratch of one row: codes and their parities, then index planes."""
+    return (2 * depth + 16 + 63) // 64 * 64 + planes * (depth // 2 + 64)
+
+
+@intrinsic
+def move_chunk(typing_context, source, to):  # type: ignore[no-untyped-def]
+    """Copy CHUNK bytes from one address to another."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        kind = ir.VectorType(ir.IntType(8), CHUNK).as_pointer()
+        source, to = (builder.inttoptr(address, kind) for address in arguments)
+        builder.store(builder.load(source, align=1), to, align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@kernel
+def _by_chunks(source: int, triples: int, planes: int, used: int, sign: bool, index: int, row: int) -> None:
+    """Index planes of a row uint8[used, Gp] to where `bitsliced_gemm` reads them, chunk by chunk."""
+    for p in range(used):
+        large = not sign and planes - p // GROUP * GROUP >= GROUP
+        group, inside = (GROUP, p % GROUP) if large else (1, 0)
+        place = index + INDEX_ROWS * (p - inside) * triples + (row * group + inside) * CHUNK
+        for chunk in range(triples // CHUNK):
+            move_chunk(  # type: ignore[call-arg]  # numba adds the first
+                source + p * triples + chunk * CHUNK, place + chunk * INDEX_ROWS * group * CHUNK
+            )
+
+
+@kernel
+def _complete(no_zeros: NDArray[np.uint8], triples: int, index: int, parities: int) -> None:
+    """Second planes of rows of signs without zeros that make a pair with one with zeros (`bitsliced_gemm`)."""
+    for r in range(no_zeros.size):
+        if no_zeros[r] and (r ^ 1) < no_zeros.size and not no_zeros[r ^ 1]:
+            for chunk in range(triples // CHUNK):
+                place = index + (chunk * INDEX_ROWS + r) * CHUNK
+                move_chunk(place, place + INDEX_ROWS * triples)  # type: ignore[call-arg]
+            bits = array(as_uint8(parities + 2 * r), (2,))
+            bits[1] = bits[0]

@@ -1,0 +1,58 @@
+"""The bitsliced product as programs use it: for signs, and for codes of any bits."""
+
+import numpy as np
+
+from bebert_kernels.abi import slot
+from bebert_kernels.abi.branch import Branch
+from bebert_kernels.abi.frame import BLOCK
+from bebert_kernels.abi.product import Limits, Product, Weights, padded
+from bebert_kernels.bitsliced.counters import COUNTER
+from bebert_kernels.bitsliced.encode import bitsliced_encode, chain_bytes
+from bebert_kernels.bitsliced.epilogue import bitsliced_epilogue, bitsliced_sign_epilogue
+from bebert_kernels.bitsliced.gemm import INDEX_ROWS, bitsliced_gemm, state_bytes
+from bebert_kernels.bitsliced.tile import CHUNK, LEVELS, PANEL_OUTPUTS, PLANE, TABLE
+from bebert_kernels.bitsliced.triples import natural_places, pack_panels, triple_count
+
+
+def _branch(weights: Weights, limits: Limits | None) -> Branch:
+    """Panels in natural order where signs are compared with limits, else in the order of `triples.order`."""
+    outputs, depth = weights.signs.shape[0], weights.depth
+    wide = -(-outputs // PANEL_OUTPUTS) * PANEL_OUTPUTS
+    places = np.arange(wide) if limits is None else natural_places(outputs)
+    if weights.bits:
+        offset = weights.low * (depth - 2 * weights.negatives) - (2**weights.bits - 1) * weights.negatives
+    else:
+        offset = np.full(outputs, depth)
+    return Branch(
+        gemm=bitsliced_gemm,
+        epilogue=bitsliced_epilogue,
+        sign_epilogue=None if limits is None else bitsliced_sign_epilogue,
+        panels=pack_panels(weights.signs, depth, natural=limits is not None),
+        depth=depth,
+        triples=triple_count(depth),
+        planes=weights.planes,
+        sign=weights.bits == 0,
+        offset=padded(offset.astype(np.int32), wide)[places],
+        scale=padded(weights.scale, wide)[places],
+        add=None if weights.add is None else padded(weights.add, wide)[places],
+        input=weights.input,
+        outputs=outputs,
+        limits=limits,
+    )
+
+
+def _scratch(rows: int, depth: int, bits: int) -> dict[int, int]:
+    planes, triples = bits or 2, triple_count(depth)
+    return {
+        slot.ENCODED: INDEX_ROWS * planes * triples,
+        slot.PARITIES: rows * planes,
+        slot.STATE: BLOCK * state_bytes(triples, planes, not bits),
+        slot.CHAIN: chain_bytes(depth, planes),
+        slot.TABLE: CHUNK * TABLE,
+        slot.NOTHING: max(LEVELS.values()) * PLANE,  # the state before the first chunk: must hold zeros
+        slot.COUNTER: COUNTER,
+        slot.SUMS: 4 * 2 * PANEL_OUTPUTS,
+    }
+
+
+BITSLICED = Product("sliced", BLOCK, bitsliced_encode, triple_count, _branch, _scratch, signs=True)

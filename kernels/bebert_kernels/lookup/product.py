@@ -1,0 +1,45 @@
+"""The product by byte look-up as programs use it: for codes of 1 to 4 bits, not for signs."""
+
+import numpy as np
+
+from bebert_kernels.abi import slot
+from bebert_kernels.abi.branch import Branch
+from bebert_kernels.abi.frame import BLOCK
+from bebert_kernels.abi.product import Limits, Product, Weights, padded
+from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
+from bebert_kernels.lookup.gemm import lut_bytes, lut_weights
+from bebert_kernels.lookup.stages import lookup_encode, lookup_epilogue, lookup_gemm
+
+ROWS = 64  # at a time: a row's tables are 4 bytes a code and should stay in the second-level cache
+
+
+def _branch(weights: Weights, limits: Limits | None) -> Branch:
+    outputs, depth = weights.signs.shape[0], weights.depth
+    wide = -(-outputs // PANEL_OUTPUTS) * PANEL_OUTPUTS
+    return Branch(
+        gemm=lookup_gemm,
+        epilogue=lookup_epilogue,
+        sign_epilogue=None,
+        panels=lut_weights(weights.signs, depth),
+        depth=depth,
+        triples=0,
+        planes=weights.planes,
+        sign=0,
+        offset=padded((weights.low * (depth - 2 * weights.negatives)).astype(np.int32), wide),
+        scale=padded(weights.scale, wide),
+        add=None if weights.add is None else padded(weights.add, wide),
+        input=weights.input,
+        outputs=outputs,
+        limits=None,
+    )
+
+
+def _scratch(rows: int, depth: int, bits: int) -> dict[int, int]:
+    return {
+        slot.ENCODED: lut_bytes(min(rows, ROWS), depth),
+        slot.TOTALS: 4 * rows,
+        slot.STATE: 4 * BLOCK * PANEL_OUTPUTS,
+    }
+
+
+LOOKUP = Product("lookup", ROWS, lookup_encode, lambda depth: 0, _branch, _scratch, signs=False)
