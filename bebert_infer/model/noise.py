@@ -10,7 +10,6 @@ threads therefore do not matter, and a run can be repeated with the same release
 """
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +17,6 @@ from numpy.typing import NDArray
 from bebert_infer.errors import InputError
 from bebert_infer.model.batch import Batch
 
-if TYPE_CHECKING:
-    from bebert_infer.ensemble import Ensemble
-    from bebert_infer.text.tokenizer import Encoded
-
-BATCH = 64
 MAX_SIGMA = 1e4  # thousands of times what a LayerNorm gives; far beyond, float32 overflows and answers mean nothing
 
 
@@ -80,17 +74,3 @@ class Noise:
             sentence += 1
         drawn *= np.float32(self.sigma)
         return drawn
-
-
-def split_logits(ensemble: "Ensemble", encoded: "Encoded", sigma: float | None = None, seed: int = 0) -> NDArray:
-    """Logits float32[members, M, labels] of M encoded examples, in order, with noise unless `sigma` is None."""
-    count = len(encoded.input_ids)
-    logits = np.empty((len(ensemble.members), count, ensemble.config.num_labels), np.float32)
-    for start in range(0, count, BATCH):
-        stop = min(start + BATCH, count)
-        some = slice(start, stop)
-        noise = None if sigma is None else Noise(sigma, seed, np.arange(start, stop))
-        logits[:, some] = ensemble.member_logits(
-            encoded.input_ids[some], encoded.attention_mask[some], encoded.token_type_ids[some], noise=noise
-        )
-    return logits

@@ -17,10 +17,11 @@ from bebert_infer.artifact.config import Config, check_alphas
 from bebert_infer.combine import class_probabilities, combine, softmax
 from bebert_infer.ensemble import Ensemble
 from bebert_infer.errors import InputError
-from bebert_infer.model.noise import split_logits
+from bebert_infer.model.noise import Noise
 from bebert_infer.text.tokenizer import Encoded, Text
 
 Targets = NDArray[np.int64] | NDArray[np.float32]
+BATCH = 64  # examples of one call
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,20 @@ def _recorded(evidence: Any, *names: str) -> Any:
     for name in names:
         evidence = evidence.get(name) if isinstance(evidence, dict) else None
     return evidence
+
+
+def split_logits(ensemble: Ensemble, encoded: Encoded, sigma: float | None = None, seed: int = 0) -> NDArray:
+    """Logits float32[members, M, labels] of M encoded examples, in order, with noise unless `sigma` is None."""
+    count = len(encoded.input_ids)
+    logits = np.empty((len(ensemble.members), count, ensemble.config.num_labels), np.float32)
+    for start in range(0, count, BATCH):
+        stop = min(start + BATCH, count)
+        some = slice(start, stop)
+        noise = None if sigma is None else Noise(sigma, seed, np.arange(start, stop))
+        logits[:, some] = ensemble.member_logits(
+            encoded.input_ids[some], encoded.attention_mask[some], encoded.token_type_ids[some], noise=noise
+        )
+    return logits
 
 
 def report(

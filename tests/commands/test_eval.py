@@ -14,14 +14,14 @@ import pytest
 from bebert_infer import Ensemble, InputError
 from bebert_infer.measure.sample_models import demo_path, random_model
 from bebert_infer.model.batch import Batch
-from bebert_infer.model.noise import Noise, split_logits
+from bebert_infer.model.noise import Noise
 from bebert_infer.text.tokenizer import Encoded
 
 pytest.importorskip("sklearn")
 
 from bebert_export.data.examples import read_examples
 from bebert_export.data.metrics import classification_metrics, counted_metrics
-from bebert_export.evaluate import Bootstrap, noise_report, report, split_kind, targets_of, texts_of
+from bebert_export.evaluate import Bootstrap, noise_report, report, split_kind, split_logits, targets_of, texts_of
 from bebert_export.evaluation.reliability import agreement, calibration, intervals, resamples
 from bebert_infer.errors import DataError
 
