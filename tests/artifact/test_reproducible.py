@@ -12,8 +12,8 @@ torch = pytest.importorskip("torch", reason="training needs the extra [export]")
 pytest.importorskip("transformers", reason="training needs the extra [export]")
 
 from rich.console import Console
-from test_convert import ODD, make_checkpoint
 from toy import write_task
+from toy_checkpoints import ODD, make_checkpoint
 
 from bebert_export.convert import convert
 from bebert_export.train import TrainOptions, train

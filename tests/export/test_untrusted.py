@@ -18,8 +18,8 @@ torch = pytest.importorskip("torch", reason="pickles are read with torch")
 pytest.importorskip("transformers", reason="training needs the extra [export]")
 
 from safetensors.torch import load_file, save_file
-from test_convert import ODD, make_checkpoint
 from toy import write_encoder
+from toy_checkpoints import ODD, make_checkpoint
 
 from bebert_export.checkpoints import unpickle_child as unpickle
 from bebert_export.checkpoints.pretrained import load_pretrained

@@ -10,8 +10,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the extra [export]")
 pytest.importorskip("transformers", reason="training needs the extra [export]")
 
-from test_training import QUIET, options
 from toy import write_task
+from toy_runs import QUIET, options
 
 from bebert_export.data.batches import encode, load_tokenizer
 from bebert_export.data.examples import read_examples

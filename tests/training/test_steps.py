@@ -12,8 +12,8 @@ torch = pytest.importorskip("torch", reason="training needs the extra [export]")
 pytest.importorskip("transformers", reason="training needs the extra [export]")
 
 from rich.console import Console
-from test_training import options, training_set
 from toy import write_task
+from toy_runs import options, training_set
 
 from bebert_export.data.batches import encode, load_tokenizer
 from bebert_export.data.examples import read_examples

@@ -13,8 +13,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the extra [export]")
 pytest.importorskip("transformers", reason="training needs the extra [export]")
 
-from rich.console import Console
 from toy import write_data, write_task
+from toy_runs import QUIET, options, training_set
 
 from bebert_export.checkpoints.pretrained import load_pretrained
 from bebert_export.data.batches import encode, load_tokenizer
@@ -25,14 +25,13 @@ from bebert_export.pipeline import member_stage as rounds
 from bebert_export.pipeline.full_precision_stage import hold_out
 from bebert_export.pipeline.run_folder import RunFolder
 from bebert_export.student.schemes import recipe, settle_zero_weights, student_from_full_precision
-from bebert_export.train import TrainOptions, train, train_full_precision
+from bebert_export.train import train, train_full_precision
 from bebert_export.training.loop import Schedule, TrainingSet, Watcher, _batches, example_losses, fit, predict
 from bebert_export.training.width_pruning import narrow
 from bebert_infer import Ensemble
 from bebert_infer.cli import main as cli
 from bebert_infer.errors import DataError, InputError
 
-QUIET = Console(quiet=True)
 pytestmark = pytest.mark.usefixtures("quick_backend")
 
 
@@ -40,24 +39,6 @@ pytestmark = pytest.mark.usefixtures("quick_backend")
 def toy(tmp_path_factory):
     """Folder with an encoder, train.tsv (a few labels are wrong, so that members err) and dev.tsv."""
     return write_task(tmp_path_factory.mktemp("toy"), 320, 80)
-
-
-def options(toy, out, **changes):
-    common = {
-        "members": 2,
-        "max_length": 16,
-        "vocabulary_size": 76,
-        "teacher_epochs": 6,
-        "start_epochs": 4,
-        "epochs": 4,
-        "learning_rate": 5e-3,
-        "teacher_learning_rate": 5e-3,
-        "labels": ("negative", "positive"),
-        "threads": 1,
-        "hold_out": 0.0,
-    }
-    files = {"init": str(toy / "encoder"), "train": toy / "train.tsv", "dev": toy / "dev.tsv", "out": out}
-    return TrainOptions(**(files | common | changes))
 
 
 @pytest.mark.parametrize(
@@ -399,13 +380,6 @@ def test_resampling_draws_anew_in_every_epoch_and_bagging_once(toy):
     bag = np.arange(64) // 2
     drawn = _batches(lengths, bag, None, 16, 0)
     assert all(np.array_equal(np.sort(np.concatenate([next(drawn) for _ in range(4)])), bag) for _ in range(2))
-
-
-def training_set(toy, count=64):
-    examples = read_examples(toy / "train.tsv")
-    encoded = encode(load_tokenizer(toy / "encoder"), examples, 16)
-    kept = type(encoded)(encoded.ids[:count], encoded.types[:count])
-    return TrainingSet(kept, np.array(examples.labels[:count], np.int64), 2)
 
 
 def test_weights_follow_their_examples_through_the_shuffle(toy):
