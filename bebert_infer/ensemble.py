@@ -3,7 +3,6 @@
 import os
 import warnings
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bebert_infer.artifact.folder import CONFIG, Artifact, read_artifact, read_config
-from bebert_infer.backend import choose_backend
 from bebert_infer.combine import combine
 from bebert_infer.errors import InputError
 from bebert_infer.limits import InputLimits, checked_limits, is_whole
-from bebert_infer.model.batch import Batch, Limits, checked_inputs, padded_batch, ragged_batch
+from bebert_infer.model.batch import Batch, ModelBounds, checked_inputs, padded_batch, ragged_batch
+from bebert_infer.model.engine import Engine, ReferenceEngine
 from bebert_infer.model.loading import build_members
+from bebert_infer.model.member import Member
 from bebert_infer.model.noise import Noise
 from bebert_infer.model.quantizer import MinimumRule
 from bebert_infer.native.memory import Memory, memory_of
 from bebert_infer.prediction import Prediction, predictions
 from bebert_infer.text.tokenizer import Encoded, Text, TextEncoder, as_texts, collate
 from bebert_infer.text.windows import EncodedText, LongTexts, Pool, long_texts
-from bebert_infer.threads import ThreadTeam, thread_budget
+from bebert_infer.threads import thread_budget
 
 # Token rows computed at a time: enough to keep every thread busy, and a bound on the memory of a call (`memory.py`).
 MAX_ROWS = 4096
@@ -45,8 +45,7 @@ class Ensemble:
     ):
         if minimum not in ("zero", "batch"):
             raise InputError(f'minimum is "{minimum}"; accepted are "zero" and "batch"')
-        self.kernels = choose_backend(backend)
-        self.backend = self.kernels.__name__.rsplit(".", 1)[-1]
+        self.backend = chosen_backend(backend)
         if minimum == "batch" and self.backend != "reference":
             raise InputError('minimum="batch" is the published rule for comparisons; it needs backend="reference"')
         if threads is not None and not is_whole(threads):
@@ -60,19 +59,13 @@ class Ensemble:
         self._options = {"threads": threads, "backend": backend, "minimum": minimum, "limits": limits}
         self.threads, self.threads_from = thread_budget(threads)
         self.alphas: NDArray[np.float64] = artifact.tensors["alphas"]
-        self.members = build_members(artifact.config, artifact.tensors, self.kernels)
-        self._native: list[Any] = [None] * len(self.members)
-        if self.backend == "compiled":
-            from bebert_infer.native.member import (
-                lower_members,  # imports numba, which the reference backend does without
-            )
-
-            try:
-                self._native = lower_members(self.members)
-            except ValueError as error:  # BEBERT_PRODUCT names no product
-                raise InputError(str(error)) from None
-        self.limits = Limits(self.config.vocab_size, self.config.max_position_embeddings, self.config.type_vocab_size)
-        self._team = ThreadTeam(self.threads)
+        self.members = build_members(artifact.config, artifact.tensors)
+        self.engine: Engine = ReferenceEngine(self.members, minimum)
+        if self.backend == "native":
+            self.engine = native_engine(self.members, self.threads)
+        self.limits = ModelBounds(
+            self.config.vocab_size, self.config.max_position_embeddings, self.config.type_vocab_size
+        )
         self._encoder: TextEncoder | None = None
         if artifact.tokenizer_json is not None and self.config.tokenizer is not None:
             length = self.config.tokenizer.max_length
@@ -91,8 +84,8 @@ class Ensemble:
         """Load a model folder.
 
         threads : budget for one call; default BEBERT_THREADS, else CPU affinity and cgroup quota
-        backend : "numba" or "reference"; default BEBERT_BACKEND, else "numba"
-        minimum : "zero", or "batch" for the published batch-wide rule (reference backend only)
+        backend : "native", or "reference" for the NumPy truth; default BEBERT_BACKEND, else "native"
+        minimum : "zero", or "batch" for the published batch-wide rule (reference only)
         limits  : of models and inputs (`limits.py`)
 
         Raises ModelFormatError for a folder that is missing, damaged or no model, InputError for bad options and for
@@ -236,16 +229,11 @@ class Ensemble:
         if noise is not None:
             noise = noise.numbered(batch.sentences)
         out = np.empty((len(self.members), batch.sentences, self.config.num_labels), np.float32)
-        if self.minimum == "batch":  # batch statistics need all rows at once, on one thread
-            for index, member in enumerate(self.members if batch.sentences else []):
-                own = None if noise is None else noise.part(slice(None), index)
-                with self._team.turn:
-                    out[index] = member.forward(batch, self.kernels, "batch", noise=own)
-            return out
-        for sentences, chunk in batch.chunks(MAX_ROWS):
+        # Statistics of a whole batch need all rows at once.
+        whole = [(slice(0, batch.sentences), batch)] if batch.sentences else []
+        for sentences, chunk in whole if self.minimum == "batch" else batch.chunks(MAX_ROWS):
             parts = None if noise is None else [noise.part(sentences, index) for index in range(len(self.members))]
-            with self._team.turn:
-                self._run_members(chunk, out[:, sentences], parts)
+            out[:, sentences] = self.engine.member_logits(chunk, parts)
         return out
 
     def memory(self, sentences: int = 1, tokens: int | None = None) -> Memory:
@@ -258,15 +246,14 @@ class Ensemble:
     def trace(
         self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, token_type_ids: ArrayLike | None = None
     ) -> list[dict[str, Any]]:
-        """Run every member on one thread and return its codes and hidden states, for parity checks and study.
+        """Codes and hidden states of every member, from the truth, whatever engine answers: for checks and study.
 
         Arrays have one row a token, padding left out (with minimum="batch" it is kept).
         """
         batch = self._batch(input_ids, attention_mask, token_type_ids)
         traces: list[dict[str, Any]] = [{} for _ in self.members]
         for member, trace in zip(self.members, traces, strict=True):
-            with self._team.turn:
-                member.forward(batch, self.kernels, self.minimum, trace=trace)
+            member.forward(batch, self.minimum, trace=trace)
         return traces
 
     def _batch(self, ids: ArrayLike, mask: ArrayLike | None, types: ArrayLike | None) -> Batch:
@@ -277,26 +264,35 @@ class Ensemble:
             raise InputError(f"input_ids has {tokens} tokens a row; limits.tokens is {self.input_limits.tokens}")
         return padded_batch(*checked) if self.minimum == "batch" else ragged_batch(*checked)
 
-    def _run_members(self, batch: Batch, out: NDArray[np.float32], noise: list[Noise] | None) -> None:
-        """Members first, one thread each; those left over share all threads by rows."""
-        whole = len(self.members) // self.threads * self.threads
 
-        def run(index: int, threads: int = 1) -> None:
-            native, member, team = self._native[index], self.members[index], self._team.run
-            own = None if noise is None else noise[index]
-            if native is not None:
-                out[index] = native.forward(batch, start=team, threads=threads, noise=own)
-            else:
-                out[index] = member.forward(batch, self.kernels, start=team, threads=threads, noise=own)
+# What a user may write -> the engine that answers; "numba" is what "native" was called.
+BACKENDS = {"native": "native", "numba": "native", "reference": "reference"}
 
-        def lane(first: int) -> None:
-            for index in range(first, whole, self.threads):
-                run(index)
 
-        if whole:
-            self._team.run([partial(lane, first) for first in range(self.threads)])
-        for index in range(whole, len(self.members)):
-            run(index, self.threads)
+def chosen_backend(name: str | None = None) -> str:
+    """Return "native" or "reference": `name`, else the environment variable BEBERT_BACKEND, else "native".
+
+    Where nothing may be compiled (NUMBA_DISABLE_JIT=1) the reference answers for "native", with the same bits.
+
+    Raises InputError for a name that is not in BACKENDS.
+    """
+    chosen = name or os.environ.get("BEBERT_BACKEND") or "native"
+    if chosen not in BACKENDS:
+        source = "backend" if name else "BEBERT_BACKEND"
+        raise InputError(f'{source} is "{chosen}"; accepted are native and reference')
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        return "reference"
+    return BACKENDS[chosen]
+
+
+def native_engine(members: list[Member], threads: int) -> Engine:
+    """The native engine. Raises InputError for a BEBERT_ISA or BEBERT_PRODUCT that cannot be."""
+    try:
+        from bebert_infer.native.engine import NativeEngine  # imports numba, which the reference does without
+
+        return NativeEngine(members, threads)
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def _load_again(folder: str, sha256: str, options: dict[str, Any]) -> Ensemble:

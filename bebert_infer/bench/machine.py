@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from bebert_infer.ensemble import chosen_backend
 from bebert_infer.measure.machine import cpu_fields, instruction_sets, kernel_choices
 from bebert_infer.threads import granted_cores
 
@@ -34,9 +35,7 @@ def machine() -> dict[str, Any]:
 
 def _kernels() -> tuple[str, dict[str, str]]:
     """Level and CPU that code is made for, and the product chosen for each shape of layer; measures rates once."""
-    from bebert_infer.backend import choose_backend
-
-    if not choose_backend(None).__name__.endswith("compiled"):
+    if chosen_backend() == "reference":
         return "none: the NumPy reference", {}
     sets = instruction_sets()
     rows = kernel_choices() or []

@@ -34,13 +34,15 @@ def profile(ensemble: Ensemble, tokens: int = 128, rounds: int = 20, member: int
 
     tokens : T      rounds : passes; medians are taken of each operation
 
-    Raises InputError for a member that has no native program.
+    Raises InputError for the reference, which has no stages to time.
     """
-    native = ensemble._native[member]
-    if native is None:
-        raise InputError(f"member {member} runs on the general path, which has no profile; see docs/numerics.md")
+    if ensemble.backend == "reference":
+        raise InputError('the reference has no profile; load the model with backend="native"')
+    from bebert_infer.native.engine import NativeEngine
     from bebert_kernels.tuning.roofline import adders_per_second, bound
 
+    assert isinstance(ensemble.engine, NativeEngine)
+    native = ensemble.engine.programs[member]
     limits = ensemble.limits
     if not 1 <= tokens <= limits.positions:
         raise InputError(f"tokens is {tokens}; this model accepts 1 to {limits.positions}")

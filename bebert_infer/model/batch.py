@@ -2,7 +2,7 @@
 
 Padded tokens are never computed, so an answer depends on its own sentence only. The one exception is the
 published batch-wide rule (`padded_batch`), where padded positions take part in the statistics: it exists
-to compare with the published code and runs on the reference backend only.
+to compare with the published code and runs on the reference only.
 """
 
 from collections.abc import Iterator
@@ -39,6 +39,10 @@ class Batch:
         """Number of sentences S."""
         return len(self.offsets) - 1
 
+    def spans(self) -> list[slice]:
+        """The rows of each sentence."""
+        return [slice(int(a), int(b)) for a, b in zip(self.offsets, self.offsets[1:], strict=False)]
+
     def chunks(self, max_rows: int) -> Iterator[tuple[slice, "Batch"]]:
         """Yield (sentences, their batch) in order, at most `max_rows` rows each unless one sentence has more.
 
@@ -58,7 +62,7 @@ def checked_inputs(
     input_ids: ArrayLike,
     attention_mask: ArrayLike | None,
     token_type_ids: ArrayLike | None,
-    limits: "Limits",
+    limits: "ModelBounds",
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
     """Check one padded batch completely and return ids int64[B, T], mask bool[B, T], types int64[B, T].
 
@@ -90,7 +94,7 @@ def checked_inputs(
 
 
 @dataclass(frozen=True)
-class Limits:
+class ModelBounds:
     """What an ensemble accepts: number of token ids, of positions and of segment types."""
 
     vocabulary: int

@@ -1,25 +1,25 @@
-"""One encoder block: attention, then feed-forward, each with its residual and LayerNorm (post-LN, numerics §1.1).
+"""One encoder block: attention, then feed-forward, each with its residual and LayerNorm (post-LN, as BERT).
 
     q, k, v = three linears of h
     h1 = LN( linear_o(attention(q, k, v)) + h )
     h2 = LN( linear_f(activation(linear_i(h1))) + h1 )
 
-Residuals stay full precision. Everything but the keys and values is local to a row.
+Residuals stay full precision.
 """
 
 from dataclasses import dataclass
-from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_infer.model.attention import BooleanAttention, SoftmaxAttention, spans
+from bebert_infer.model.attention import BooleanAttention, SoftmaxAttention
 from bebert_infer.model.batch import Batch
-from bebert_infer.model.linear import BinaryLinear
-from bebert_infer.model.noise import Noise
+from bebert_infer.model.linear import BinaryLinear, TracedCodes
 from bebert_infer.model.quantizer import MinimumRule
+from bebert_kernels.reference import floats
 
 Rows = NDArray[np.float32]
+Trace = dict[str, NDArray | list]  # site -> its codes or floats, under the names that the golden data uses
 
 
 @dataclass(frozen=True)
@@ -30,29 +30,36 @@ class Norm:
     bias: NDArray[np.float32]
     eps: float
 
-    def __call__(self, x: Rows, residual: Rows | None, kernels: ModuleType) -> Rows:
+    def __call__(self, x: Rows, residual: Rows | None) -> Rows:
         """Return LN(x + residual)."""
-        return kernels.layer_norm(x, residual, self.weight, self.bias, self.eps)
+        return floats.layer_norm(x, residual, self.weight, self.bias, self.eps)
 
 
 @dataclass(frozen=True)
-class Run:
-    """What one forward pass has in common: the batch, the rule for minima, the kernels, a trace and noise, or None.
-
-    The trace maps a site's name to its codes or floats, under the names that the golden data uses.
-    """
+class ForwardContext:
+    """What one forward pass has in common: the batch, the rule for minima, and what it leaves behind, or None."""
 
     batch: Batch
-    rule: MinimumRule
-    kernels: ModuleType
-    trace: dict[str, NDArray | list] | None = None
-    noise: Noise | None = None
+    minimum_rule: MinimumRule
+    trace: Trace | None
 
-    def groups(self, rows: slice) -> list[slice]:
-        """Row ranges, relative to `rows`, over which dynamic statistics are taken: a sentence, or the whole batch."""
-        if self.rule == "batch":
-            return [slice(0, rows.stop - rows.start)]
-        return [slice(q.start - rows.start, q.stop - rows.start) for _, q, _ in spans(self.batch, rows)]
+    @property
+    def groups(self) -> list[slice]:
+        """Row ranges over which dynamic statistics are taken: a sentence, or the whole batch."""
+        return [slice(0, self.batch.rows)] if self.minimum_rule == "batch" else self.batch.spans()
+
+    def traced(self, name: str, result: tuple[Rows, TracedCodes]) -> Rows:
+        """The output of a linear; its codes go to the trace, as `<name>.in`, or `<name>_1.in` and `<name>_2.in`."""
+        out, codes = result
+        for index, array in enumerate(codes if self.trace is not None else ()):
+            suffix = f"_{index + 1}" if len(codes) == 2 else ""
+            self.record(f"{name}{suffix}.in", array)
+        return out
+
+    def record(self, name: str, value: NDArray | list) -> None:
+        """Leave something in the trace, if there is one."""
+        if self.trace is not None:
+            self.trace[name] = value
 
 
 @dataclass(frozen=True)
@@ -70,40 +77,20 @@ class Block:
     output: BinaryLinear
     output_norm: Norm
 
-    def encode(self, hidden: Rows, rows: slice, store: dict[str, NDArray], run: Run, name: str) -> None:
-        """Compute q, k, v of these rows and put their codes into the shared store."""
-        linears = (("query", self.query), ("key", self.key), ("value", self.value))
-        q, k, v = (self._linear(layer, f"{name}.attn.{site}", hidden, rows, run) for site, layer in linears)
-        self.attention.encode((q, k, v), rows, run.batch, store, run.rule, run.kernels)
-        if run.trace is not None:
-            run.trace.update({f"{name}.attn.{key}": codes for key, codes in self.attention.codes(store).items()})
+    def __call__(self, hidden: Rows, context: ForwardContext, name: str) -> Rows:
+        """Return the block's output float32[M, C] for hidden float32[M, C]; the trace calls it `name`."""
 
-    def finish(self, hidden: Rows, rows: slice, store: dict[str, NDArray], run: Run, name: str) -> Rows:
-        """Return the block's output for these rows, once the store holds the codes of all rows."""
-        seen: list | None = None if run.trace is None else []
-        context = self.attention.context(rows, run.batch, store, run.rule, run.kernels, seen)
-        if run.trace is not None:
-            run.trace[f"{name}.attn.probs"] = seen or []
-        attended = self._linear(self.attention_output, f"{name}.attn_out.dense", context, rows, run)
-        middle = self.attention_norm(attended, hidden, run.kernels)
-        wide = self._linear(self.intermediate, f"{name}.intermediate.dense", middle, rows, run)
+        def linear(layer: BinaryLinear, site: str, x: Rows, gelu: bool = False) -> Rows:
+            return context.traced(f"{name}.{site}", layer(x, context.groups, context.minimum_rule, gelu=gelu))
+
+        q, k, v = (linear(getattr(self, site), f"attn.{site}", hidden) for site in ("query", "key", "value"))
+        attended = self.attention(q, k, v, context.batch, context.minimum_rule)
+        for key, codes in attended.codes.items():
+            context.record(f"{name}.attn.{key}", codes)
+        context.record(f"{name}.attn.probs", attended.weights)
+        middle = self.attention_norm(linear(self.attention_output, "attn_out.dense", attended.context), hidden)
+        wide = linear(self.intermediate, "intermediate.dense", middle)
         if not self.gelu:
-            wide = run.kernels.relu(wide)
-        narrow = self._linear(self.output, f"{name}.output.dense", wide, rows, run, gelu=self.gelu)
-        return self.output_norm(narrow, middle, run.kernels)
-
-    @staticmethod
-    def _linear(layer: BinaryLinear, name: str, x: Rows, rows: slice, run: Run, gelu: bool = False) -> Rows:
-        seen: list[list] | None = None if run.trace is None else []
-        out = layer(x, run.groups(rows), run.rule, run.kernels, gelu=gelu, seen=seen)
-        trace_codes(run, name, seen)
-        return out
-
-
-def trace_codes(run: Run, name: str, seen: list[list] | None) -> None:
-    """Store the codes of one linear under `<name>.in`, or `<name>_1.in` and `<name>_2.in` for two branches."""
-    if run.trace is None or seen is None:
-        return
-    for index, arrays in enumerate(seen):
-        suffix = f"_{index + 1}" if len(seen) == 2 else ""
-        run.trace[f"{name}{suffix}.in"] = np.concatenate(arrays)
+            wide = floats.relu(wide)
+        narrow = linear(self.output, "output.dense", wide, gelu=self.gelu)
+        return self.output_norm(narrow, middle)

@@ -1,7 +1,5 @@
 """From the tensors of an artifact to `Member` objects: names become branches, quantizers, blocks."""
 
-from types import ModuleType
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,8 +14,8 @@ from bebert_infer.model.quantizer import Quantizer
 DTYPES = {np.dtype(np.uint64): "U64", np.dtype(np.float32): "F32", np.dtype(np.float64): "F64"}
 
 
-def build_members(config: Config, tensors: dict[str, NDArray], kernels: ModuleType) -> list[Member]:
-    """Return one `Member` for every member of a validated artifact, for the kernels of one backend.
+def build_members(config: Config, tensors: dict[str, NDArray]) -> list[Member]:
+    """Return one `Member` for every member of a validated artifact.
 
     Kernels get addresses of these tensors, so those of an artifact that was made in memory are checked here too.
     Raises ModelFormatError.
@@ -30,17 +28,16 @@ def build_members(config: Config, tensors: dict[str, NDArray], kernels: ModuleTy
             faults.append(f"{name} is {found}, expected {(kind, shape)}")
     if faults:
         raise ModelFormatError("the model is not valid: " + "; ".join(faults[:20]))
-    return [_Loader(member, tensors, f"members.{i}", kernels).member() for i, member in enumerate(config.members)]
+    return [_Loader(member, tensors, f"members.{i}").member() for i, member in enumerate(config.members)]
 
 
 class _Loader:
     """Reads the tensors under one prefix; a folder that passed `read_artifact` holds all of them."""
 
-    def __init__(self, config: MemberConfig, tensors: dict[str, NDArray], prefix: str, kernels: ModuleType):
+    def __init__(self, config: MemberConfig, tensors: dict[str, NDArray], prefix: str):
         self.config = config
         self.tensors = tensors
         self.prefix = prefix
-        self.kernels = kernels
 
     def get(self, name: str) -> NDArray:
         return self.tensors[f"{self.prefix}.{name}"]
@@ -96,7 +93,7 @@ class _Loader:
         for index in range(self.config.branches):
             signs, scale = self.get(f"{name}.{index}.signs"), self.get(f"{name}.{index}.scale")
             quantizer = self.quantizer(f"{name}.{index}", kind)
-            branches.append(Branch.build(signs, scale, depth, quantizer, self.kernels))
+            branches.append(Branch.build(signs, scale, depth, quantizer))
         return BinaryLinear(tuple(branches), self.get(f"{name}.bias"))
 
     def quantizer(self, name: str, kind: str) -> Quantizer:

@@ -1,6 +1,6 @@
 """What a quantizer is, as plain data, and how a tensor of activations becomes codes.
 
-Every quantizer of every family is `value = code * step + minimum` with an integer code (numerics §1.2):
+Every quantizer of every family is `value = code * step + minimum` with an integer code (`docs/numerics.md`, Codes):
 
     sign          code -1/0/+1 = sgn0(x)                       step 1          BiBERT
     shifted_sign  code -1/0/+1 = sgn0(x + shift)               step alpha      BiT, signed, 1 bit
@@ -12,13 +12,13 @@ Every quantizer of every family is `value = code * step + minimum` with an integ
 """
 
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bebert_kernels.packing import unpack_bits
+from bebert_kernels.reference import floats, integers
 
 Kind = Literal["sign", "shifted_sign", "bool", "codes", "dynamic"]
 # "zero": the minimum of an unsigned quantizer is the stored constant, 0 for ReLU outputs and probabilities.
@@ -44,7 +44,7 @@ class Quantizer:
 
     @property
     def is_sign(self) -> bool:
-        """True where codes are -1/0/+1 and run through the XNOR kernel."""
+        """True where codes are -1/0/+1."""
         return self.kind in ("sign", "shifted_sign")
 
     @property
@@ -57,11 +57,11 @@ class Quantizer:
         high = 2 ** (self.bits - 1) - 1
         return (-high if self.kind == "dynamic" else -high - 1), high
 
-    def resolve(self, x: NDArray[np.float32], rule: MinimumRule) -> tuple[NDArray[np.float32], float, float]:
+    def resolve(self, x: NDArray[np.float32], minimum_rule: MinimumRule) -> tuple[NDArray[np.float32], float, float]:
         """Return (x to round, step, minimum) for this tensor; only dynamic quantizers and "batch" look at x.
 
-        Dynamic, signed:   S = (2^(bits-1)-1)/max|x|;  step = 1/S        (SYM-dyn, numerics §1.2)
-        Dynamic, unsigned: minimum = min x;  step = (max x - min x + 1e-8)/(2^bits - 1)     (ASYM-dyn)
+        Dynamic, signed:   S = (2^(bits-1)-1)/max|x|;  step = 1/S        (TernaryBERT, §3.2)
+        Dynamic, unsigned: minimum = min x;  step = (max x - min x + 1e-8)/(2^bits - 1)
         """
         if self.kind == "dynamic":
             assert self.clip is not None
@@ -73,23 +73,32 @@ class Quantizer:
             low = np.float32(x.min())
             span = np.float32(x.max()) - low + np.float32(1e-8)
             return x, float(span / np.float32(self.range[1])), float(low)
-        if rule == "batch" and self.kind == "codes" and not self.signed:
+        if minimum_rule == "batch" and self.kind == "codes" and not self.signed:
             shifted = x if self.shift is None else x + self.shift
             return x, self.step, float(shifted.min())
         return x, self.step, self.minimum
 
-    def codes(self, x: NDArray[np.float32], rule: MinimumRule, kernels: ModuleType) -> "Codes":
-        """Round `x` float32[M, K] to codes int8 or uint8[M, K], with the step and minimum that undo it."""
-        x, step, minimum = self.resolve(x, rule)
+    def codes(self, x: NDArray[np.float32], minimum_rule: MinimumRule, *, gelu: bool = False) -> "Codes":
+        """Round `x` float32[M, K] to codes int8 or uint8[M, K], with the step and minimum that undo it.
+
+        gelu : of GELU(x); its sign without a shift is a threshold of x (`integers.GELU_ZERO`)
+        """
+        if self.is_sign:
+            if gelu and self.shift is None:
+                signs, nonzero, _ = integers.gelu_signs(x)
+            else:
+                signs, nonzero, _ = integers.pack_signs(floats.gelu(x) if gelu else x, self.shift)
+            return Codes(sign_codes(signs, nonzero, x.shape[1]), self.step, 0.0)
+        x, step, minimum = self.resolve(floats.gelu(x) if gelu else x, minimum_rule)
         low, high = self.range
-        return Codes(kernels.quantize(x, self.shift, step, minimum, low, high), step, minimum)
+        return Codes(integers.quantize(x, self.shift, step, minimum, low, high), step, minimum)
 
 
 @dataclass(frozen=True)
 class Codes:
     """Integer codes of a tensor: value = codes * step + minimum."""
 
-    codes: NDArray[np.int8] | NDArray[np.uint8]
+    codes: NDArray[Any]  # int8 or uint8
     step: float
     minimum: float
 

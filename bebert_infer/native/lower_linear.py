@@ -74,6 +74,5 @@ def joined(layers: list[BinaryLinear]) -> BinaryLinear:
         np.concatenate([branch.scale for branch in branches]),
         np.concatenate([branch.sums for branch in branches]),
         branches[0].quantizer,
-        branches[0].kernels,
     )
     return BinaryLinear((joined,), np.concatenate([layer.bias for layer in layers]))

@@ -41,7 +41,7 @@ class Memory:
 def memory_of(model: "Ensemble", sentences: int, tokens: int) -> Memory:
     """What `model` needs for calls of at most so many sentences of at most so many tokens.
 
-    Members outside native programs (`docs/numerics.md`) have no workspace: their arrays come and go.
+    The reference has no workspace: its arrays come and go.
 
     Raises InputError for counts below 1 and for more tokens than the model has positions.
     """
@@ -50,15 +50,15 @@ def memory_of(model: "Ensemble", sentences: int, tokens: int) -> Memory:
             f"{sentences} sentences of {tokens} tokens; accepted are at least 1 sentence "
             f"and 1 to {model.limits.positions} tokens"
         )
-    natives = [native for native in model._native if native is not None]
     rows = sentences * tokens
     call = 8 * COPIES * rows + 16 * sentences * model.config.num_labels * len(model.members)
-    kept = [model.artifact.tensors, *(native.program.pinned for native in natives)]
+    tables: list[dict] = [model.artifact.tensors, *model.engine.pinned()]
+    workspaces = model.engine.workspace_bytes(rows, sentences, tokens)
     return Memory(
-        sum({array.ctypes.data: array.nbytes for table in kept for array in table.values()}.values()),
-        sum(workspace_bytes(native.program.sizes, rows, sentences, tokens, model.threads) for native in natives),
+        sum({array.ctypes.data: array.nbytes for table in tables for array in table.values()}.values()),
+        sum(workspaces),
         call,
-        len(natives),
+        len(workspaces),
     )
 
 

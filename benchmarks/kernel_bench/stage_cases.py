@@ -66,7 +66,7 @@ def _program(sizes: Sizes, scheme: str) -> SimpleNamespace:
         patch.dict(os.environ, BEBERT_PRODUCT=PROGRAMS[scheme].name),
     ):
         artifact = synthetic.random_model("two blocks", scheme, 1, vocab_size=sizes.vocabulary)  # type: ignore[arg-type]
-        native = Ensemble(artifact, threads=1)._native[0]
+        native = Ensemble(artifact, threads=1).engine.members[0]
     assert native is not None
     ids = np.random.default_rng(0).integers(0, sizes.vocabulary, (1, sizes.tokens))
     batch = ragged_batch(ids, np.ones(ids.shape, bool), np.zeros_like(ids))

@@ -136,13 +136,13 @@ WRONG = {
 def test_a_program_refuses_a_batch_that_is_not_inside_its_tables(model, change):
     parts = {name: getattr(BATCH, name) for name in ("ids", "positions", "types", "offsets")} | change
     with pytest.raises(ValueError, match="accepted|without padding"):
-        model._native[0].forward(Batch(**parts))
+        model.engine.members[0].forward(Batch(**parts))
 
 
 def test_noise_of_another_width_is_refused(model, monkeypatch):
     monkeypatch.setattr(Noise, "draw", lambda *_: np.zeros((8, 5), np.float32))
     with pytest.raises(ValueError, match=r"noise is .*accepted: C-contiguous float32\[8, 128\]"):
-        model._native[0].forward(BATCH, noise=Noise(0.1, 0))
+        model.engine.members[0].forward(BATCH, noise=Noise(0.1, 0))
 
 
 @pytest.mark.parametrize("ids", [[[2**31]], [[-(2**63)]], [[2**63]], [[1, 2, 50]], np.array([[2**64 - 1]], np.uint64)])

@@ -85,8 +85,7 @@ def test_a_golden_model_of_each_family_gives_the_published_logits(family, produc
     np.testing.assert_array_equal(found, wanted)
     ids, mask, types = inputs
     alone = ragged_batch(ids[1:2].astype(np.int64), mask[1:2].astype(bool), types[1:2].astype(np.int64))
-    if model._native[0] is not None:
-        np.testing.assert_array_equal(model._native[0].forward(alone), found[0, 1:2])
+    np.testing.assert_array_equal(model.engine.members[0].forward(alone), found[0, 1:2])
 
 
 @pytest.mark.parametrize("product", ["sliced", "lookup"])

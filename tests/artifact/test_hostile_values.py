@@ -57,7 +57,7 @@ def test_negative_steps_and_scales_are_models_and_both_backends_agree(folder):
     names = [name for name in tensors if name.endswith((".step", ".scale"))]
     _values(folder, **{name: -0.2 for name in names})
     ids = [[2, 4, 5, 6, 3]]
-    found = [Ensemble.from_pretrained(folder, backend=name).member_logits(ids) for name in ("numba", "reference")]
+    found = [Ensemble.from_pretrained(folder, backend=name).member_logits(ids) for name in ("native", "reference")]
     np.testing.assert_array_equal(*found)
 
 
@@ -108,7 +108,7 @@ def test_the_largest_accepted_values_never_overflow_and_both_backends_agree(tmp_
             size = 1 if trial % 2 else tensor.shape
             tensors[name] = np.broadcast_to(random.choice(choices, size), tensor.shape).astype(np.float32)
         write_artifact(tmp_path / str(trial), config, tensors, None, "")
-        models = [Ensemble.from_pretrained(tmp_path / str(trial), backend=name) for name in ("numba", "reference")]
+        models = [Ensemble.from_pretrained(tmp_path / str(trial), backend=name) for name in ("native", "reference")]
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # NumPy warns of every overflow
             found = [model.member_logits([[2, 4, 5, 3]]) for model in models]

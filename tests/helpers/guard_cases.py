@@ -16,7 +16,7 @@ from kernel_cases import calls, check, check_code_gemm, planes
 from bebert_infer import Ensemble
 from bebert_infer.measure import sample_models as synthetic
 from bebert_infer.model.batch import Batch, ragged_batch
-from bebert_infer.native import member as native
+from bebert_infer.native import engine as native
 from bebert_infer.native import program_builder as native_program
 from bebert_infer.native import workspace
 from bebert_kernels import compiled, packing
@@ -131,7 +131,7 @@ def _border(array: np.ndarray) -> int:
 def _member(guard: Guard, name: str, model: Ensemble) -> None:
     rng = np.random.default_rng(0)
     longest = min(129, model.limits.positions)
-    for lengths in ((1,), (63, 1, 64), (127, 65, 128, 2), (129,), (1,) * 65)[: 5 if any(model._native) else 2]:
+    for lengths in ((1,), (63, 1, 64), (127, 65, 128, 2), (129,), (1,) * 65):
         lengths = [min(length, longest) for length in lengths]
         ids = rng.integers(0, model.limits.vocabulary, (len(lengths), max(lengths)))
         ids[0, 0] = model.limits.vocabulary - 1
@@ -139,16 +139,14 @@ def _member(guard: Guard, name: str, model: Ensemble) -> None:
         batch = ragged_batch(ids, mask, rng.integers(0, model.limits.types, ids.shape))
         batch = Batch(*(guard.copy(part) for part in (batch.ids, batch.positions, batch.types, batch.offsets)))
         for index, member in enumerate(model.members):
-            program = model._native[index]
-            say(f"{name} member {index}, sentences of {lengths[:4]} tokens, outside a program")
-            compiled.np = np if program else guard.numpy()  # in the other case `arrays` has tried these kernels
-            expected = member.forward(batch, model.kernels)
-            for threads in (1, 2) if program else ():
+            program = model.engine.members[index]
+            expected = member.forward(batch)
+            for threads in (1, 2) if isinstance(program, native.NativeMember) else ():
                 say(f"{name} member {index}, sentences of {lengths[:4]} tokens, {threads} threads")
                 program.program.instructions = guard.copy(program.program.instructions)
                 program.program.phases = guard.copy(program.program.phases)
                 program._free.clear()  # exactly the memory of this batch
-                np.testing.assert_array_equal(program.forward(batch, start=model._team.run, threads=threads), expected)
+                np.testing.assert_array_equal(program.forward(batch, model.engine.team.run, threads=threads), expected)
             guard.check()
 
 

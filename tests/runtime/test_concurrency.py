@@ -64,7 +64,7 @@ for caller in callers: caller.start()
 for caller in callers: caller.join(100)
 assert not wrong and not any(caller.is_alive() for caller in callers), wrong
 # One call has its turn at a time, so one workspace a member is enough.
-assert [len(native._free) for native in model._native] == [1, 1, 1]
+assert [len(native._free) for native in model.engine.members] == [1, 1, 1]
 """
     run(code, 4, scheme)
 
@@ -112,7 +112,7 @@ def test_a_model_goes_to_a_spawned_process_by_its_path_and_options():
     data = pickle.dumps(model)
     assert len(data) < 1000
     again = pickle.loads(data)
-    assert (again.threads, again.threads_from, again.backend) == (2, "argument", "compiled")
+    assert (again.threads, again.threads_from, again.backend) == (2, "argument", "native")
     ids = np.arange(12).reshape(2, 6)
     expected = model.member_logits(ids)
     np.testing.assert_array_equal(again.member_logits(ids), expected)

@@ -13,7 +13,7 @@ import pytest
 from bebert_infer import Ensemble, InputError
 from bebert_infer.combine import class_probabilities, combine
 from bebert_infer.measure.sample_models import random_model
-from bebert_infer.native import member as native_module
+from bebert_infer.native import engine as native_module
 
 SCHEMES = ("1-1-1", "1-1-4")
 
@@ -62,7 +62,7 @@ def test_answers_do_not_depend_on_how_a_batch_is_cut(artifact, sentences, monkey
 
 def test_backends_agree_bit_for_bit(artifact, sentences):
     numba, reference = (
-        Ensemble(artifact, backend=name).member_logits(*_pad(sentences)) for name in ("numba", "reference")
+        Ensemble(artifact, backend=name).member_logits(*_pad(sentences)) for name in ("native", "reference")
     )
     np.testing.assert_array_equal(numba, reference)
 
@@ -113,8 +113,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("native", [True, False])
-def test_an_error_in_one_thread_reaches_the_caller_and_the_model_goes_on(artifact, monkeypatch, native):
+def test_an_error_in_one_thread_reaches_the_caller_and_the_model_goes_on(artifact, monkeypatch):
     """The other threads wait at a barrier for the one that failed, and must be let go."""
     model = Ensemble(artifact, threads=2)
     ids = np.arange(30)[None]
@@ -122,17 +121,13 @@ def test_an_error_in_one_thread_reaches_the_caller_and_the_model_goes_on(artifac
     run = native_module.run
 
     def failing(*arguments):
-        if not native or arguments[-1] == 1:
+        if arguments[-1] == 1:
             raise MemoryError("out of memory in a worker")
         time.sleep(0.2)  # the other thread has failed before this one comes to the barrier: it once waited for ever
         run(*arguments)
 
     with monkeypatch.context() as patched:
-        if native:
-            patched.setattr(native_module, "run", failing)
-        else:
-            patched.setattr(model, "_native", [None] * 3)
-            patched.setattr(model.kernels, "layer_norm", failing)
+        patched.setattr(native_module, "run", failing)
         with pytest.raises(MemoryError, match="in a worker"):
             model.member_logits(ids)
     np.testing.assert_array_equal(model.member_logits(ids), expected)
@@ -166,12 +161,12 @@ def test_bad_token_ids_are_refused_with_place_and_value(artifact, inputs, messag
 
 
 def test_bad_options_are_refused(artifact, monkeypatch):
-    with pytest.raises(InputError, match='backend is "cuda"; accepted are numba, reference'):
+    with pytest.raises(InputError, match='backend is "cuda"; accepted are native and reference'):
         Ensemble(artifact, backend="cuda")
     with pytest.raises(InputError, match='threads is "0"'):
         Ensemble(artifact, threads=0)
     with pytest.raises(InputError, match='needs backend="reference"'):
-        Ensemble(artifact, backend="numba", minimum="batch")
+        Ensemble(artifact, backend="native", minimum="batch")
     with pytest.raises(InputError, match="takes token ids only"):
         Ensemble(artifact).predict("no tokenizer here")
     monkeypatch.setenv("BEBERT_BACKEND", "cuda")

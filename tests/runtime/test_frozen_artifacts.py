@@ -2,7 +2,7 @@
 
 `data/artifacts/v1` holds golden checkpoints as format version 1 packed them, with the published logits of their
 batches; those that begin with `own_` hold what no golden checkpoint has, with the logits of PyTorch (ternary) or of
-the reference backend when they were frozen. No torch and no checkpoint is needed, so this also proves the runtime
+the reference when they were frozen. No torch and no checkpoint is needed, so this also proves the runtime
 where those are absent.
 """
 
@@ -64,7 +64,7 @@ def test_frozen_models_give_the_published_logits(case):
         published = Ensemble.from_pretrained(FROZEN / case, backend="reference", minimum="batch")
         limit = TOLERANCE.get(case, 1e-5)
         np.testing.assert_allclose(published.member_logits(*inputs), stored[f"logits{batch}"], atol=limit, rtol=0)
-        models = [Ensemble.from_pretrained(FROZEN / case, backend=name) for name in ("numba", "reference")]
+        models = [Ensemble.from_pretrained(FROZEN / case, backend=name) for name in ("native", "reference")]
         found = [model.member_logits(*inputs) for model in models]
         np.testing.assert_array_equal(*found)
         if case in BATCH_FREE or (batch == "" and case not in BATCH_WIDE):
@@ -72,7 +72,7 @@ def test_frozen_models_give_the_published_logits(case):
 
 
 @pytest.mark.parametrize("case", OWN)
-@pytest.mark.parametrize("backend", ["numba", "reference"])
+@pytest.mark.parametrize("backend", ["native", "reference"])
 def test_our_own_frozen_models_give_their_logits_and_answers(case, backend):
     stored = np.load(FROZEN / f"{case}.npz")
     model = Ensemble.from_pretrained(FROZEN / case, backend=backend)

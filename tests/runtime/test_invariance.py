@@ -56,7 +56,8 @@ def test_logits_are_the_same_bits_however_they_are_asked_for(data):
     types = [rng.integers(0, model.limits.types, length) for length in lengths]
     masks = [np.append(1, rng.random(length - 1) < data.draw(st.sampled_from([1.0, 0.9]))) for length in lengths]
     masks = [mask.astype(np.int64) for mask in masks]
-    model.threads, model._team = 1, team_of(1)
+    engine = model.engine
+    engine.threads, engine.team = 1, team_of(1)
     alone = [
         model.member_logits(row[None], mask[None], kind[None])[:, 0]
         for row, mask, kind in zip(rows, masks, types, strict=True)
@@ -69,13 +70,13 @@ def test_logits_are_the_same_bits_however_they_are_asked_for(data):
     width = data.draw(st.integers(max(lengths), longest), label="width")
     cut = data.draw(st.sampled_from([1, 7, 64, 129, 4096]), label="rows at a time")
     asked = padded(*([parts[index] for index in order] for parts in (rows, masks, types)), width)
-    before = model.members, model._native, ensemble_module.MAX_ROWS
+    before = engine.members, ensemble_module.MAX_ROWS
     try:
-        model.threads, model._team, ensemble_module.MAX_ROWS = threads, team_of(threads), cut
-        model.members, model._native = ([parts[index] for index in members] for parts in before[:2])
+        engine.threads, engine.team, ensemble_module.MAX_ROWS = threads, team_of(threads), cut
+        engine.members = [engine.members[index] for index in members]
         found = model.member_logits(*asked)
     finally:
-        model.members, model._native, ensemble_module.MAX_ROWS = before
+        engine.members, ensemble_module.MAX_ROWS = before
     assert np.array_equal(found.view(np.uint32), expected[members][:, order].view(np.uint32))
 
 

@@ -26,7 +26,7 @@ MODELS = {scheme: synthetic.random_model("tiny", scheme, 3, vocab_size=50) for s
 
 def held(model: Ensemble) -> int:
     """Bytes of the memory that the workspaces of a model really hold."""
-    workspaces = [workspace for native in model._native for workspace in native._free]
+    workspaces = [workspace for native in model.engine.members for workspace in native._free]
     arrays = [array for workspace in workspaces for array in workspace._shared]
     arrays += [array for workspace in workspaces for own in workspace._own for array in own.values()]
     return sum(base_of(array).nbytes for array in arrays)
@@ -46,7 +46,7 @@ def test_workspaces_hold_exactly_the_bytes_of_the_formula(scheme, threads, sente
     model = Ensemble(MODELS[scheme], threads=threads)
     model.logits(np.zeros((sentences, tokens), np.int64))
     found, promised = held(model), model.memory(sentences, tokens).workspace
-    for native in model._native:
+    for native in model.engine.members:
         (workspace,) = native._free
         used = workspace_bytes(native.program.sizes, sentences * tokens, sentences, tokens, len(workspace._own))
         arrays = [*workspace._shared, *(array for own in workspace._own for array in own.values())]
@@ -62,7 +62,7 @@ def test_no_sequence_of_calls_needs_more_than_its_largest(calls):
         model.logits(np.zeros((sentences, tokens), np.int64))
     most = [max(sizes) for sizes in zip(*calls, strict=True)]
     rows = max(sentences * tokens for sentences, tokens in calls)
-    sizes = [native.program.sizes for native in model._native]
+    sizes = [native.program.sizes for native in model.engine.members]
     assert held(model) <= sum(workspace_bytes(size, rows, *most, 2) for size in sizes)
 
 
@@ -118,7 +118,7 @@ def test_the_process_grows_by_no_more_than_that(scheme, sentences, tokens):
     assert called >= 0.3 * call  # a formula that promises far too much would be of no use
 
 
-@pytest.mark.parametrize("backend", ["numba", "reference"])
+@pytest.mark.parametrize("backend", ["native", "reference"])
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_calls_leave_nothing_to_the_collector(threads, backend):
     """Tasks and their group held each other: 9 bytes a call stayed until a full collection, and arrays with them."""

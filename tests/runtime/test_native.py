@@ -12,7 +12,7 @@ from bebert_infer import Ensemble
 from bebert_infer.measure import sample_models as synthetic
 from bebert_infer.measure.profiling import PRODUCTS, profile
 from bebert_infer.model.batch import ragged_batch
-from bebert_infer.native import member as native_module
+from bebert_infer.native import engine as native_module
 from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
 
 FROZEN = Path(__file__).parents[1] / "data" / "artifacts" / "v1"
@@ -35,8 +35,8 @@ def _batch(rng, vocabulary, lengths, types=2):
     return ragged_batch(ids, mask, rng.integers(0, types, ids.shape))
 
 
-def _general(model, batch, member=0):
-    return model.members[member].forward(batch, model.kernels)
+def _truth(model, batch, member=0):
+    return model.members[member].forward(batch)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -45,10 +45,9 @@ def test_every_published_family_runs_natively_with_the_same_bits(family):
     rng = np.random.default_rng(0)
     lengths = [min(length, model.limits.positions) for length in (9, 1, 17, 30)]
     batch = _batch(rng, model.limits.vocabulary, lengths, model.limits.types)
-    for index, native in enumerate(model._native):
-        assert (native is not None) == GENERAL.get(family, True), family
-        if native is not None:
-            np.testing.assert_array_equal(native.forward(batch), _general(model, batch, index))
+    for index, native in enumerate(model.engine.members):
+        assert isinstance(native, native_module.NativeMember) == GENERAL.get(family, True), family
+        np.testing.assert_array_equal(native.forward(batch), _truth(model, batch, index))
 
 
 @pytest.mark.parametrize("scheme", ["1-1-1", "1-1-4"])
@@ -60,9 +59,9 @@ def test_any_shape(shape, scheme, monkeypatch):
     rng = np.random.default_rng(1)
     for lengths in ((1,), (65,), (3, 130, 64, 1, 7)):
         batch = _batch(rng, 50, lengths)
-        expected = _general(model, batch)
-        np.testing.assert_array_equal(model._native[0].forward(batch), expected)
-        shared = model._native[0].forward(batch, start=model._team.run, threads=3)
+        expected = _truth(model, batch)
+        np.testing.assert_array_equal(model.engine.members[0].forward(batch), expected)
+        shared = model.engine.members[0].forward(batch, model.engine.team.run, threads=3)
         np.testing.assert_array_equal(shared, expected)
 
 
@@ -75,7 +74,7 @@ def test_zeros_behind_gelu_do_not_reach_the_other_panels_of_their_own_layer(monk
     model = Ensemble(artifact, threads=1)
     batch = _batch(np.random.default_rng(3), 50, (40, 9, 1))
     for _ in range(2):
-        np.testing.assert_array_equal(model._native[0].forward(batch), _general(model, batch))
+        np.testing.assert_array_equal(model.engine.members[0].forward(batch), _truth(model, batch))
 
 
 def test_a_larger_batch_after_a_smaller_one_and_back():
@@ -83,9 +82,9 @@ def test_a_larger_batch_after_a_smaller_one_and_back():
     model = Ensemble(synthetic.random_model("tiny", "1-1-4", 1, vocab_size=50))
     rng = np.random.default_rng(2)
     batches = [_batch(rng, 50, lengths) for lengths in ((3,), (200, 100), (5, 5), (300,), (1,) * 70, (3,))]
-    alone = [_general(model, batch) for batch in batches]
+    alone = [_truth(model, batch) for batch in batches]
     for batch, expected in zip(batches, alone, strict=True):
-        np.testing.assert_array_equal(model._native[0].forward(batch), expected)
+        np.testing.assert_array_equal(model.engine.members[0].forward(batch), expected)
 
 
 def test_memory_does_not_grow_over_calls():
@@ -109,21 +108,19 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     assert int(done.stdout) <= 512, "kilobytes grown"
 
 
-def test_one_call_without_a_jit_takes_the_general_path():
+def test_without_a_jit_the_truth_answers():
     code = """
 import numpy as np
 from bebert_infer import Ensemble
 from bebert_infer.measure.sample_models import random_model
-model = Ensemble(random_model("tiny", "1-1-1", 1, vocab_size=50), backend="reference")
-print(model._native)
-from bebert_infer.native.member import lower_members
-print(lower_members(model.members))
+model = Ensemble(random_model("tiny", "1-1-1", 1, vocab_size=50), backend="native")
+print(model.backend, type(model.engine).__name__)
 """
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True, env=environment
     )
-    assert done.stdout.split() == ["[None]", "[None]"]
+    assert done.stdout.split() == ["reference", "ReferenceEngine"]
 
 
 @pytest.mark.parametrize("product", ["sliced", "lookup"])

@@ -160,6 +160,22 @@ def and_gemm(planes: Words, sums: NDArray[np.int32], weights: Words, signed: boo
     return sums[:, None] - 2 * negatives.astype(np.int32)
 
 
+def code_dots(codes: Codes, signs: Words) -> NDArray[np.int32]:
+    """Dot product of every row of codes with every row of weight signs: out[m, n] = sum_k codes[m, k] * sign[n, k].
+
+    codes   : int8 or uint8 [M, K]; signs are codes -1, 0, +1
+    signs   : uint64[N, ceil(K / 64)]   bit 1 = -1
+    returns : int32[M, N]
+
+    Exact: every partial sum is a whole number of at most 255 * K, which float32 holds up to K = 65,793, whatever
+    order BLAS adds in; beyond, float64 does up to K = 2**45.
+    """
+    depth = codes.shape[1]
+    kind = np.float32 if 255 * depth <= 1 << 24 else np.float64
+    weights = np.float32(1) - np.float32(2) * unpack_bits(signs, depth)
+    return (codes.astype(kind) @ weights.T.astype(kind, copy=False)).astype(np.int32)
+
+
 def code_weights(signs: Words, depth: int) -> CodeWeights:
     """Prepare weight signs uint64[N, W] of rows of `depth` values for `code_gemm`; here nothing is needed."""
     return CodeWeights(signs, depth, None)

@@ -1,8 +1,7 @@
-"""A member as one native program: the same model as `member.py`, without Python between its operations.
+"""The engine: members as native programs, which threads run without the interpreter between their stages.
 
-`bebert_infer/model/` is the readable form, which takes every quantizer and keeps
-traces. Here the operations of that form are written down once, as tables of addresses and sizes, and
-`bebert_kernels.program.interpreter.run` executes them in one call a thread. Both give the same bits.
+`bebert_infer/model/` says what a member computes. Here its stages are written down once, as tables of addresses and
+sizes, and `bebert_kernels.program.interpreter.run` executes them in one call a thread. Both give the same bits.
 """
 
 from collections import deque
@@ -18,7 +17,9 @@ from bebert_infer.model.member import Member
 from bebert_infer.model.noise import Noise
 from bebert_infer.native.lower_linear import code_bits
 from bebert_infer.native.lower_member import LINEARS, MemberProgram
+from bebert_infer.native.memory import workspace_bytes
 from bebert_infer.native.workspace import Workspace
+from bebert_infer.threads import ThreadTeam
 from bebert_kernels.abi import frame, slot
 from bebert_kernels.abi.frame import Frame, Phase
 from bebert_kernels.abi.instruction import FIELDS
@@ -34,7 +35,60 @@ from bebert_kernels.program import stages
 from bebert_kernels.program.interpreter import run
 from bebert_kernels.program.linear import linear
 
-Start = Callable[[list[Callable[[], None]], Callable[[], None]], None]
+RunParallel = Callable[[list[Callable[[], None]], Callable[[], None]], None]  # `ThreadTeam.run`
+
+
+class NativeEngine:
+    """Members as programs, and the threads that run them: whole members first, then rows within a member.
+
+    members : of the ensemble, in its order; those without a program answer by the truth
+    """
+
+    name = "native"
+
+    def __init__(self, members: list[Member], threads: int):
+        lowered = lower_members(members)
+        self.members = [a or _OnTruth(b) for a, b in zip(lowered, members, strict=True)]
+        self.threads = threads
+        self.team = ThreadTeam(threads)
+
+    @property
+    def programs(self) -> "list[NativeMember]":
+        """Those members that run as programs."""
+        return [member for member in self.members if isinstance(member, NativeMember)]
+
+    def member_logits(self, batch: Batch, noise: list[Noise] | None = None) -> NDArray[np.float32]:
+        """Logits float32[members, S, labels] of a ragged batch; one call runs at a time.
+
+        noise : of each member
+        """
+        logits: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(self.members)
+        whole = len(self.members) // self.threads * self.threads
+
+        def run(index: int, threads: int = 1) -> None:
+            own = None if noise is None else noise[index]
+            logits[index] = self.members[index].forward(batch, self.team.run, threads=threads, noise=own)
+
+        def lane(first: int) -> None:
+            for index in range(first, whole, self.threads):
+                run(index)
+
+        with self.team.turn:
+            if whole:
+                self.team.run([partial(lane, first) for first in range(self.threads)])
+            for index in range(whole, len(self.members)):
+                run(index, self.threads)
+        return np.stack(logits)
+
+    def pinned(self) -> list[dict[int, NDArray]]:
+        """Arrays that programs point to, by address, of each program: weights as kernels read them, tables."""
+        return [member.program.pinned for member in self.programs]
+
+    def workspace_bytes(self, rows: int, sentences: int, tokens: int) -> list[int]:
+        """Bytes of the workspace of each program after calls of at most so many rows, sentences, tokens a sentence."""
+        return [
+            workspace_bytes(member.program.sizes, rows, sentences, tokens, self.threads) for member in self.programs
+        ]
 
 
 def can_lower(member: Member) -> bool:
@@ -89,6 +143,19 @@ def _stages(members: list[Member]) -> list[Stage]:
     return [*found, bitsliced_epilogue, bitsliced_gemm]
 
 
+class _OnTruth:
+    """A member without a program: the truth answers."""
+
+    def __init__(self, member: Member):
+        self.member = member
+
+    def forward(
+        self, batch: Batch, run_parallel: RunParallel | None = None, *, threads: int = 1, noise: Noise | None = None
+    ) -> NDArray[np.float32]:
+        """As `NativeMember.forward`, on one thread."""
+        return self.member.forward(batch, noise=noise)
+
+
 class NativeMember:
     """The program of one member, its packed weights, and workspaces that calls take in turn."""
 
@@ -100,18 +167,19 @@ class NativeMember:
     def forward(
         self,
         batch: Batch,
+        run_parallel: RunParallel | None = None,
         *,
-        start: Start | None = None,
         threads: int = 1,
         noise: Noise | None = None,
         times: NDArray[np.int64] | None = None,
     ) -> NDArray[np.float32]:
         """Return the logits float32[S, labels]; as `Member.forward`.
 
-        times : int64[instructions], receives nanoseconds of each instruction, of all threads together
+        run_parallel : runs the shares of `threads` threads at the same time (`ThreadTeam.run`); None: one thread
+        times        : int64[instructions], receives nanoseconds of each, of all threads together
         """
         program = self.program
-        threads = max(1, min(threads, batch.rows)) if start is not None else 1
+        threads = max(1, min(threads, batch.rows)) if run_parallel is not None else 1
         try:
             workspace = self._free.pop()
         except IndexError:
@@ -137,10 +205,10 @@ class NativeMember:
             def open_barrier() -> None:
                 barrier[0] = frame.FREE  # nobody waits any more for a thread that never comes
 
-            if start is None or threads == 1:
+            if run_parallel is None or threads == 1:
                 work(0)
             else:
-                start([partial(work, thread) for thread in range(threads)], open_barrier)
+                run_parallel([partial(work, thread) for thread in range(threads)], open_barrier)
             if times is not None:
                 times += np.sum(spent, axis=0)
             return logits.copy()
