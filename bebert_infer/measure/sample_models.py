@@ -20,8 +20,8 @@ from bebert_infer.artifact.config import (
 from bebert_infer.artifact.folder import Artifact, bit_depths, finish_config
 from bebert_infer.errors import ModelFormatError
 
-Scheme = Literal["1-1-1", "1-1-4"]
-# Name -> layers, hidden width, attention width, heads, FFN width. "half" is BinaryBERT's own geometry (numerics §1.3).
+Scheme = Literal["1-1-1", "1-1-4", "1-1-8", "2-2-8"]
+# Name -> layers, hidden width, attention width, heads, FFN width. "half" is BinaryBERT's own geometry.
 SIZES = {
     "base": (12, 768, 768, 12, 3072),
     "base-half": (12, 768, 384, 6, 1536),
@@ -30,17 +30,22 @@ SIZES = {
 
 
 def random_model(size: str, scheme: Scheme, members: int, *, vocab_size: int = 30522, seed: int = 0) -> Artifact:
-    """Return an in-memory model folder: BiBERT for scheme 1-1-1, two-branch BinaryBERT for 1-1-4, two labels."""
+    """Return an in-memory model folder with two labels.
+
+    scheme : 1-1-1 BiBERT; 1-1-4 and 1-1-8 two-branch BinaryBERT; 2-2-8 TernaryBERT
+    """
     layers, hidden, attention, heads, wide = SIZES[size]
     bits = int(scheme[-1])
     boolean = bits == 1
-    signed = Site("sign") if boolean else Site("codes", bits, True)
-    unsigned = signed if boolean else Site("codes", bits, False)
+    kind: Literal["codes", "dynamic"] = "dynamic" if bits == 8 else "codes"
+    ternary = scheme == "2-2-8"
+    signed = Site("sign") if boolean else Site(kind, bits, True)
+    unsigned = signed if boolean or ternary else Site(kind, bits, False)
     sites = dict.fromkeys(LINEARS, signed) | {"output": unsigned}
     if not boolean:
         sites |= dict.fromkeys(CODES, signed) | {"probability_codes": unsigned}
     member = MemberConfig(
-        family="bibert" if boolean else "binarybert",
+        family="bibert" if boolean else "ternarybert" if ternary else "binarybert",
         scheme=scheme,
         branches=1 if boolean else 2,
         row_scales=boolean,
@@ -51,7 +56,7 @@ def random_model(size: str, scheme: Scheme, members: int, *, vocab_size: int = 3
         num_hidden_layers=layers,
         layer_norm_eps=1e-12,
         attention="boolean" if boolean else "softmax",
-        activation="gelu" if boolean else "relu",
+        activation="relu" if kind == "codes" and not boolean else "gelu",
         sites=sites,
     )
     config = Config(
@@ -89,6 +94,8 @@ def _tensor(name: str, kind: str, shape: list[int], config: Config, generator: n
         value = 0.0 if name.endswith(".minimum") else 0.02 if "probability" in name else 0.3
         # No two quantizers alike, as in a trained model: equal ones would be encoded once.
         return np.full(shape, value * generator.uniform(0.9, 1.1), np.float32)
+    if name.endswith(".clip"):
+        return np.array([-2.5, 2.5], np.float32)
     if name.endswith(".scale"):
         return generator.uniform(0.02, 0.04, shape).astype(np.float32)
     if "norm.weight" in name:
