@@ -18,12 +18,13 @@ HERE = isa.available_levels(platform.machine(), isa.host_features())
 
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    paths = os.pathsep.join([str(TESTS / "helpers"), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
-        env=os.environ | {"NUMBA_DISABLE_JIT": "0", "PYTHONPATH": str(TESTS / "helpers")} | environment,
+        env=os.environ | {"NUMBA_DISABLE_JIT": "0", "PYTHONPATH": paths} | environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
 
 

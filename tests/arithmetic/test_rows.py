@@ -277,6 +277,8 @@ def test_everything_on_another_cpu(cpu, tmp_path):
         pytest.skip("an x86 processor is needed to imitate another")
     tmp_path.chmod(0o700)
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "0", "BEBERT_CACHE_DIR": str(tmp_path), **CPUS[cpu]}
+    paths = (Path(__file__).parents[1] / "helpers", os.environ.get("PYTHONPATH", ""))
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, paths))
     command = [sys.executable, "-c", "import test_rows; test_rows.everything()"]
     result = subprocess.run(command, env=environment, cwd=Path(__file__).parent, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

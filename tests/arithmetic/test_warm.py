@@ -25,7 +25,7 @@ print("compiled")
 
 
 def run(folder: Path, change: str) -> str:
-    environment = os.environ | {"BEBERT_CACHE_DIR": str(folder)}
+    environment = os.environ | {"BEBERT_CACHE_DIR": str(folder), "BEBERT_QUIET": ""}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(change=change)],
         capture_output=True,
