@@ -25,7 +25,7 @@ from bebert_infer.text.tokenizer import Encoded, Text, TextEncoder, as_texts, co
 from bebert_infer.text.windows import EncodedText, LongTexts, Pool, long_texts
 from bebert_infer.threads import thread_budget
 
-# Token rows computed at a time: enough to keep every thread busy, and a bound on the memory of a call (`memory.py`).
+# Token rows computed at a time: enough to keep every thread busy, and a bound on memory (`native/memory.py`).
 MAX_ROWS = 4096
 # Sentences padded to one array at a time, so that one long text does not make thousands of short ones wide.
 MAX_PADDED = 1024
@@ -146,7 +146,7 @@ class Ensemble:
         """Classify a list of texts or pairs (or one); returns one Prediction each. Raises InputError.
 
         long     : what to do with texts of too many tokens: "error" (default), "truncate" (cut the end, with a
-                   warning) or "windows" (read all of it in parts that overlap, `long_texts.py`)
+                   warning) or "windows" (read all of it in parts that overlap, `text/windows.py`)
         truncate : True is long="truncate" without the warning
         overlap  : tokens that neighbouring windows share; default a quarter of what moves
         pool     : how the windows of a text make one answer: "mean" of probabilities, or "max", the surest window
@@ -222,7 +222,7 @@ class Ensemble:
         """Logits of every member, float32[members, B, labels], for token ids int[B, T] (mask 1 = real token).
 
         On one instruction set the numbers are the same bits whatever the batch, padding, order or threads; with
-        `noise` (`robustness.py`) too, as long as an example keeps its number.
+        `noise` (`model/noise.py`) too, as long as an example keeps its number.
         Raises InputError.
         """
         batch = self._batch(input_ids, attention_mask, token_type_ids)
@@ -237,7 +237,7 @@ class Ensemble:
         return out
 
     def memory(self, sentences: int = 1, tokens: int | None = None) -> Memory:
-        """Bytes that this model and calls of so many sentences of so many tokens take (`memory.py`).
+        """Bytes that this model and calls of so many sentences of so many tokens take (`native/memory.py`).
 
         tokens : of a sentence; default all positions of the model
         """

@@ -20,7 +20,7 @@ class Prediction:
     probabilities : label -> share (for regression label -> value)
     logits        : combined scores float64[labels] of the combination rule
     votes         : the label that each member answers (for regression its value), in member order
-    windows, cut  : parts in which a long text was read, and tokens that were left out at its end (`long_texts.py`)
+    windows, cut  : parts in which a long text was read, and tokens that were left out at its end (`text/windows.py`)
     """
 
     label: str

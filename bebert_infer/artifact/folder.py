@@ -1,7 +1,7 @@
 """A model folder on disk: `config.json`, `model.safetensors`, `tokenizer.json`, `README.md`.
 
 Reading validates everything before anything is used, and names all faults in one error. No byte of a folder is
-ever executed, and no path in it is followed (`model_file.py` says which links are). Writing is atomic and
+ever executed, and no path in it is followed (`safe_file.py` says which links are). Writing is atomic and
 reproducible byte for byte.
 """
 

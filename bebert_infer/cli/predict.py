@@ -1,4 +1,4 @@
-"""`bebert predict`: texts of the command line in a table, files of any length row by row (`bulk.py`)."""
+"""`bebert predict`: texts of the command line in a table, files of any length row by row (`bulk/classify.py`)."""
 
 import json
 import sys

@@ -1,6 +1,6 @@
 """Write the figures of docs/results.md and its plots from benchmarks/results/glue.jsonl.
 
-    python benchmarks/glue_report.py
+    python benchmarks/glue/report.py
 
 Only what lies between the two marker lines of the page is replaced. A cell without a record is shown as "–",
 a group of cells without any is only named.
@@ -23,7 +23,7 @@ from bebert_infer.errors import InputError
 
 PAGE = ROOT / "docs" / "results.md"
 PUBLISHED = Path(__file__).with_name("published.toml")
-MARKERS = ("<!-- figures: written by benchmarks/glue_report.py -->", "<!-- end of figures -->")
+MARKERS = ("<!-- figures: written by benchmarks/glue/report.py -->", "<!-- end of figures -->")
 
 
 def figures(summary: Summary, published: Published, plots: dict[str, str]) -> str:

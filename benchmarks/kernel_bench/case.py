@@ -48,7 +48,7 @@ class Work:
     functions : kernels and functions of `compiled` that it enters by
     macs      : multiply-adds; 0 for other kernels, whose rates are those of `elements` (values that go in or come out,
                 whichever are more) and, where it is known, `octets` (bytes read and written, each once)
-    planes    : bitplanes of the activations where weights are signs: the bound is that of `bebert_kernels/bound.py`
+    planes    : bitplanes of the activations where weights are signs: the bound is that of `tuning/roofline.py`
     """
 
     call: Callable[[], Any]

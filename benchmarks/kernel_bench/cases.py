@@ -1,4 +1,4 @@
-"""All cases of the kernel benchmarks; `tests/test_kernel_benchmarks.py` finds kernels that none of them runs."""
+"""All cases of the kernel benchmarks; `test_kernel_benchmarks.py` finds kernels that none of them runs."""
 
 from kernel_bench import attention_cases, general_cases, products, row_cases, stage_cases
 from kernel_bench.case import Case, Sizes

@@ -79,7 +79,7 @@ def _index_work(s: Sizes, planes: int) -> Work:
 
 
 def index_planes(codes: NDArray[np.uint8], planes: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Index planes uint8[M, P, Gp] and parities uint8[M, P] of rows of codes, as `row_index.py` describes them."""
+    """Index planes uint8[M, P, Gp] and parities uint8[M, P] of rows of codes, as in `bitsliced/index.py`."""
     chain, indices = codes, []
     for level in levels(codes.shape[1]):
         used = 3 * level.triples

@@ -1,8 +1,7 @@
 """Figures of measured kernels: rates, shares of the instruction bound, ratios to NumKong's u1 product; and their table.
 
-The bound is that of the fast product, full adders (`bebert_kernels/bound.py`), measured on this machine. It is given
-for every kernel whose weights or keys are signs, by the planes of the activations, whether it is made of adders or
-not.
+The bound is that of the fast product, full adders (`tuning/roofline.py`), measured on this machine. It is given for
+every kernel whose weights or keys are signs, by the planes of the activations, whether it is made of adders or not.
 """
 
 from collections.abc import Iterator

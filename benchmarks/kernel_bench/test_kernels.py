@@ -1,7 +1,7 @@
 """Every kernel under pytest-benchmark on one thread; each is compared with NumPy before it is timed.
 
 make bench-kernels                                        (ONLY="xnor_gemm or NumKong" chooses, RECORD=1 keeps)
-python -m pytest benchmarks/test_kernels.py --benchmark-enable --benchmark-quiet -k attend
+python -m pytest benchmarks/kernel_bench/test_kernels.py --benchmark-enable --benchmark-quiet -k attend
 """
 
 from importlib.util import find_spec

@@ -1,6 +1,6 @@
 """Nothing reaches a pointer unchecked: wrong sizes, dtypes, layouts and numbers end in an error on every way there.
 
-`tests/test_guard.py` shows that kernels stay inside arrays whose sizes passed; here are the calls that must not pass.
+`test_guard.py` shows that kernels stay inside arrays whose sizes passed; here are the calls that must not pass.
 """
 
 import numpy as np

@@ -117,7 +117,7 @@ def test_every_kernel_is_run_by_some_case():
     assert {"xnor_gemm.xnor_gemm", "softmax.softmax_attention", "index.index_row"} <= set(kernels)
     seen = reached(function for case in OURS for function in work(case).functions)
     missing = [name for name, function in kernels.items() if function not in seen]
-    assert not missing, f"no case of benchmarks/kernel_list.py runs {missing}"
+    assert not missing, f"no case of benchmarks/kernel_bench/cases.py runs {missing}"
 
 
 RUN = """

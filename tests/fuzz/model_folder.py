@@ -6,7 +6,7 @@ The first byte of an input says which file the rest is: 0 `config.json`, 1 `mode
 3 `model.safetensors` with its size and sha256 in the config made right, so that the checks behind them are reached.
 The other files are those of a good model. With atheris (libFuzzer, led by coverage) installed it is used; without it
 inputs of the corpus are changed at random, from a fixed seed. Either way the run ends after the given seconds.
-An input that fails is written to `crash-…` in the working folder; put it into `corpus/`, for tests/test_fuzz.py.
+An input that fails is written to `crash-…` in the working folder; put it into `corpus/`, for test_fuzz.py.
 """
 
 import hashlib

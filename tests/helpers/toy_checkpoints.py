@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from bebert_export.student.bert import Student, StudentConfig
 
-# Not a pickle, which would be read by a process of its own each time: tests/test_untrusted.py does that.
+# Not a pickle, which would be read by a process of its own each time: tests/export/test_untrusted.py does that.
 MODEL = "model.safetensors"
 # Dimensions with nothing round about them: hidden no multiple of 64, odd FFN width, head sizes 24 and 5.
 ODD = StudentConfig(

@@ -1,4 +1,4 @@
-"""Pieces of HTML for `bench_report.py`; whatever is put into them is escaped."""
+"""Pieces of HTML for `page.py`; whatever is put into them is escaped."""
 
 import base64
 from collections.abc import Iterable, Sequence

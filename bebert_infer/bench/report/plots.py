@@ -1,4 +1,4 @@
-"""Pictures of a benchmark run (`bench_records.py`): PNG files 1280 pixels wide, of parts of `bench_drawing.py`.
+"""Pictures of a benchmark run (`bench/records.py`): PNG files 1280 pixels wide, of parts of `drawing.py`.
 
 matplotlib is loaded when pictures are drawn.
 """

@@ -1,4 +1,4 @@
-"""Tables of a benchmark report: each function writes one section of `bench_report.py` from a run, as pieces of HTML."""
+"""Tables of a benchmark report: each function writes one section of `page.py` from a run, as pieces of HTML."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any

@@ -1,6 +1,6 @@
-"""Child process of `untrusted.py`: read one pickle of tensors under hard limits and write it as safetensors.
+"""Child process of `untrusted_pickle.py`: read one pickle of tensors under hard limits and write it as safetensors.
 
-    python -P unpickle.py SOURCE TARGET MEMORY SECONDS
+    python -P unpickle_child.py SOURCE TARGET MEMORY SECONDS
 
 It imports nothing of this package. Exit code 0: TARGET is written; 3: the reason is on standard output.
 """

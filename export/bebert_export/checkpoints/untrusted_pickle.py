@@ -1,7 +1,7 @@
 """Read checkpoints that somebody else made: a pickle only in a process of its own, under limits, and never its code.
 
-The child (`unpickle.py`) reads with `weights_only`, checks names, dtypes and sizes, and hands the tensors back as a
-safetensors file in a temporary folder. If it dies, whatever the reason, the parent answers with one sentence.
+The child (`unpickle_child.py`) reads with `weights_only`, checks names, dtypes and sizes, and hands the tensors back as
+a safetensors file in a temporary folder. If it dies, whatever the reason, the parent answers with one sentence.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation report (`eval_report.py`) as PNG: scores, calibration, agreement, noise."""
+"""Pictures of an evaluation report (`bebert_export/evaluate.py`) as PNG: scores, calibration, agreement, noise."""
 
 from collections.abc import Callable
 from pathlib import Path

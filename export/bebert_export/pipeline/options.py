@@ -39,11 +39,12 @@ class TrainOptions:
                         none
     warm_start        : members start from the first student ("first"), from the member before ("previous"), or each
                         from a student of its own ("own"; it takes longer by those)
-    start_from        : folder of another run, from whose first student this run's goes on (first_task.py)
+    start_from        : folder of another run, from whose first student this run's goes on (transfer.py)
     compat            : "published": alphas by the rule of BEBERT's code, and a hard vote unless `combine` says else
     steps             : activation bits of students in between, widest first (BiT: 2); not for base binarybert.
                         Down to the members' own bits: (2, 1) gives them a distilled 1-1-1 student to start from
-    distill           : what members learn from (lessons.py): "none", "prediction", "hidden", "two-stage", "direction"
+    distill           : what members learn from (training/distillation.py): "none", "prediction", "hidden", "two-stage",
+                        "direction"
     start_distill     : what students before the members learn from; default "hidden" in steps, else as `distill`
     width             : share of heads and feed-forward neurons that the students keep (BinaryBERT: 0.5)
     vocabulary_size   : keep only so many word pieces (vocabulary.py), and max_length positions

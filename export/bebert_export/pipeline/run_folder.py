@@ -26,7 +26,7 @@ from bebert_export.pipeline.tensorboard import Board
 from bebert_export.training.snapshots import Snapshots
 from bebert_infer.errors import InputError
 
-EARLIER = "start_from"  # copy of the student of another run that this one starts from (first_task.py)
+EARLIER = "start_from"  # copy of the student of another run that this one starts from (transfer.py)
 # What is there before anything is trained; it goes if the next call has other options.
 BEFORE = ("calibration", EARLIER)
 

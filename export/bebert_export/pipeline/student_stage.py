@@ -5,7 +5,7 @@
     otherwise      nothing is trained; members start from full-precision weights
 
 Each student starts from the weights of the one before, the first one, if so asked, from those of another run
-(first_task.py). In steps it also learns from the one before (multi-step distillation: Liu et al., "BiT", 2022), and so
+(transfer.py). In steps it also learns from the one before (multi-step distillation: Liu et al., "BiT", 2022), and so
 do the members, if they are distilled at all; the ternary student and the members split from it learn from the
 full-precision model. Sample weights are for members: here all examples count as 1.
 

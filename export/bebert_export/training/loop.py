@@ -4,8 +4,8 @@ Sample weights belong to example ids. A batch carries its ids, so the order in w
 never matters; predictions are put back by id too (the published boosting code indexes a shuffled loader by
 position and re-weights the wrong examples, reference numerics §5.2.1).
 
-On one CPU process, the same seed and options give the same bits. See devices.py for several processes, snapshots.py
-for resuming, stopping.py for early stopping.
+On one CPU process, the same seed and options give the same bits. See bebert_export/distributed.py for several
+processes, snapshots.py for resuming, early_stopping.py for early stopping.
 """
 
 import random
