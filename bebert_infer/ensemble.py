@@ -13,7 +13,7 @@ from bebert_infer.artifact.folder import CONFIG, Artifact, read_artifact, read_c
 from bebert_infer.combine import combine
 from bebert_infer.errors import InputError
 from bebert_infer.limits import InputLimits, checked_limits, is_whole
-from bebert_infer.model.batch import Batch, ModelBounds, checked_inputs, padded_batch, ragged_batch
+from bebert_infer.model.batch import MAX_ROWS, Batch, ModelBounds, checked_inputs, padded_batch, ragged_batch
 from bebert_infer.model.engine import Engine, ReferenceEngine
 from bebert_infer.model.loading import build_members
 from bebert_infer.model.member import Member
@@ -25,8 +25,6 @@ from bebert_infer.text.tokenizer import Encoded, Text, TextEncoder, as_texts, co
 from bebert_infer.text.windows import EncodedText, LongTexts, Pool, long_texts
 from bebert_infer.threads import thread_budget
 
-# Token rows computed at a time: enough to keep every thread busy, and a bound on memory (`native/memory.py`).
-MAX_ROWS = 4096
 # Sentences padded to one array at a time, so that one long text does not make thousands of short ones wide.
 MAX_PADDED = 1024
 
@@ -241,7 +239,7 @@ class Ensemble:
 
         tokens : of a sentence; default all positions of the model
         """
-        return memory_of(self, sentences, self.limits.positions if tokens is None else tokens)
+        return memory_of(self.artifact, self.engine, sentences, self.limits.positions if tokens is None else tokens)
 
     def trace(
         self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, token_type_ids: ArrayLike | None = None

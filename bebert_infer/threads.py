@@ -1,7 +1,7 @@
 """The thread budget, and a small pool that never runs more threads than that.
 
 Threads take members first, because members share nothing and need no barrier; a member that runs with
-several threads splits its rows (`native/member.py`). Waiting threads sleep, they do not spin.
+several threads splits its rows (`native/engine.py`). Waiting threads sleep, they do not spin.
 """
 
 import atexit

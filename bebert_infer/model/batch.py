@@ -13,6 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from bebert_infer.errors import InputError
 
+# Rows computed at a time: enough to keep every thread busy, and a bound on the memory of a call (`native/memory.py`).
+MAX_ROWS = 4096
+
 
 @dataclass(frozen=True)
 class Batch:

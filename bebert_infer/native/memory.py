@@ -9,12 +9,12 @@ One call runs at a time, so Python threads that call add a `call` each and nothi
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from bebert_infer.artifact.folder import Artifact
 from bebert_infer.errors import InputError
-
-if TYPE_CHECKING:
-    from bebert_infer.ensemble import Ensemble
+from bebert_infer.model.batch import MAX_ROWS
+from bebert_infer.model.engine import Engine
 
 BORDER = 64  # bytes with which `triples.aligned` moves an array to a border
 COPIES = 12  # int64 a token: three inputs, checked, compared, and without padding
@@ -38,22 +38,23 @@ class Memory:
         return self.model + self.workspace + self.call
 
 
-def memory_of(model: "Ensemble", sentences: int, tokens: int) -> Memory:
-    """What `model` needs for calls of at most so many sentences of at most so many tokens.
+def memory_of(artifact: Artifact, engine: Engine, sentences: int, tokens: int) -> Memory:
+    """What a model and its engine need for calls of at most so many sentences of at most so many tokens.
 
     The reference has no workspace: its arrays come and go.
 
     Raises InputError for counts below 1 and for more tokens than the model has positions.
     """
-    if sentences < 1 or not 1 <= tokens <= model.limits.positions:
+    config = artifact.config
+    if sentences < 1 or not 1 <= tokens <= config.max_position_embeddings:
         raise InputError(
             f"{sentences} sentences of {tokens} tokens; accepted are at least 1 sentence "
-            f"and 1 to {model.limits.positions} tokens"
+            f"and 1 to {config.max_position_embeddings} tokens"
         )
     rows = sentences * tokens
-    call = 8 * COPIES * rows + 16 * sentences * model.config.num_labels * len(model.members)
-    tables: list[dict] = [model.artifact.tensors, *model.engine.pinned()]
-    workspaces = model.engine.workspace_bytes(rows, sentences, tokens)
+    call = 8 * COPIES * rows + 16 * sentences * config.num_labels * len(config.members)
+    tables: list[dict] = [artifact.tensors, *engine.pinned()]
+    workspaces = engine.workspace_bytes(rows, sentences, tokens)
     return Memory(
         sum({array.ctypes.data: array.nbytes for table in tables for array in table.values()}.values()),
         sum(workspaces),
@@ -67,7 +68,6 @@ def workspace_bytes(sizes: Any, rows: int, sentences: int, tokens: int, threads:
 
     sizes : `workspace.Sizes` of its program
     """
-    from bebert_infer.ensemble import MAX_ROWS
     from bebert_infer.native.workspace import rounded, scratch_bytes, shared_bytes
 
     chunk = min(rows, max(MAX_ROWS, tokens))

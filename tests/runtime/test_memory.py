@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bebert_infer import Ensemble, InputError
-from bebert_infer.ensemble import MAX_ROWS
 from bebert_infer.measure import sample_models as synthetic
+from bebert_infer.model.batch import MAX_ROWS
 from bebert_infer.native.memory import workspace_bytes
 from bebert_kernels.abi.stage import available
 
