@@ -18,7 +18,7 @@ from bebert_kernels.bitsliced.index import index_row
 from bebert_kernels.bitsliced.triples import aligned, levels, triple_count
 from bebert_kernels.emit.scale import make_scale
 from bebert_kernels.reference import integers as reference
-from bebert_kernels.rows.embed import embed_row
+from bebert_kernels.rows.embed import EmbeddingTables, embed_row
 from bebert_kernels.rows.layer_norm import norm_rows
 from bebert_kernels.rows.quantize import MINUS, PLUS, ZERO, quantize_row
 
@@ -108,10 +108,10 @@ def _norm_work(s: Sizes) -> Work:
 
 
 @njit(nogil=True)
-def _embed_rows(places, signs0, scale0, signs1, scale1, positions, types, out):  # type: ignore[no-untyped-def]
+def _embed_rows(places, tables, out):  # type: ignore[no-untyped-def]
     for row in range(len(out)):
         a, b, c = places[0, row], places[1, row], places[2, row]
-        embed_row(a, b, c, signs0, scale0, signs1, scale1, 2, positions, types, out[row])
+        embed_row(a, b, c, tables, out[row])
 
 
 def _embed_work(s: Sizes) -> Work:
@@ -120,9 +120,10 @@ def _embed_work(s: Sizes) -> Work:
     signs = [packing.pack_bits(rng.random((s.vocabulary, s.width)) < 0.5) for _ in range(2)]
     scales, tables = [_floats(s.vocabulary), -_floats(s.vocabulary)], (_floats(*hidden(s)), _floats(2, s.width))
     out = np.empty(hidden(s), np.float32)
+    found = EmbeddingTables(2, signs[0], scales[0], signs[1], scales[1], *tables)
 
     def call() -> NDArray:
-        _embed_rows(places, signs[0], scales[0], signs[1], scales[1], *tables, out)
+        _embed_rows(places, found, out)
         return out
 
     expected = lambda: reference.embed(*places, tuple(signs), tuple(scales), *tables)  # noqa: E731

@@ -235,11 +235,12 @@ def test_embedded_rows_equal_the_specification(width, tables):
     places, kinds = np.array([0, 12, 2, 5, 2, 2]), np.array([0, 2, 1, 1, 0, 1])
     want = reference.embed(ids, places, kinds, tuple(signs[:tables]), tuple(scales[:tables]), position, token_type)
     second = tables - 1
-    arguments = (signs[0], scales[0], signs[second], scales[second], tables, position, token_type)
+    words = (signs[0], scales[0], signs[second], scales[second])
+    found = row_embed.EmbeddingTables(tables, *words, position, token_type)
     whole, out = guarded(len(ids) * width, np.float32)
     out = out.reshape(len(ids), width)
     for m in range(len(ids)):
-        row_embed.embed_row(ids[m], places[m], kinds[m], *arguments, out[m])
+        row_embed.embed_row(ids[m], places[m], kinds[m], found, out[m])
     check_guard(whole)
     assert np.array_equal(out.view(np.uint32), want.view(np.uint32))
 

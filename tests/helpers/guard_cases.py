@@ -56,7 +56,7 @@ def arrays(guard: Guard) -> None:
 
 
 def layers(guard: Guard) -> None:
-    """The products of a program, alone: `one_layer.OneLayer`."""
+    """The products of a program, alone: `single_layer.OneLayer`."""
     for module in (one_layer, triples):
         module.aligned = guard.aligned
     one_layer.np = guard.numpy()

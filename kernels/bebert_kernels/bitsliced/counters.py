@@ -1,4 +1,4 @@
-"""From the state of a row (`count_tile.py`) to sums: carries added up, planes turned into integers, or compared.
+"""From the state of a row (`tile.py`) to sums: carries added up, planes turned into integers, or compared.
 
 A counter is COUNTER_PLANES planes; plane l holds bit l of the sum of each of PANEL_OUTPUTS
 outputs (of half as many, twice, where a vector holds two rows).

@@ -4,6 +4,8 @@ bitsliced_epilogue        states -> counters -> integers -> float32(dot) * scale
 bitsliced_sign_epilogue   states -> counters -> compared with limits (`thresholds.py`), PANEL_OUTPUTS outputs at a time
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from bebert_kernels.abi import slot
@@ -26,6 +28,15 @@ _accumulate_one_half, _accumulate_four_half = make_accumulate(1, HALVES), make_a
 _compare_half, _scale_half = make_compare(HALVES), make_scale(HALF)
 
 
+class Panel(NamedTuple):
+    """A panel of weights: whether it is a half one, address of its parity plane, chunks, address of a counter."""
+
+    half: bool
+    weights: int
+    chunks: int
+    counter: int
+
+
 @kernel
 def _word(parity: int, count: int) -> int:
     """Parities of `count` planes as bits of a word; address of uint8[count]."""
@@ -37,19 +48,18 @@ def _word(parity: int, count: int) -> int:
 
 
 @kernel
-def _accumulate(
-    large: bool, half: bool, states: int, row: int, weights: int, parity: int, second: int, chunks: int, counter: int
-) -> None:
+def _accumulate(panel: Panel, large: bool, states: int, row: int, parity: int, second: int) -> None:
     """Add up the state of a row (of two rows in halves) in the states of one group of planes; parities by address."""
     levels = FOUR if large else ONE
+    weights, chunks, counter = panel.weights, panel.chunks, panel.counter
     state = states + PLANE * levels * row
     carries = states + PLANE * levels * BLOCK + carries_of(row, chunks)
     if large:
-        if half:
+        if panel.half:
             _accumulate_four_half(state, carries, weights, _word(parity, GROUP), _word(second, GROUP), chunks, counter)
         else:
             _accumulate_four(state, carries, weights, _word(parity, GROUP), np.int64(0), chunks, counter)
-    elif half:
+    elif panel.half:
         _accumulate_one_half(state, carries, weights, _word(parity, 1), _word(second, 1), chunks, counter)
     else:
         _accumulate_one(state, carries, weights, _word(parity, 1), np.int64(0), chunks, counter)
@@ -91,23 +101,24 @@ def bitsliced_epilogue(branches: int, slot_address: int, number: int, start: int
     half = is_half(start, branch.outputs)
     step = 2 if half else 1
     lanes = PANEL_OUTPUTS // step
-    weights, parities = _parity_plane(branch, start), slots[slot.PARITIES + source]
+    parities = slots[slot.PARITIES + source]
     scale, offset, add = branch.scale + 4 * start, branch.offset + 4 * start, branch.add + 4 * start
     no_add, natural = branch.add == 0, branch.limits != 0
     counter, sums, out = slots[slot.COUNTER], slots[slot.SUMS], slots[slot.OUT]
+    panel = Panel(half, _parity_plane(branch, start), chunks, counter)
     for first in range(row, row + rows, step):
         other = min(first + step, row + rows) - 1
         used = 1 if sign and no_zeros[first] and no_zeros[other] else planes
         parity, second = parities + first * planes, parities + other * planes
         states = slots[slot.STATE + number]
         large = not sign and used >= GROUP
-        _accumulate(large, half, states, first, weights, parity, second, chunks, counter)
+        _accumulate(panel, large, states, first, parity, second)
         _planes_to_ints(half, counter, sums)
         done = GROUP if large else 1
         while done < used:
             states += PLANE * BLOCK * ((FOUR if large else ONE) + chunks)
             large = not sign and used - done >= GROUP
-            _accumulate(large, half, states, first, weights, parity + done, second + done, chunks, counter)
+            _accumulate(panel, large, states, first, parity + done, second + done)
             _planes_to_ints(half, counter, sums + 4 * PANEL_OUTPUTS)
             _add_shifted(sums, np.int64(0) if sign else done)
             done += GROUP if large else 1
@@ -152,13 +163,13 @@ def bitsliced_sign_epilogue(branches: int, slot_address: int, limits: int, start
     half = is_half(start, branch.outputs)
     step = 2 if half else 1
     planes, chunks = branch.planes, branch.triples // CHUNK
-    weights = _parity_plane(branch, start)
     counter, sums = slots[slot.COUNTER], slots[slot.SUMS]
+    panel = Panel(half, _parity_plane(branch, start), chunks, counter)
     codes_parity = slots[slot.PARITIES + slot.INPUT * branch.input]
     for first in range(row, row + rows, step):
         other = min(first + step, row + rows) - 1
         parity, second = codes_parity + first * planes, codes_parity + other * planes
-        _accumulate(False, half, slots[slot.STATE], first, weights, parity, second, chunks, counter)
+        _accumulate(panel, False, slots[slot.STATE], first, parity, second)
         place = slots[slot.BITS] + 2 * PLANE * (first - row)
         if not half:
             _compare(counter, limits, place)

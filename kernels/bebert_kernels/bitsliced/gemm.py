@@ -9,6 +9,8 @@ by one; each group has a state and a counter of its own.
 `bitsliced_gemm` fills the states of all rows for a panel; `epilogue.py` makes floats or signs of them.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -67,6 +69,28 @@ def carries_of(row: int, chunks: int) -> int:
 # their carries.
 
 
+class LookUps(NamedTuple):
+    """Addresses for the look-ups of one chunk in one group of planes.
+
+    table : of the chunk      planes : index planes of row 0
+    before, step : state of row 0 before this chunk, and bytes from row to row of it      state : of row 0 after it
+    carry : of row 0, what this chunk carries out of the state      chunks : of a panel
+    """
+
+    table: int
+    planes: int
+    before: int
+    step: int
+    state: int
+    carry: int
+    chunks: int
+
+
+@kernel
+def _carry(look: LookUps, row: int) -> int:
+    return look.carry + carries_of(row, look.chunks)
+
+
 @kernel
 def panel_of(branch: Branch, start: int) -> int:
     """Address of the weights of the panel that begins with an output: its triples, then its parity plane."""
@@ -97,16 +121,21 @@ def bitsliced_gemm(branches: int, slot_address: int, number: int, start: int, ro
         while first < used:
             large = not sign and planes - first >= GROUP
             group, levels = (GROUP, FOUR) if large else (1, ONE)
-            before = state if chunk else slots[slot.NOTHING]
-            step = levels * PLANE if chunk else 0
-            index = slots[slot.ENCODED + source] + INDEX_ROWS * (first * triples + chunk * group * CHUNK)
-            carry = state + PLANE * (BLOCK * levels + STRIP * chunk)
+            look = LookUps(
+                table,
+                slots[slot.ENCODED + source] + INDEX_ROWS * (first * triples + chunk * group * CHUNK),
+                state if chunk else slots[slot.NOTHING],
+                levels * PLANE if chunk else 0,
+                state,
+                state + PLANE * (BLOCK * levels + STRIP * chunk),
+                chunks,
+            )
             if sign and first > 0:
-                _look_up_zeros(half, no_zeros, table, index, before, step, state, carry, chunks)
+                _look_up_zeros(half, no_zeros, look)
             elif half:
-                _look_up_halves(large, rows, ahead, table, index, before, step, state, carry, chunks)
+                _look_up_halves(large, rows, ahead, look)
             else:
-                _look_up(large, rows, ahead, table, index, before, step, state, carry, chunks)
+                _look_up(large, rows, ahead, look)
             state += PLANE * BLOCK * (levels + chunks)
             first += group
 
@@ -134,58 +163,45 @@ def _fill_tables(panel: int, chunk: int, table: int, half: bool) -> None:
 
 
 @kernel
-def _look_up(
-    large: bool, rows: int, ahead: int, table: int, index: int,
-    before: int, step: int, state: int, carry: int, chunks: int,
-) -> None:  # fmt: skip
-    """Look-ups of one chunk for one group of planes; `step` from row to row of `before`.
-
-    ahead : address of weights that will be wanted next
-    """
+def _look_up(large: bool, rows: int, ahead: int, look: LookUps) -> None:
+    """Look-ups of one chunk for one group of planes. ahead : address of weights that will be wanted next."""
     if large:
         for r in range(rows):
             prefetch(ahead + r * LINE)
-            row = index + r * (GROUP * CHUNK)
-            _four(table, row, row, before + r * step, state + r * (FOUR * PLANE), carry + carries_of(r, chunks))
+            row, state, carry = look.planes + r * (GROUP * CHUNK), look.state + r * (FOUR * PLANE), _carry(look, r)
+            _four(look.table, row, row, look.before + r * look.step, state, carry)
         return
     for r in range(rows):
         prefetch(ahead + r * LINE)
-        row = index + r * CHUNK
-        _one(table, row, row, before + r * step, state + r * (ONE * PLANE), carry + carries_of(r, chunks))
+        row, state, carry = look.planes + r * CHUNK, look.state + r * (ONE * PLANE), _carry(look, r)
+        _one(look.table, row, row, look.before + r * look.step, state, carry)
 
 
 @kernel
-def _look_up_halves(
-    large: bool, rows: int, ahead: int, table: int, index: int,
-    before: int, step: int, state: int, carry: int, chunks: int,
-) -> None:  # fmt: skip
+def _look_up_halves(large: bool, rows: int, ahead: int, look: LookUps) -> None:
     """`_look_up` for pairs of rows; the last one may be alone, and is then a pair with itself."""
     for r in range(0, rows, 2):
         prefetch(ahead + r // 2 * LINE)
-        other = min(r + 1, rows - 1)
-        place = carry + carries_of(r, chunks)
+        other, before, carry = min(r + 1, rows - 1), look.before + r * look.step, _carry(look, r)
         if large:
-            row, second = index + r * (GROUP * CHUNK), index + other * (GROUP * CHUNK)
-            _four_half(table, row, second, before + r * step, state + r * (FOUR * PLANE), place)
+            row, second = look.planes + r * (GROUP * CHUNK), look.planes + other * (GROUP * CHUNK)
+            _four_half(look.table, row, second, before, look.state + r * (FOUR * PLANE), carry)
         else:
-            row, second = index + r * CHUNK, index + other * CHUNK
-            _one_half(table, row, second, before + r * step, state + r * (ONE * PLANE), place)
+            row, second = look.planes + r * CHUNK, look.planes + other * CHUNK
+            _one_half(look.table, row, second, before, look.state + r * (ONE * PLANE), carry)
 
 
 @kernel
-def _look_up_zeros(
-    half: bool, no_zeros: NDArray[np.uint8], table: int, index: int,
-    before: int, step: int, state: int, carry: int, chunks: int,
-) -> None:  # fmt: skip
+def _look_up_zeros(half: bool, no_zeros: NDArray[np.uint8], look: LookUps) -> None:
     """Look-ups of the second plane of signs, for rows with zeros (pairs of rows with any) only."""
     width = 2 if half else 1
     for r in range(0, no_zeros.size, width):
         other = min(r + width, no_zeros.size) - 1
         if no_zeros[r] and no_zeros[other]:
             continue
-        row, second, to = index + r * CHUNK, index + other * CHUNK, state + r * (ONE * PLANE)
-        place = carry + carries_of(r, chunks)
+        row, second, before = look.planes + r * CHUNK, look.planes + other * CHUNK, look.before + r * look.step
+        state, carry = look.state + r * (ONE * PLANE), _carry(look, r)
         if half:
-            _one_half(table, row, second, before + r * step, to, place)
+            _one_half(look.table, row, second, before, state, carry)
         else:
-            _one(table, row, second, before + r * step, to, place)
+            _one(look.table, row, second, before, state, carry)

@@ -28,7 +28,7 @@ that plane is only put aside (`counters.py` adds them up in the end). This halve
 Halves. The last panel of a layer often needs only half of the lanes (768 = 512 + 256). Then a vector holds two rows,
 each with half a panel: two half look-ups and one full adder.
 
-Everything here is emitted as LLVM vectors and takes plain addresses: `sliced_gemm.py` owns the memory.
+Everything here is emitted as LLVM vectors and takes plain addresses: `gemm.py` owns the memory.
 """
 
 from collections.abc import Callable

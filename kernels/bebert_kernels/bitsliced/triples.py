@@ -6,7 +6,7 @@ A row of depth K becomes G = K // 2 triples (one more or less) and one parity:
     level 1: the parities (and what was left over) -> a third as many triples, and so on to a single bit
 
 The three members of triple j of a level are elements j, m + j and 2 m + j of the level, m its count of triples, so
-that a vector works on many triples at once. `count_tile.py` tells why; `row_index.py` does this to activations on
+that a vector works on many triples at once. `tile.py` tells why; `index.py` does this to activations on
 every call, `pack_panels` here to weights once, when a model is loaded.
 """
 

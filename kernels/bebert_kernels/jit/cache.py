@@ -31,7 +31,7 @@ from bebert_kernels.jit import isa
 SECONDS = 15  # about what compiling all kernels takes on a server core of 2.5 GHz
 _DAY = 24 * 60 * 60
 UNUSED_DAYS = 30
-# Files in the folder of a key: kernels and their index (and unfinished copies), the rates of `choice.py`.
+# Files in the folder of a key: kernels and their index (and unfinished copies), the rates of `tuning/autotune.py`.
 OURS = ("*.nbi*", "*.nbc*", "rates-*.json", "*.part")
 
 

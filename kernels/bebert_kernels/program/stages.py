@@ -30,7 +30,7 @@ from bebert_kernels.attention.boolean import boolean_attention
 from bebert_kernels.attention.softmax import softmax_attention
 from bebert_kernels.jit.kernel import kernel
 from bebert_kernels.packing import WORD_BITS
-from bebert_kernels.rows.embed import embed_row
+from bebert_kernels.rows.embed import EmbeddingTables, embed_row
 from bebert_kernels.rows.layer_norm import TOGETHER, norm_row, norm_rows
 
 
@@ -40,10 +40,15 @@ def embed(arguments: int, slot_address: int, frame: int, domain: int, first: int
     o, slots = read_embed(arguments, 0), slots_at(slot_address)
     width = o.width
     shape = (o.vocabulary, -(-width // WORD_BITS))
-    signs0, signs1 = array(as_uint64(o.signs0), shape), array(as_uint64(o.signs1), shape)
-    scale0, scale1 = array(as_float32(o.scale0), (o.vocabulary,)), array(as_float32(o.scale1), (o.vocabulary,))
-    positions = array(as_float32(o.positions), (o.position_rows, width))
-    types = array(as_float32(o.types), (o.type_rows, width))
+    tables = EmbeddingTables(
+        o.tables,
+        array(as_uint64(o.signs0), shape),
+        array(as_float32(o.scale0), (o.vocabulary,)),
+        array(as_uint64(o.signs1), shape),
+        array(as_float32(o.scale1), (o.vocabulary,)),
+        array(as_float32(o.positions), (o.position_rows, width)),
+        array(as_float32(o.types), (o.type_rows, width)),
+    )
     gamma, beta = array(as_float32(o.gamma), (width,)), array(as_float32(o.beta), (width,))
     epsilon, zeros = array(as_float32(o.epsilon), (1,)), array(as_float32(o.zeros), (width,))
     ids = array(as_int64(slots[slot.IDS] + 8 * first), (rows,))
@@ -51,7 +56,7 @@ def embed(arguments: int, slot_address: int, frame: int, domain: int, first: int
     kinds = array(as_int64(slots[slot.TYPES] + 8 * first), (rows,))
     out = floats_at(slots, slot.HIDDEN, first, rows, width)
     for r in range(rows):
-        embed_row(ids[r], places[r], kinds[r], signs0, scale0, signs1, scale1, o.tables, positions, types, out[r])
+        embed_row(ids[r], places[r], kinds[r], tables, out[r])
         norm_row(out[r], zeros, gamma, beta, epsilon[0], out[r])
     if slots[slot.NOISE] != 0:
         noise = floats_at(slots, slot.NOISE, first, rows, width)

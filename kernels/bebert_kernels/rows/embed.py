@@ -1,6 +1,6 @@
 """The embedding of one token: two packed word rows, a position row and a token-type row, in one pass."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -15,54 +15,45 @@ from bebert_kernels.packing import WORD_BITS, Words, unpack_bits
 Floats = NDArray[np.float32]
 
 
+class EmbeddingTables(NamedTuple):
+    """What tokens are looked up in.
+
+    words          : 1 or 2 word tables; with 1 the second one repeats the first
+    signs0, signs1 : uint64[V, ceil(C / 64)], bit 1 = negative      scale0, scale1 : float32[V]
+    positions      : float32[P, C]                                  types          : float32[S, C]
+    """
+
+    words: int
+    signs0: Words
+    scale0: Floats
+    signs1: Words
+    scale1: Floats
+    positions: Floats
+    types: Floats
+
+
 @kernel
-def embed_row(
-    identifier: int,
-    position: int,
-    kind: int,
-    signs0: Words,
-    scale0: Floats,
-    signs1: Words,
-    scale1: Floats,
-    tables: int,
-    position_table: Floats,
-    type_table: Floats,
-    out: Floats,
-) -> None:
+def embed_row(identifier: int, position: int, kind: int, tables: EmbeddingTables, out: Floats) -> None:
     """Embedding of one token: ((±scale0 ± scale1) + position) + token type; equals `reference.embed`.
 
     identifier, position, kind : rows of the word tables, the position table and the type table; not checked
-    signs0, signs1 : uint64[V, ceil(C / 64)], bit 1 = negative
-    scale0, scale1 : float32[V]
-    tables         : 1 or 2 word tables; with 1 pass the first one twice
-    position_table : float32[P, C]
-    type_table     : float32[S, C]
-    out            : float32[C], written in full
+    out                        : float32[C], written in full
 
     Source: BinaryBERT (two branches of binary word embeddings), BiBERT and BiT (one).
     """
     # A second scale of 0 changes nothing: the sum so far is never -0.
-    second = scale1[identifier] if tables == 2 else np.float32(0)
-    embed_sum(identifier, position, kind, signs0, scale0[identifier], signs1, second, position_table, type_table, out)
+    second = tables.scale1[identifier] if tables.words == 2 else np.float32(0)
+    embed_sum(identifier, position, kind, tables, second, out)
 
 
 def embed_sum(
-    identifier: int,
-    position: int,
-    kind: int,
-    signs0: Words,
-    scale0: np.float32,
-    signs1: Words,
-    scale1: np.float32,
-    position_table: Floats,
-    type_table: Floats,
-    out: Floats,
+    identifier: int, position: int, kind: int, tables: EmbeddingTables, second: np.float32, out: Floats
 ) -> None:
-    """`embed_row` with the scales of this token."""
+    """`embed_row` with the scale of this token in the second table."""
     total = np.zeros(out.size, np.float32)
-    for signs, scale in ((signs0, scale0), (signs1, scale1)):
+    for signs, scale in ((tables.signs0, tables.scale0[identifier]), (tables.signs1, second)):
         total = total + np.where(unpack_bits(signs[identifier], out.size), -scale, scale)
-    out[:] = (total + position_table[position]) + type_table[kind]
+    out[:] = (total + tables.positions[position]) + tables.types[kind]
 
 
 @intrinsic
@@ -100,11 +91,11 @@ def _embed_sum(  # type: ignore[no-untyped-def]  # numba inspects the signature
 
 
 @overload(embed_sum)
-def _embed_sum_overload(  # type: ignore[no-untyped-def]
-    identifier, position, kind, signs0, scale0, signs1, scale1, position_table, type_table, out
-):
-    return lambda identifier, position, kind, signs0, scale0, signs1, scale1, position_table, type_table, out: (
-        _embed_sum(  # type: ignore[call-arg]
-            identifier, position, kind, signs0, scale0, signs1, scale1, position_table, type_table, out
+def _embed_sum_overload(identifier, position, kind, tables, second, out):  # type: ignore[no-untyped-def]
+    def emit(identifier, position, kind, tables, second, out):  # type: ignore[no-untyped-def]
+        first = tables.scale0[identifier]
+        _embed_sum(  # type: ignore[call-arg]  # numba adds the first
+            identifier, position, kind, tables.signs0, first, tables.signs1, second, tables.positions, tables.types, out
         )
-    )
+
+    return emit
