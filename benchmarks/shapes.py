@@ -14,7 +14,7 @@ import statistics
 from pathlib import Path
 
 import numpy as np
-from kernel_bench.products import Data, sliced
+from kernel_bench.products import Data, of_engine
 from record import OtherLoad, write_record
 from rich.console import Console
 from rich.table import Table
@@ -22,6 +22,7 @@ from rich.table import Table
 from bebert_infer import Ensemble
 from bebert_infer.bench.turns import measure
 from bebert_infer.measure.sample_models import random_model
+from bebert_kernels.bitsliced.product import BITSLICED
 
 LAYERS = {  # neighbour -> rows, outputs, depths near it
     (128, 768, 768): [(128, 768, 767), (128, 768, 769), (128, 768, 700), (128, 767, 768), (128, 769, 768)]
@@ -38,11 +39,11 @@ MODELS = {"1-1-1": ("base", "1-1-1", 1), "1-1-4 half width": ("base-half", "1-1-
 def layers(rounds: int, console: Console) -> dict[str, dict[str, float]]:
     """Time per multiply-add of layers against their neighbours."""
     found: dict[str, dict[str, float]] = {}
-    for kind, signs in (("signs", True), ("4-bit codes", False)):
+    for kind in ("signs", "4-bit codes"):
         table = Table("rows × outputs × depth", "neighbour", "median µs", "time a multiply-add, ratio", title=kind)
         for good, others in LAYERS.items():
             shapes = [good, *others]
-            calls = {str(shape): sliced(Data.random(*shape), signs) for shape in shapes}
+            calls = {str(shape): of_engine(Data.random(*shape), BITSLICED, kind) for shape in shapes}
             times = measure(calls, rounds, calls_a_turn=5, pause=0)
             base = statistics.median(times[str(good)]) / np.prod(good)
             for shape in others:

@@ -36,7 +36,8 @@ ROOMS = {
     "kernels.attention": "kernels.emit kernels.abi kernels.jit kernels.reference kernels.packing",
     "kernels.bitsliced": "kernels.rows kernels.emit kernels.abi kernels.jit kernels.packing",
     "kernels.lookup": "kernels.bitsliced kernels.rows kernels.emit kernels.abi kernels.jit kernels.packing",
-    "kernels.popcount": "kernels.bitsliced kernels.rows kernels.emit kernels.abi kernels.jit kernels.packing",
+    "kernels.popcount": "kernels.lookup kernels.bitsliced kernels.rows kernels.emit kernels.abi kernels.jit "
+    "kernels.packing",
     "kernels.program": f"{PRODUCTS} kernels.attention kernels.rows kernels.emit kernels.abi kernels.jit "
     "kernels.reference kernels.packing",
     "kernels.tuning": f"kernels.program {PRODUCTS} kernels.abi kernels.emit kernels.jit kernels.checks kernels.packing",

@@ -39,10 +39,13 @@ def _kernels() -> tuple[str, dict[str, str]]:
         return "none: the NumPy reference", {}
     sets = instruction_sets()
     rows = kernel_choices() or []
-    return (
-        f"{sets['level']}, code for {sets['code_for']}",
-        {f"{row['shape']}, {row['bits']} bits": str(row["chosen"]) for row in rows},
-    )
+    return f"{sets['level']}, code for {sets['code_for']}", dict(_chosen(row) for row in rows)
+
+
+def _chosen(row: dict[str, Any]) -> tuple[str, str]:
+    """Shape and codes of a layer, and what is chosen for it."""
+    codes, few = f"{row['bits']} bits" if row["bits"] else "signs", row["few_rows"]
+    return f"{row['shape']}, {codes}", f"popcount to {few} rows, {row['chosen']}" if few else row["chosen"]
 
 
 def _memory() -> int | None:

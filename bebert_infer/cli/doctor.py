@@ -64,5 +64,6 @@ def _choices_table(rows: list[dict[str, Any]] | None) -> Table | str:
         return "products by shape: not measured without a compiler"
     table = Table(*rows[0], title="products by shape, chosen by their measured rates (TMAC/s, one thread)")
     for row in rows:
-        table.add_row(*(f"{value:.3f}" if isinstance(value, float) else plain(str(value)) for value in row.values()))
+        cells = ("–" if value is None else value for value in row.values())
+        table.add_row(*(f"{value:.3f}" if isinstance(value, float) else plain(str(value)) for value in cells))
     return table

@@ -62,7 +62,7 @@ def profile(ensemble: Ensemble, tokens: int = 128, rounds: int = 20, member: int
         ms = float(medians[here].sum())
         # The last block works for the first token only.
         macs = sum(infos[i].macs * (1 if infos[i].sentences else tokens) for i in here)
-        planes = {infos[i].adders for i in here}
+        planes = {0 if (1 if infos[i].sentences else tokens) <= infos[i].few else infos[i].adders for i in here}
         tmacs = macs / ms / 1e9 if macs and ms else None
         limit = bound(max(planes), adders) / 1e12 if all(planes) else None
         found.append(Stage(name, len(here), ms, ms / float(medians.sum()), macs, tmacs, limit))

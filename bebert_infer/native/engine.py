@@ -31,6 +31,7 @@ from bebert_kernels.bitsliced.epilogue import bitsliced_epilogue, bitsliced_sign
 from bebert_kernels.bitsliced.gemm import bitsliced_gemm
 from bebert_kernels.bitsliced.triples import MAX_DEPTH
 from bebert_kernels.lookup.stages import lookup_encode, lookup_epilogue, lookup_gemm
+from bebert_kernels.popcount.stages import popcount_encode, popcount_gemm
 from bebert_kernels.program import stages
 from bebert_kernels.program.interpreter import run
 from bebert_kernels.program.linear import linear
@@ -136,11 +137,11 @@ def _stages(members: list[Member]) -> list[Stage]:
     softmax = any(isinstance(block.attention, SoftmaxAttention) for member in members for block in member.blocks)
     found = [linear, bitsliced_encode, stages.embed]
     found += [bitsliced_sign_epilogue] if boolean else []
-    found += [lookup_gemm, lookup_epilogue, lookup_encode] if softmax else []
-    found += [stages.norm, stages.gather, stages.classify]
+    found += [lookup_gemm, lookup_encode] if softmax else []
+    found += [lookup_epilogue, popcount_encode, stages.by_rows, stages.norm, stages.gather, stages.classify]
     found += [stages.attend_on_bits] if boolean else []
     found += [stages.attend_on_codes] if softmax else []
-    return [*found, bitsliced_epilogue, bitsliced_gemm]
+    return [*found, popcount_gemm, bitsliced_epilogue, bitsliced_gemm]
 
 
 class _OnTruth:

@@ -6,11 +6,13 @@ from bebert_infer.model.linear import BinaryLinear, Branch
 from bebert_infer.model.quantizer import Quantizer
 from bebert_infer.native.program_builder import Program, numbers, shift
 from bebert_kernels.abi import rule, slot
+from bebert_kernels.abi.instruction import ByRows
 from bebert_kernels.abi.product import Weights
 from bebert_kernels.abi.sink import Input, Sink
 from bebert_kernels.bitsliced.product import BITSLICED
 from bebert_kernels.program.layer import PRODUCTS, Layer
 from bebert_kernels.program.linear import linear
+from bebert_kernels.program.stages import by_rows
 from bebert_kernels.tuning.autotune import choose_gemm
 
 
@@ -39,13 +41,20 @@ def add_linear(program: Program, layer: BinaryLinear, source: int | None, sinks:
     else:
         inputs = [Input(code_rule(one), numbers(one), shift(one, depth)) for one in quantizers]
     made = Layer(slot.FLOATS if source is None else source, inputs, branches, sinks)
-    product = PRODUCTS[choose_gemm(made.outputs, depth, made.bits, program.tuned_rows)]
-    program.block = min(program.block, product.rows)
-    program.sizes.layers.add(made.shape(product))
-    program.add(product.encode, made.encode(product), "encode")
+    choice = choose_gemm(made.outputs, depth, made.bits)
+    few, many = PRODUCTS[choice.few], PRODUCTS[choice.many]
+    program.block = min(program.block, many.rows)
+    program.sizes.layers |= {made.shape(few), made.shape(many)}
     macs = made.outputs * depth * len(branches)
-    adders = (made.bits or 1) if product is BITSLICED else 0  # rows of signs with zeros take two
-    program.add(linear, made.linear(product), name, macs, adders)
+    adders = (made.bits or 1) if many is BITSLICED else 0  # rows of signs with zeros take two
+    if few is many:
+        program.add(many.encode, made.encode(many), "encode")
+        program.add(linear, made.linear(many), name, macs, adders)
+        return
+    encode = ByRows(choice.limit, few.encode, [made.encode(few)], many.encode, [made.encode(many)])
+    program.add(by_rows, encode, "encode")
+    multiply = ByRows(choice.limit, linear, [made.linear(few)], linear, [made.linear(many)])
+    program.add(by_rows, multiply, name, macs, adders, choice.limit)
 
 
 def _weights(branch: Branch, layer: BinaryLinear, index: int, input: int) -> Weights:

@@ -62,7 +62,6 @@ class MemberProgram(Program):
     def _gather(self) -> None:
         """From here on rows are first tokens, one a sentence."""
         self.add(stages.gather, Gather(self.sizes.hidden), "gather")
-        self.tuned_rows = 1
 
     def _embed(self) -> None:
         tables = self.member.embeddings

@@ -13,7 +13,6 @@ from bebert_kernels.abi.instruction import FIELDS
 from bebert_kernels.abi.rule import Numbers
 from bebert_kernels.abi.stage import Stage
 from bebert_kernels.abi.table import Table, row, width
-from bebert_kernels.tuning.autotune import MANY
 
 
 class InstructionInfo(NamedTuple):
@@ -21,12 +20,14 @@ class InstructionInfo(NamedTuple):
 
     macs      : multiply-adds a row
     adders    : planes that full adders multiply; 0 for products without, and for all that is no product
+    few       : rows of a block up to which another product multiplies, without adders
     sentences : whether its rows are sentences
     """
 
     name: str
     macs: int
     adders: int
+    few: int
     sentences: bool
 
 
@@ -37,14 +38,12 @@ class Program:
     instruction_info     : of each instruction
     sizes                : of the workspace
     block                : rows at a time
-    tuned_rows           : rows that products are chosen for
     """
 
     def __init__(self, sizes: Sizes):
         self.instruction_info: list[InstructionInfo] = []
         self.sizes = sizes
         self.block = frame.BLOCK
-        self.tuned_rows = MANY
         self.pinned: dict[int, NDArray] = {}  # every array whose address stands in the tables, by address
         self.instructions, self.phases = _table([], FIELDS), _table([], width(Phase))
         self._instructions: list[list[int]] = []
@@ -56,10 +55,10 @@ class Program:
         self.instructions = _table(self._instructions, FIELDS)
         self.phases = _table([list(phase) for phase in self._phases], width(Phase))
 
-    def add(self, stage: Stage, arguments: tuple, name: str, macs: int = 0, adders: int = 0) -> None:
+    def add(self, stage: Stage, arguments: tuple, name: str, macs: int = 0, adders: int = 0, few: int = 0) -> None:
         """Append an instruction: a stage and its arguments, see `bebert_kernels/abi/instruction.py`."""
         self._instructions.append([stage.address, *row(arguments, self.pin)])
-        self.instruction_info.append(InstructionInfo(name, macs, adders, False))
+        self.instruction_info.append(InstructionInfo(name, macs, adders, few, False))
 
     def phase(self, domain: int) -> None:
         """End a phase with the instructions since the last one; its rows are those of the domain."""

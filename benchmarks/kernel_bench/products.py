@@ -16,15 +16,22 @@ from numpy.typing import NDArray
 
 from bebert_kernels import compiled, packing
 from bebert_kernels.abi.frame import BLOCK
-from bebert_kernels.bitsliced.encode import bitsliced_encode
+from bebert_kernels.abi.product import Product
 from bebert_kernels.bitsliced.epilogue import bitsliced_epilogue
 from bebert_kernels.bitsliced.gemm import bitsliced_gemm
+from bebert_kernels.bitsliced.product import BITSLICED
 from bebert_kernels.bitsliced.triples import aligned
 from bebert_kernels.lookup.gemm import PANEL, lut_bytes, lut_gemm, lut_weights
+from bebert_kernels.lookup.stages import lookup_epilogue
+from bebert_kernels.popcount.product import POPCOUNT
+from bebert_kernels.popcount.stages import popcount_gemm
 from bebert_kernels.program.linear import linear
 from bebert_kernels.reference import integers as reference
+from bebert_kernels.rows.quantize import MINUS, PLUS, ZERO
 from bebert_kernels.tuning.single_layer import OneLayer
 
+ZEROS = "signs with zeros"
+STAGES = {POPCOUNT.name: (popcount_gemm, lookup_epilogue), BITSLICED.name: (bitsliced_gemm, bitsliced_epilogue)}
 NUMKONG_U1 = "NumKong u1"  # the peer that tables compare with
 
 
@@ -54,21 +61,27 @@ class Data:
         """Codes counted from 0."""
         return (self.codes - np.int8(LOW)).astype(np.uint8)
 
+    def with_zeros(self, kind: str) -> NDArray[np.int8]:
+        """The signs, a tenth of them 0 for the kind "signs with zeros"."""
+        zero = np.random.default_rng(1).random(self.signs.shape) < 0.1
+        return np.where(zero & (kind == "signs with zeros"), np.int8(0), self.signs)
+
     def dots(self, activations: NDArray) -> NDArray[np.int64]:
         """Dot products with the weights, by NumPy; float64 holds them exactly."""
         return (activations.astype(np.float64) @ self.weights.T.astype(np.float64)).astype(np.int64)
 
 
-def sliced(data: Data, signs: bool, made: bool = False) -> Callable[[], NDArray]:
-    """The product of the native path: majority tables on bit-sliced counters, scaled to float32.
+def of_engine(data: Data, product: Product, kind: str, made: bool = False) -> Callable[[], NDArray]:
+    """A product of the native path, scaled to float32.
 
-    signs : signs × signs, else codes × signs      made : index planes are there already
+    kind : "signs", "signs with zeros" or "4-bit codes", times signs      made : the rows are encoded already
     """
     rows, depth = data.signs.shape
-    codes = (data.signs < 0).astype(np.uint8) * 3 if signs else data.unsigned
-    layer, no_zeros = OneLayer(data.packed, depth, 0 if signs else BITS, rows, LOW), np.ones(rows, np.uint8)
+    codes = data.unsigned if kind == "4-bit codes" else np.choose(data.with_zeros(kind) + 1, [MINUS, ZERO, PLUS])
+    layer = OneLayer(data.packed, depth, BITS if kind == "4-bit codes" else 0, rows, LOW, product)
+    codes, no_zeros = codes.astype(np.uint8), np.full(rows, kind == "signs", np.uint8)
     if made and rows > BLOCK:
-        raise ValueError(f"{rows} rows, but index planes are kept for {BLOCK} at most")
+        raise ValueError(f"{rows} rows, but encoded ones are kept for {BLOCK} at most")
 
     def call() -> NDArray:
         if not made:
@@ -102,11 +115,11 @@ def _product(data: Data, function: Callable, arguments: tuple[Any, ...], expecte
     return Work(lambda: function(*arguments), expected, (function,), macs=_macs(data), planes=planes)
 
 
-def _sliced(data: Data, signs: bool, made: bool = False) -> Work:
-    expected = partial(data.dots, data.signs if signs else data.codes)
-    functions = (linear, bitsliced_gemm, bitsliced_epilogue)
-    functions = functions if made else (bitsliced_encode, *functions)
-    return Work(sliced(data, signs, made), expected, functions, macs=_macs(data), planes=1 if signs else BITS)
+def _of_engine(data: Data, product: Product, kind: str, made: bool = False) -> Work:
+    expected = partial(data.dots, data.codes if kind == "4-bit codes" else data.with_zeros(kind))
+    functions = (linear, *STAGES[product.name], *(() if made else (product.encode,)))
+    planes = BITS if kind == "4-bit codes" else 1
+    return Work(of_engine(data, product, kind, made), expected, functions, macs=_macs(data), planes=planes)
 
 
 def _look_up(data: Data) -> Work:
@@ -183,9 +196,13 @@ PRODUCTS: list[tuple[str, str, Callable[[Data], Work], str]] = [  # a new one ge
     ("xnor_gemm", "signs with zeros from bits", partial(_popcount_signs, zeros=True), ""),
     ("and_gemm", "4-bit codes from planes", _popcount_codes, ""),
     ("code_gemm", "4-bit codes from bytes", _chosen, ""),
-    ("sliced", "signs from index planes", partial(_sliced, signs=True, made=True), ""),
-    ("sliced", "signs from bytes", partial(_sliced, signs=True), ""),
-    ("sliced", "4-bit codes from bytes", partial(_sliced, signs=False), ""),
+    ("popcount", "signs from planes", partial(_of_engine, product=POPCOUNT, kind="signs", made=True), ""),
+    ("popcount", "signs with zeros from planes", partial(_of_engine, product=POPCOUNT, kind=ZEROS, made=True), ""),
+    ("popcount", "signs from bytes", partial(_of_engine, product=POPCOUNT, kind="signs"), ""),
+    ("popcount", "4-bit codes from bytes", partial(_of_engine, product=POPCOUNT, kind="4-bit codes"), ""),
+    ("sliced", "signs from index planes", partial(_of_engine, product=BITSLICED, kind="signs", made=True), ""),
+    ("sliced", "signs from bytes", partial(_of_engine, product=BITSLICED, kind="signs"), ""),
+    ("sliced", "4-bit codes from bytes", partial(_of_engine, product=BITSLICED, kind="4-bit codes"), ""),
     ("lut_gemm", "4-bit codes from bytes", _look_up, ""),
     (NUMKONG_U1, "hamming from bits", _numkong_hamming, "numkong"),
     (NUMKONG_U1, "dot from bits", _numkong_dot, "numkong"),

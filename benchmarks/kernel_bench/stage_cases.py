@@ -28,6 +28,7 @@ from bebert_kernels.abi.stage import Stage
 from bebert_kernels.bitsliced.product import BITSLICED
 from bebert_kernels.lookup.product import LOOKUP
 from bebert_kernels.program.interpreter import run
+from bebert_kernels.program.stages import by_rows
 
 PROGRAMS = {"1-1-1": BITSLICED, "1-1-4": LOOKUP}  # scheme -> product of its codes or signs
 STAGES = {  # stage, layer; where a scheme has several, the first is taken
@@ -58,17 +59,17 @@ def stages() -> dict[int, Stage]:
 
 
 @cache
-def _program(sizes: Sizes, scheme: str) -> SimpleNamespace:
-    """A native member of two blocks, after its first forward pass."""
+def _program(sizes: Sizes, scheme: str, few: bool = False) -> SimpleNamespace:
+    """A native member of two blocks, after its first forward pass; `few`: of one token, by products as measured."""
     geometry = (2, sizes.width, sizes.width, sizes.heads, sizes.wide)
     with (
         patch.dict(synthetic.SIZES, {"two blocks": geometry}),
-        patch.dict(os.environ, BEBERT_PRODUCT=PROGRAMS[scheme].name),
+        patch.dict(os.environ, BEBERT_PRODUCT="" if few else PROGRAMS[scheme].name),
     ):
         artifact = synthetic.random_model("two blocks", scheme, 1, vocab_size=sizes.vocabulary)  # type: ignore[arg-type]
         native = Ensemble(artifact, threads=1).engine.members[0]
     assert native is not None
-    ids = np.random.default_rng(0).integers(0, sizes.vocabulary, (1, sizes.tokens))
+    ids = np.random.default_rng(0).integers(0, sizes.vocabulary, (1, 1 if few else sizes.tokens))
     batch = ragged_batch(ids, np.ones(ids.shape, bool), np.zeros_like(ids))
     native.forward(batch)
     reference = Ensemble(artifact, threads=1, backend="reference")
@@ -112,12 +113,12 @@ def _stage(sizes: Sizes, scheme: str, operation: str, name: str) -> Work:
     )
 
 
-def _whole(sizes: Sizes, scheme: str) -> Work:
-    made = _program(sizes, scheme)
+def _whole(sizes: Sizes, scheme: str, few: bool) -> Work:
+    made = _program(sizes, scheme, few)
     infos = made.native.program.instruction_info
     macs = sum(info.macs * (1 if info.sentences else made.batch.rows) for info in infos)
     call = partial(made.native.forward, made.batch)
-    return Work(call, lambda: made.reference.logits(made.ids), (run,), macs=macs)
+    return Work(call, lambda: made.reference.logits(made.ids), (run, by_rows), macs=macs)
 
 
 def _shape(s: Sizes, scheme: str, operation: str, name: str) -> str:
@@ -142,4 +143,6 @@ def cases(sizes: Sizes) -> Iterator[Case]:
             what = f"{scheme} {name}" if operation == "linear" else scheme
             text = _shape(sizes, scheme, operation, name)
             yield Case(operation, what, text, partial(_stage, sizes, scheme, operation, name))
-        yield Case("program", f"{scheme} two blocks", shape(sizes.tokens, sizes.width), partial(_whole, sizes, scheme))
+        for tokens in (sizes.tokens, 1):
+            text, whole = shape(tokens, sizes.width), partial(_whole, sizes, scheme, tokens == 1)
+            yield Case("program", f"{scheme} two blocks", text, whole)

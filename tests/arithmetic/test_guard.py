@@ -50,7 +50,7 @@ def test_kernels_stay_inside_their_arrays(what, side):
 
 
 @pytest.mark.parametrize("side", ["start", "end"])
-@pytest.mark.parametrize("product", ["sliced", "lookup"])
+@pytest.mark.parametrize("product", ["popcount", "bitsliced", "lookup"])
 def test_programs_stay_inside_weights_inputs_and_workspaces(product, side):
     check(run("members", side, BEBERT_PRODUCT=product))
 

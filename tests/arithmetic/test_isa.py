@@ -159,8 +159,9 @@ def test_a_level_after_other_numba_code_was_compiled_is_an_error():
 
 @pytest.mark.parametrize("level", HERE[:-1])
 def test_every_level_of_this_cpu_gives_the_same_bits(level):
-    """All kernel functions against their NumPy twins, and whole members, as `bebert doctor` checks them."""
+    """Products, all kernel functions against their NumPy twins, and whole members, as `bebert doctor` checks them."""
     code = (
+        "import product_cases; product_cases.check_all(); "
         "import kernel_cases; kernel_cases.check_all(); kernel_cases.check_all(seed=2, rows=17, depth=333, size=64); "
         "from bebert_infer.measure.machine import self_test; cases = self_test(); assert cases['passed'], cases"
     )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kernel_cases import check
 
 from bebert_kernels import compiled, packing
-from bebert_kernels.popcount.tile import make_tile, popcount_tile
+from bebert_kernels.popcount.rows_tile import make_tile, popcount_tile
 from bebert_kernels.reference import integers as reference
 
 EDGES = [1, 63, 64, 65, 127, 128, 129]

@@ -71,7 +71,7 @@ def test_products_by_look_up_equal_plain_arithmetic(depth):
         assert np.array_equal(sums[:, : wanted.shape[1]], wanted)
 
 
-@pytest.mark.parametrize("product", ["sliced", "lookup"])
+@pytest.mark.parametrize("product", ["popcount", "bitsliced", "lookup"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_golden_model_of_each_family_gives_the_published_logits(family, product, monkeypatch):
     monkeypatch.setenv("BEBERT_PRODUCT", product)
@@ -88,7 +88,7 @@ def test_a_golden_model_of_each_family_gives_the_published_logits(family, produc
     np.testing.assert_array_equal(model.engine.members[0].forward(alone), found[0, 1:2])
 
 
-@pytest.mark.parametrize("product", ["sliced", "lookup"])
+@pytest.mark.parametrize("product", ["popcount", "bitsliced", "lookup"])
 def test_the_demo_model_gives_its_stored_answers(product, monkeypatch):
     monkeypatch.setenv("BEBERT_PRODUCT", product)
     check_stored_answers()

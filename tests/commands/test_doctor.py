@@ -45,7 +45,7 @@ def test_json_tells_everything_and_stdout_holds_nothing_else():
     assert Path(cache["folder"]).parent == Path(os.environ["BEBERT_CACHE_DIR"]).resolve()
     assert cache["state"] == "private, writable" and cache["kernels"] > 0 and cache["bytes"] > 0
     assert facts["self_test"]["passed"] and len(facts["self_test"]["cases"]) == 7
-    assert facts["kernels"] and {"shape", "bits", "chosen"} < set(facts["kernels"][0])
+    assert facts["kernels"] and {"shape", "bits", "few_rows", "chosen"} < set(facts["kernels"][0])
 
 
 def test_the_table_says_the_same_to_people():
@@ -100,7 +100,7 @@ def test_a_cache_that_is_not_used_says_why(monkeypatch, tmp_path):
 
 
 def test_measured_products_are_a_table_and_none_is_no_failure(monkeypatch):
-    rows = [{"shape": "768 × 3072", "bits": 4, "chosen": "lookup", "lookup": 0.21875}]
+    rows = [{"shape": "768 × 3072", "bits": 4, "few_rows": 3, "chosen": "lookup", "lookup": 0.21875}]
     text = printed(facts_with(kernels=rows))
     assert "measured rates" in text and "768 × 3072" in text and "0.219" in text
     assert "not measured" in printed(facts_with(kernels=None))

@@ -23,6 +23,7 @@ from bebert_kernels import compiled, packing
 from bebert_kernels.bitsliced import triples
 from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS, PLANE
 from bebert_kernels.lanes import lane_max
+from bebert_kernels.program.layer import PRODUCTS
 from bebert_kernels.rows import quantize as row_codes
 from bebert_kernels.tuning import single_layer as one_layer
 from bebert_kernels.tuning.single_layer import OneLayer
@@ -80,10 +81,12 @@ def layers(guard: Guard) -> None:
         )
     ]
     shapes += [(rows, 70, 129) for rows in (1, 2, 7, 8, 9, 15, 127, 128, 129)]
-    for (rows, outputs, depth), bits in itertools.product(shapes, (0, 1, 3, 4, 5, 8)):
-        say(f"linear of {rows} rows, {outputs} outputs, depth {depth}, {bits} bits")
+    for (rows, outputs, depth), bits, product in itertools.product(shapes, (0, 1, 3, 4, 5, 8), PRODUCTS.values()):
+        if bits not in product.bits:
+            continue
+        say(f"{product.name} of {rows} rows, {outputs} outputs, depth {depth}, {bits} bits")
         weights = rng.choice(np.array([-1, 1], np.int8), (outputs, depth))
-        layer = OneLayer(guard.copy(packing.pack_weight_signs(weights)), depth, bits, rows)
+        layer = OneLayer(guard.copy(packing.pack_weight_signs(weights)), depth, bits, rows, product=product)
         if bits:
             values = codes = rng.integers(0, 1 << bits, (rows, depth)).astype(np.uint8)
         else:
@@ -105,7 +108,7 @@ def members(guard: Guard) -> None:
     }
     synthetic.SIZES |= {"heads": (1, 130, 66, 3, 65), "wide": (1, 64, 64, 2, 513), "no block": (0, 65, 65, 1, 1)}
     names = [name for name in synthetic.SIZES if not name.startswith(("base", "tiny"))]
-    lookup = os.environ.get("BEBERT_PRODUCT") == "lookup"  # signs have only one product
+    lookup = os.environ.get("BEBERT_PRODUCT") == "lookup"  # which does not take signs
     schemes = ("1-1-4",) if lookup else ("1-1-1", "1-1-4")
     models = {f"{name} {scheme}": (name, scheme) for name in names for scheme in schemes}
     folders = {folder.name: folder for folder in sorted(FROZEN.iterdir()) if folder.is_dir()}

@@ -38,6 +38,19 @@ class Linear(NamedTuple):
     sink_count: int
 
 
+class ByRows(NamedTuple):
+    """One of two instructions that give the same: `few` for blocks of at most `limit` rows, else `many`.
+
+    few, many : stages      few_arguments, many_arguments : lists of their arguments, one row
+    """
+
+    limit: int
+    few: Address
+    few_arguments: Address
+    many: Address
+    many_arguments: Address
+
+
 class Embed(NamedTuple):
     """Embeddings. tables : 1 or 2 word tables; with 1 the second one repeats the first. norm : gamma, beta, epsilon."""
 
@@ -95,3 +108,4 @@ class Classify(NamedTuple):
 
 read_encode, read_linear, read_embed, read_norm = reader(Encode), reader(Linear), reader(Embed), reader(Norm)
 read_attend, read_gather, read_classify = reader(Attend), reader(Gather), reader(Classify)
+read_by_rows = reader(ByRows)

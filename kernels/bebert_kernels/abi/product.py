@@ -52,7 +52,8 @@ class Product:
     branch   : weights, limits or None -> row, with the other stages; a product without sign epilogue ignores limits
     scratch  : rows of a block, depth, bits -> bytes of the slots that encode, gemm and epilogue need of one input and
                one branch (those of the second ones follow)
-    signs    : whether signs can be decided by limits
+    limits   : whether signs can be decided by limits
+    bits     : of the codes that it takes, 0 for signs      deepest : most inputs of a row
     """
 
     name: str
@@ -61,7 +62,9 @@ class Product:
     triples: Callable[[int], int]
     branch: Callable[[Weights, Limits | None], Branch]
     scratch: Callable[[int, int, int], dict[int, int]]
-    signs: bool
+    limits: bool
+    bits: range
+    deepest: int
 
 
 def padded(values: NDArray, count: int) -> NDArray:

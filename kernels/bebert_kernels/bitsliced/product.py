@@ -11,7 +11,7 @@ from bebert_kernels.bitsliced.encode import bitsliced_encode, chain_bytes
 from bebert_kernels.bitsliced.epilogue import bitsliced_epilogue, bitsliced_sign_epilogue
 from bebert_kernels.bitsliced.gemm import INDEX_ROWS, bitsliced_gemm, state_bytes
 from bebert_kernels.bitsliced.tile import CHUNK, LEVELS, PANEL_OUTPUTS, PLANE, TABLE
-from bebert_kernels.bitsliced.triples import natural_places, pack_panels, triple_count
+from bebert_kernels.bitsliced.triples import MAX_DEPTH, natural_places, pack_panels, triple_count
 
 
 def _branch(weights: Weights, limits: Limits | None) -> Branch:
@@ -55,4 +55,4 @@ def _scratch(rows: int, depth: int, bits: int) -> dict[int, int]:
     }
 
 
-BITSLICED = Product("sliced", BLOCK, bitsliced_encode, triple_count, _branch, _scratch, signs=True)
+BITSLICED = Product("bitsliced", BLOCK, bitsliced_encode, triple_count, _branch, _scratch, True, range(9), MAX_DEPTH)

@@ -8,9 +8,11 @@ from bebert_kernels.abi.frame import BLOCK
 from bebert_kernels.abi.product import Limits, Product, Weights, padded
 from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
 from bebert_kernels.lookup.gemm import lut_bytes, lut_weights
-from bebert_kernels.lookup.stages import lookup_encode, lookup_epilogue, lookup_gemm
+from bebert_kernels.lookup.stages import FIELD_WORDS, lookup_encode, lookup_epilogue, lookup_gemm
 
 ROWS = 64  # at a time: a row's tables are 4 bytes a code and should stay in the second-level cache
+
+DEEPEST = 8 * FIELD_WORDS  # where totals would overflow
 
 
 def _branch(weights: Weights, limits: Limits | None) -> Branch:
@@ -42,4 +44,4 @@ def _scratch(rows: int, depth: int, bits: int) -> dict[int, int]:
     }
 
 
-LOOKUP = Product("lookup", ROWS, lookup_encode, lambda depth: 0, _branch, _scratch, signs=False)
+LOOKUP = Product("lookup", ROWS, lookup_encode, lambda depth: 0, _branch, _scratch, False, range(1, 5), DEEPEST)

@@ -22,6 +22,8 @@ from bebert_kernels.rows.quantize import quantize_row
 
 scale_panel = make_scale(PANEL)
 
+FIELD_WORDS = 2184  # words whose codes add up to less than 2**16 in each field of `_total`, 30 at most a word
+
 
 @stage
 def lookup_encode(arguments: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
@@ -48,7 +50,7 @@ def _total(codes: NDArray[np.uint8]) -> np.int32:
     eight = array(as_uint64(codes.ctypes.data), (words,))
     fields = np.uint64(0)
     field = np.uint64(0x00FF00FF00FF00FF)
-    for i in range(words):  # a field grows by 30 at most: no overflow before 2184 words
+    for i in range(words):  # at most FIELD_WORDS
         fields += (eight[i] & field) + ((eight[i] >> np.uint64(8)) & field)
     total = np.int32(0)
     for part in range(4):

@@ -1,263 +1,261 @@
-"""The register block of all packed products: 8 rows times 4 outputs of popcount((values ^ weights) & masks).
+"""The register block of the popcount product: a few rows times all outputs of a panel, words side by side.
 
-    out[i, n] = base[i] + sum_p factors[p] * count(p, i, n)
-    count(p, i, n) = sum_w popcount((values[w, i] ^ weights[n, w]) & masks[p, w, i])
+    sums[m, n] = sum over planes p, words w  2**p * popcount(different)
+    signs   different = (values[m, w] ^ weights[n, w]) & nonzero[m, w]      one plane
+    codes   different = planes[m, p, w] & weights[n, w]                     one to eight planes
 
-One block serves three products: signs (one mask of ones), signs with zeros (the mask is the non-zero plane) and
-codes (values 0, one mask for each bitplane, factors -2 * 2**p).
+Nothing is rearranged: the weights are read as the model file has them. A vector holds four neighbouring words of one
+output and the same four of another one, so that a row that is alone fills every lane, and sums of lanes come cheap:
 
-The picture: eight rows stand side by side in the eight 64-bit lanes of a vector, one word of each, and one
-word of a weight row is broadcast to all lanes.
+    weights[j]    |w0 w1 w2 w3|w4 ..            vector of outputs j and j + 4:   |w0 w1 w2 w3|w0 w1 w2 w3|
+    weights[j+4]  |w0 w1 w2 w3|w4 ..            vector of a row:                 |x0 x1 x2 x3|x0 x1 x2 x3|
 
-    values[w] |r0 r1 r2 r3 r4 r5 r6 r7|  ^  weights[n, w] |x x x x x x x x|  ->  counts of eight rows
+Ones are counted byte by byte and added up; now and then bytes become words. Two rounds of joining vectors then leave
+the sum of output j in lane j of eight. Words that fill no half of a vector are counted one by one.
 
-Four outputs at a time share the loaded rows; at the end 4 x 8 counts are transposed to 8 rows of 4 outputs.
-Written as LLVM vectors, because loops left to the vectorizer stop at half width on some CPUs: LLVM turns
-`ctpop <8 x i64>` into vpopcntq (AVX-512), into table look-ups and vpsadbw (AVX2, AVX-512BW), or into cnt and
-adds (NEON).
-
-Where the CPU has no vector popcount, that look-up costs 7 instructions a word. Full adders are cheaper: three
-words of equal weight become a sum word (weight 1) and a carry word (weight 2) in 3 instructions, so of four
-words only one has to be counted, with weight 4:
-
-    ones, a = ones + x0 + x1        twos, carry = twos + a + c
-    ones, c = ones + x2 + x3        fours += popcount(carry)
-
-The total is 4 * fours + 2 * popcount(twos) + popcount(ones). Without AVX-512 the eight rows are done as two
-groups of four, else the running sums of a block would not fit into the registers. All forms give the same
-integers.
+LLVM turns the count of ones in bytes into vpopcntb (AVX-512 BITALG), cnt (NEON) or two byte shuffles and four more
+instructions. Where it is so dear, a full adder makes two vectors of three first, the sum and the carries, which count
+twice. Three halves of a vector are the 768 inputs of BERT-base.
 """
 
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic, overload
-from numba.np.arrayobj import make_array
+from numba.core import cgutils
 from numpy.typing import NDArray
 
-from bebert_kernels.jit.kernel import kernel
+from bebert_kernels.emit.emitter import Emitter, vector_code
+from bebert_kernels.emit.vectors import I8, I32, I64, fill
 from bebert_kernels.packing import Words
 
-ROWS = 8
-OUTPUTS = 4
-
-_I32 = ir.IntType(32)
-_I64 = ir.IntType(64)
+AHEAD = 6144  # bytes from the weights that are counted to those that are asked for: what memory delivers meanwhile
+GROUP = 3  # halves of vectors, in words, that are counted together
+CHUNK = 9  # groups before bytes are emptied: 8 * (3 * 9 + 2) < 256
 
 
-def popcount_tile(
-    values: Words,
-    masks: Words,
-    weights: Words,
-    factors: NDArray[np.int32],
-    base: NDArray[np.int32],
-    out: NDArray[np.int32],
-) -> None:
-    """Every output of eight rows, by the formula at the top of this file.
-
-    values  : uint64[W, 8]      word w of each of the rows
-    masks   : uint64[P, W, 8]
-    weights : uint64[N, W]
-    factors : int32[P]
-    base    : int32[8]
-    out     : int32[8, N]       written in full
-
-    All arrays are C-contiguous. Nothing is checked: the callers are kernels. Exact while every partial sum
-    fits into int32. Without JIT this NumPy form runs.
-    """
-    out[:] = base[:, None]
-    for factor, mask in zip(factors, masks, strict=True):
-        different = (values.T[:, None, :] ^ weights[None, :, :]) & mask.T[:, None, :]
-        out += factor * np.bitwise_count(different).sum(axis=2, dtype=np.int32)
+def plain_tile(bits: Words, weights: Words, row: int, sums: NDArray[np.int32], rows: int, codes: bool) -> None:
+    """What a tile computes, by the formula at the top of this file."""
+    for r in range(row, row + rows):
+        for n, negative in enumerate(weights):
+            here = bits[r, :, : len(negative)]
+            different = here & negative if codes else ((here[0] ^ negative) & here[1])[None]
+            counts = np.bitwise_count(different).sum(axis=1, dtype=np.int64)
+            sums[r, n] = (counts << np.arange(len(counts))).sum()
 
 
-def make_tile(lanes: int | None = None, native: bool | None = None) -> Any:
-    """Intrinsic of `popcount_tile`, for the target CPU where an argument is None.
+def make_tile(rows: int, codes: bool, lanes: int | None = None, adders: bool | None = None) -> Any:
+    """Block of `rows` rows, of signs or of codes.
 
-    lanes  : rows in a vector, 8 or 4
-    native : plain counts, else full adders
+    tile(bits, weights, row, sums)
+    bits    : uint64[M, P, S]   S >= W words of each plane; of signs P = 2: values, and 1 where they are not zero
+    weights : uint64[N, W]      bit 1 = -1
+    row     : first of the rows that are done
+    sums    : int32[M, L]       L >= N; rows row .. row + rows - 1 are written, outputs below N
+
+    Bits beyond the depth are 0 in all planes but that of values, so those of the weights do not matter.
+
+    lanes  : words of a vector, 8 or 4; adders : whether full adders come before the count; default for this CPU
     """
 
-    @intrinsic
-    def tile(typing_context, values, masks, weights, factors, base, out):  # type: ignore[no-untyped-def]
-        kinds = (values, masks, weights, factors, base, out)
-        if not all(isinstance(kind, types.Array) and kind.layout == "C" for kind in kinds):
-            return None
+    def emit(e: Emitter, bits: Any, weights: Any, row: Any, sums: Any) -> None:
+        wide = "+avx512bw" in e.features
+        dear = not {"+neon", "+avx512bitalg"} & set(e.features)
+        form = (8 if wide else 4) if lanes is None else lanes, dear if adders is None else adders
+        _Tile(e, rows, codes, *form, bits, weights, row, sums).emit()
 
-        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-            arrays = [make_array(kind)(context, builder, value) for kind, value in zip(kinds, arguments, strict=True)]
-            features = context.codegen().magic_tuple()[2].split(",")
-            width = lanes or (8 if "+avx512f" in features else 4)
-            counts = "+avx512vpopcntdq" in features if native is None else native
-            for first in range(0, ROWS, width):
-                _Tile(builder, arrays, first, width, counts).emit()
-            return context.get_dummy_value()
+    def tile(bits, weights, row, sums):  # type: ignore[no-untyped-def]
+        plain_tile(bits, weights, row, sums, rows, codes)
 
-        return types.void(*kinds), generate
-
-    return tile
-
-
-_tile = make_tile()
-
-
-@overload(popcount_tile)
-def _popcount_tile_overload(values, masks, weights, factors, base, out):  # type: ignore[no-untyped-def]
-    return lambda values, masks, weights, factors, base, out: _tile(values, masks, weights, factors, base, out)
+    return vector_code(emit)(tile)
 
 
 class _Tile:
-    """Emits the loops over outputs, planes and words for rows first .. first + lanes - 1."""
+    """Emits the loops over outputs, planes and words."""
 
-    def __init__(self, builder: ir.IRBuilder, arrays: list[Any], first: int, lanes: int, native: bool) -> None:
-        values, masks, weights, factors, base, out = arrays
-        self.builder, self.first, self.lanes, self.native = builder, first, lanes, native
-        self.word_kind, self.count_kind = ir.VectorType(_I64, lanes), ir.VectorType(_I32, lanes)
-        self.planes = builder.extract_value(masks.shape, 0)
-        self.outputs, self.words = (builder.extract_value(weights.shape, axis) for axis in (0, 1))
-        self.base = self._load(base.data, _I64(first), self.count_kind, 4)
-        self.values, self.masks, self.weights = values.data, masks.data, weights.data
-        self.factors, self.out = factors.data, out.data
+    def __init__(
+        self, e: Emitter, rows: int, codes: bool, lanes: int, adders: bool, bits: Any, weights: Any, row: Any, sums: Any
+    ) -> None:
+        b = self.b = e.builder
+        self.e, self.codes, self.lanes, self.adders = e, codes, lanes, adders
+        self.outputs, self.words = (b.extract_value(weights.shape, axis) for axis in (0, 1))
+        self.planes, self.stride = (b.extract_value(bits.shape, axis) for axis in (1, 2))
+        length, size = b.extract_value(sums.shape, 1), b.mul(self.planes, self.stride)
+        numbers = [b.add(row, I64(r)) for r in range(rows)]
+        self.weights = weights.data
+        self.rows = [b.gep(bits.data, [b.mul(number, size)]) for number in numbers]
+        self.sums = [b.gep(sums.data, [b.mul(number, length)]) for number in numbers]
+        self.whole, self.half = ir.VectorType(I64, lanes), ir.VectorType(I64, lanes // 2)
+        self.octets = ir.VectorType(I8, 8 * lanes)
 
     def emit(self) -> None:
-        """All outputs, four at a time, the last ones singly."""
-        b = self.builder
-        whole = b.and_(self.outputs, _I64(-OUTPUTS))
-        with cgutils.for_range_slice(b, _I64(0), whole, _I64(OUTPUTS), _I64) as (n, _):
-            self._store_four(n, self._sums(n, OUTPUTS))
-        with cgutils.for_range_slice(b, whole, self.outputs, _I64(1), _I64) as (n, _):
-            self._store_one(n, self._sums(n, 1)[0])
+        """All outputs, `lanes` at a time, the last ones singly."""
+        last = self.b.and_(self.outputs, I64(-self.lanes))
+        with self.e.loop(I64(0), last, self.lanes) as (n, _):
+            self._several(n)
+        with self.e.loop(last, self.outputs) as (n, _):
+            self._one(n)
 
-    def _sums(self, n: ir.Value, count: int) -> list[ir.Value]:
-        """Base + sum over planes of factor * popcounts, for outputs n .. n + count - 1."""
-        b = self.builder
-        rows = [b.gep(self.weights, [b.mul(b.add(n, _I64(j)), self.words)]) for j in range(count)]
-        totals = [cgutils.alloca_once(b, self.count_kind) for _ in rows]
-        for total in totals:
-            b.store(self.base, total)
-        with cgutils.for_range(b, self.planes, intp=_I64) as plane:
-            masks = b.gep(self.masks, [b.mul(plane.index, b.mul(self.words, _I64(ROWS)))])
-            factor = self._broadcast(b.load(b.gep(self.factors, [plane.index])), self.count_kind)
-            count_words = self._count_native if self.native else self._count_folded
-            for total, found in zip(totals, count_words(rows, masks), strict=True):
-                b.store(b.add(b.load(total), b.mul(b.trunc(found, self.count_kind), factor)), total)
-        return [b.load(total) for total in totals]
+    def _several(self, n: ir.Value) -> None:
+        b, e = self.b, self.e
+        starts = [b.mul(b.add(n, I64(j)), self.words) for j in range(self.lanes)]
+        self._prefetch(starts[0])
+        pairs = [(starts[j], starts[j + self.lanes // 2]) for j in range(self.lanes // 2)]
+        totals = [[self._zero(self.whole) for _ in pairs] for _ in self.rows]
+        singles = [self._zero(self.whole) for _ in self.rows]  # lane j is output j
 
-    def _count_native(self, rows: list[ir.Value], masks: ir.Value) -> list[ir.Value]:
-        """Popcount of every word: a vector of counts for each weight row."""
-        b = self.builder
-        sums = self._zeros(len(rows))
-        with cgutils.for_range(b, self.words, intp=_I64) as loop:
-            self._count_words(loop.index, rows, masks, sums)
-        return [b.load(total) for total in sums]
+        def count(plane: ir.Value) -> None:
+            self._halves(pairs, plane, totals)
+            with e.loop(b.and_(self.words, I64(-self.lanes // 2)), self.words) as (w, _):
+                for row, place in zip(self.rows, singles, strict=True):
+                    given, lanes = self._inputs(row, plane, w, I64), b.bitcast(place, I64.as_pointer())
+                    for j, start in enumerate(starts):
+                        ones = self._ones(given, b.load(b.gep(self.weights, [b.add(start, w)])))
+                        self._add(b.gep(lanes, [I64(j)]), ones)
 
-    def _count_folded(self, rows: list[ir.Value], masks: ir.Value) -> list[ir.Value]:
-        """Full adders over groups of four words, popcount of every leftover word."""
-        b = self.builder
-        ones, twos, fours = (self._zeros(len(rows)) for _ in range(3))
-        whole = b.and_(self.words, _I64(-4))
-        with cgutils.for_range_slice(b, _I64(0), whole, _I64(4), _I64) as (w, _):
-            group = [self._different(b.add(w, _I64(i)), rows, masks) for i in range(4)]
-            for j, (x0, x1, x2, x3) in enumerate(zip(*group, strict=True)):
-                one, a = self._full_add(b.load(ones[j]), x0, x1)
-                one, c = self._full_add(one, x2, x3)
-                two, carry = self._full_add(b.load(twos[j]), a, c)
-                b.store(one, ones[j])
-                b.store(two, twos[j])
-                b.store(b.add(b.load(fours[j]), self._popcount(carry)), fours[j])
-        for one, two, four in zip(ones, twos, fours, strict=True):
-            twice = b.add(self._double(b.load(four)), self._popcount(b.load(two)))
-            b.store(b.add(self._double(twice), self._popcount(b.load(one))), four)
-        with cgutils.for_range_slice(b, whole, self.words, _I64(1), _I64) as (w, _):
-            self._count_words(w, rows, masks, fours)
-        return [b.load(total) for total in fours]
+        self._planes(count, [*singles, *(place for row in totals for place in row)])
+        for target, vectors, single in zip(self.sums, totals, singles, strict=True):
+            found, step = [b.load(place) for place in vectors], self.lanes // 4
+            while len(found) > 1:
+                found, step = self._joined(found, step), step // 2
+            sums = b.trunc(b.add(found[0], b.load(single)), ir.VectorType(I32, self.lanes))
+            e.store(sums, target, n, align=4)
 
-    def _count_words(self, w: ir.Value, rows: list[ir.Value], masks: ir.Value, sums: list[ir.Value]) -> None:
-        b = self.builder
-        for word, total in zip(self._different(w, rows, masks), sums, strict=True):
-            b.store(b.add(b.load(total), self._popcount(word)), total)
+    def _halves(self, pairs: list[tuple[ir.Value, ir.Value]], plane: ir.Value, totals: list[list[ir.Value]]) -> None:
+        """Add all words of one plane that fill halves of vectors."""
+        b, half = self.b, self.lanes // 2
+        counts = [[self._zero(self.octets) for _ in pairs] for _ in self.rows]
 
-    def _different(self, w: ir.Value, rows: list[ir.Value], masks: ir.Value) -> list[ir.Value]:
-        """(values[w] ^ weights[n, w]) & masks[w] for each weight row."""
-        b = self.builder
-        place = b.add(b.mul(w, _I64(ROWS)), _I64(self.first))
-        values, mask = (self._load(array, place, self.word_kind, 8) for array in (self.values, masks))
-        words = (self._broadcast(b.load(b.gep(row, [w])), self.word_kind) for row in rows)
-        return [b.and_(b.xor(values, word), mask) for word in words]
+        def group(w: ir.Value, size: int) -> None:
+            places = [b.add(w, I64(half * i)) for i in range(size)]
+            inputs = [
+                [
+                    [self.e.repeat(part, self.lanes) for part in self._inputs(row, plane, place, self.half)]
+                    for place in places
+                ]
+                for row in self.rows
+            ]
+            for j, pair in enumerate(pairs):
+                words = []
+                for place in places:
+                    parts = [b.add(start, place) for start in pair]
+                    words.append(self.e.join([self.e.load(self.weights, part, self.half) for part in parts]))
+                for r, given in enumerate(inputs):
+                    different = [self._different(x, word) for x, word in zip(given, words, strict=True)]
+                    if self.adders and size == GROUP:
+                        total, carry = self._full_add(*different)
+                        ones = self._count(carry)
+                        found = [self._count(total), b.add(ones, ones)]
+                    else:
+                        found = [self._count(vector) for vector in different]
+                    for ones in found:
+                        self._add(counts[r][j], ones)
+
+        whole = b.mul(b.sdiv(self.words, I64(half * GROUP)), I64(half * GROUP))
+        with self.e.loop(whole, b.and_(self.words, I64(-half)), half) as (w, _):
+            group(w, 1)
+        least = b.select(
+            b.icmp_signed("==", whole, I64(0)), I64(1), whole
+        )  # once at least, for what is counted already
+        step = half * GROUP * CHUNK
+        with self.e.loop(I64(0), least, step) as (first, _):
+            end = b.add(first, I64(step))
+            end = b.select(b.icmp_signed("<", end, whole), end, whole)
+            with self.e.loop(first, end, half * GROUP) as (w, _):
+                group(w, GROUP)
+            for places, row in zip(counts, totals, strict=True):
+                for place, total in zip(places, row, strict=True):
+                    self._add(total, self._wide(b.load(place)))
+                    b.store(fill(self.octets, 0), place)
+
+    def _one(self, n: ir.Value) -> None:
+        """Sums of one output, word by word."""
+        b, start = self.b, self.b.mul(n, self.words)
+        for row, target in zip(self.rows, self.sums, strict=True):
+            total = self._zero(I64)
+
+            def count(plane: ir.Value, row: ir.Value = row, total: ir.Value = total) -> None:
+                with self.e.loop(I64(0), self.words) as (w, _):
+                    word = b.load(b.gep(self.weights, [b.add(start, w)]))
+                    self._add(total, self._ones(self._inputs(row, plane, w, I64), word))
+
+            self._planes(count, [total])
+            b.store(b.trunc(b.load(total), I32), b.gep(target, [n]))
+
+    def _planes(self, count: Any, totals: list[ir.Value]) -> None:
+        """Emit count(plane) for every plane, the highest first: what is there by then counts twice."""
+        if not self.codes:
+            count(I64(0))
+            return
+        with self.e.loop(I64(0), self.planes) as (i, _):
+            for place in totals:
+                self._add(place, self.b.load(place))
+            count(self.b.sub(self.b.sub(self.planes, I64(1)), i))
+
+    def _inputs(self, row: ir.Value, plane: ir.Value, w: ir.Value, kind: ir.Type) -> list[ir.Value]:
+        """Words of a row: of a plane of codes, or of values and non-zero plane."""
+        places = [self.e.place(w, plane, self.stride)]
+        if not self.codes:
+            places.append(self.b.add(w, self.stride))
+        return [self.e.load(row, place, kind) for place in places]
+
+    def _different(self, given: list[ir.Value], word: ir.Value) -> ir.Value:
+        b = self.b
+        return b.and_(given[0], word) if self.codes else b.and_(b.xor(given[0], word), given[1])
+
+    def _ones(self, given: list[ir.Value], word: ir.Value) -> ir.Value:
+        """Ones of a single word where they differ."""
+        return self.b.ctpop(self._different(given, word))
+
+    def _count(self, vector: ir.Value) -> ir.Value:
+        """Ones of each byte."""
+        return self.e.call(f"llvm.ctpop.v{8 * self.lanes}i8", self.octets, self.b.bitcast(vector, self.octets))
 
     def _full_add(self, x: ir.Value, y: ir.Value, z: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """Sum and carry of three words; the carry is x where x and y agree, else z."""
-        b = self.builder
+        """Sum and carry of three vectors of bits."""
+        b = self.b
+        if self.lanes == 8:
+            name = "llvm.x86.avx512.pternlog.q.512"
+            total, carry = (self.e.call(name, self.whole, x, y, z, I32(code)) for code in (0x96, 0xE8))
+            return total, carry
         t = b.xor(x, y)
-        return b.xor(t, z), b.xor(x, b.and_(t, b.xor(x, z)))
+        return b.xor(t, z), b.or_(b.and_(x, y), b.and_(t, z))
 
-    def _store_four(self, n: ir.Value, sums: list[ir.Value]) -> None:
-        """Transpose four vectors of rows into rows of four outputs, and store these.
+    def _wide(self, octets: ir.Value) -> ir.Value:
+        """Sums of the eight bytes of each word."""
+        b, e = self.b, self.e
+        name = "avx512.psad.bw.512" if self.lanes == 8 else "avx2.psad.bw"
+        if self.lanes == 8 or "+avx2" in e.features:
+            return e.call(f"llvm.x86.{name}", self.whole, octets, fill(self.octets, 0))
+        for bits in (8, 16, 32):
+            kind = ir.VectorType(ir.IntType(2 * bits), 64 * self.lanes // (2 * bits))
+            both = b.bitcast(octets, kind)
+            octets = b.add(b.and_(both, fill(kind, (1 << bits) - 1)), b.lshr(both, fill(kind, bits)))
+        return octets
 
-        Two rounds of interleaving inside each quarter of four rows: single elements, then pairs.
-        """
-        quarters, other = range(0, self.lanes, 4), self.lanes
-        single = [[q + i + half for q in quarters for i in (0, other, 1, other + 1)] for half in (0, 2)]
-        pair = [[q + i + half for q in quarters for i in (0, 1, other, other + 1)] for half in (0, 2)]
-        halves = [self._shuffle(sums[j], sums[j + 1], order) for order in single for j in (0, 2)]
-        quads = [self._shuffle(halves[j], halves[j + 1], order) for j in (0, 2) for order in pair]
-        for i in range(self.lanes):
-            quarter = i // 4 * 4
-            row = self._shuffle(quads[i % 4], quads[i % 4], list(range(quarter, quarter + 4)))
-            place = self.builder.bitcast(self._place(i, n), row.type.as_pointer())
-            self.builder.store(row, place, align=4)
+    def _joined(self, vectors: list[ir.Value], step: int) -> list[ir.Value]:
+        """Vectors half as many: `step` lanes of one and of the one half the list away, neighbouring parts added."""
+        half, lanes = len(vectors) // 2, range(self.lanes)
+        orders = [[(lane & ~step) + part + (self.lanes if lane & step else 0) for lane in lanes] for part in (0, step)]
+        return [
+            self.b.add(*(self.e.shuffle(x, y, order) for order in orders))
+            for x, y in zip(vectors[:half], vectors[half:], strict=True)
+        ]
 
-    def _store_one(self, n: ir.Value, sums: ir.Value) -> None:
-        for i in range(self.lanes):
-            self.builder.store(self.builder.extract_element(sums, _I32(i)), self._place(i, n))
+    def _add(self, place: ir.Value, value: ir.Value) -> None:
+        self.b.store(self.b.add(self.b.load(place), value), place)
 
-    def _place(self, i: int, n: ir.Value) -> ir.Value:
-        row = self.builder.mul(_I64(self.first + i), self.outputs)
-        return self.builder.gep(self.out, [self.builder.add(row, n)])
+    def _zero(self, kind: ir.Type) -> ir.Value:
+        value = fill(kind, 0) if isinstance(kind, ir.VectorType) else kind(0)
+        place = cgutils.alloca_once(self.b, kind)
+        self.b.store(value, place)
+        return place
 
-    def _load(self, data: ir.Value, place: ir.Value, kind: ir.VectorType, align: int) -> ir.Value:
-        pointer = self.builder.bitcast(self.builder.gep(data, [place]), kind.as_pointer())
-        return self.builder.load(pointer, align=align)
-
-    def _zeros(self, count: int) -> list[ir.Value]:
-        places = [cgutils.alloca_once(self.builder, self.word_kind) for _ in range(count)]
-        for place in places:
-            self.builder.store(ir.Constant(self.word_kind, [0] * self.lanes), place)
-        return places
-
-    def _double(self, words: ir.Value) -> ir.Value:
-        return self.builder.add(words, words)
-
-    def _popcount(self, words: ir.Value) -> ir.Value:
-        kind = ir.FunctionType(self.word_kind, [self.word_kind])
-        name = f"llvm.ctpop.v{self.lanes}i64"
-        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [words])
-
-    def _broadcast(self, scalar: ir.Value, kind: ir.VectorType) -> ir.Value:
-        one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, _I32(0))
-        return self._shuffle(one, one, [0] * self.lanes)
-
-    def _shuffle(self, a: ir.Value, b: ir.Value, order: list[int]) -> ir.Value:
-        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(order)), order))
-
-
-@kernel
-def popcount_rows(
-    values: Words,
-    masks: Words,
-    weights: Words,
-    factors: NDArray[np.int32],
-    base: NDArray[np.int32],
-    first: int,
-    out: NDArray[np.int32],
-) -> None:
-    """`popcount_tile` to rows first .. first + 7 of int32[M, N], or to as many as are left; nothing else is written."""
-    count = min(ROWS, out.shape[0] - first)
-    target = out[first : first + ROWS] if count == ROWS else np.empty((ROWS, out.shape[1]), np.int32)
-    popcount_tile(values, masks, weights, factors, base, target)
-    if count < ROWS:
-        for i in range(count):  # loops, because numba compiles a slice assignment for seconds
-            for n in range(out.shape[1]):
-                out[first + i, n] = target[i, n]
+    def _prefetch(self, start: ir.Value) -> None:
+        """Ask for as many weights as are counted now, AHEAD of them, into the second cache; they need not exist."""
+        b, pointer, line = self.b, I8.as_pointer(), 64
+        kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
+        function = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
+        ahead = b.bitcast(b.gep(self.weights, [b.add(start, I64(AHEAD // 8))]), pointer)
+        with self.e.loop(I64(0), b.mul(self.words, I64(8 * self.lanes)), line) as (place, _):
+            b.call(function, [b.gep(ahead, [place]), I32(0), I32(2), I32(1)])

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from bebert_kernels.jit.kernel import kernel, popcount
 from bebert_kernels.packing import Words
-from bebert_kernels.popcount.tile import ROWS, popcount_rows
+from bebert_kernels.popcount.rows_tile import ROWS, popcount_rows
 
 
 @kernel

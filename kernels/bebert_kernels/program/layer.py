@@ -13,10 +13,11 @@ from bebert_kernels.bitsliced.product import BITSLICED
 from bebert_kernels.bitsliced.thresholds import limit_planes, sign_limits
 from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS, PLANE
 from bebert_kernels.lookup.product import LOOKUP
+from bebert_kernels.popcount.product import POPCOUNT
 from bebert_kernels.reference.integers import GELU_ZERO
 from bebert_kernels.rows.quantize import NOWHERE
 
-PRODUCTS = {product.name: product for product in (BITSLICED, LOOKUP)}
+PRODUCTS = {product.name: product for product in (POPCOUNT, BITSLICED, LOOKUP)}
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Layer:
 
     def linear(self, product: Product) -> Linear:
         """The instruction for `linear.linear`."""
-        limits = self._limits() if product.signs else None
+        limits = self._limits() if product.limits else None
         branches = [product.branch(branch, limits) for branch in self.branches]
         return Linear(self.outputs, branches, len(branches), self.sinks, len(self.sinks))
 

@@ -11,7 +11,14 @@ import numpy as np
 from bebert_kernels.abi import frame as frames
 from bebert_kernels.abi import slot
 from bebert_kernels.abi.frame import Frame, read_frame
-from bebert_kernels.abi.instruction import read_attend, read_classify, read_embed, read_gather, read_norm
+from bebert_kernels.abi.instruction import (
+    read_attend,
+    read_by_rows,
+    read_classify,
+    read_embed,
+    read_gather,
+    read_norm,
+)
 from bebert_kernels.abi.memory import (
     array,
     as_float32,
@@ -24,7 +31,7 @@ from bebert_kernels.abi.memory import (
     slots_at,
 )
 from bebert_kernels.abi.rule import read_softmax_numbers
-from bebert_kernels.abi.stage import stage
+from bebert_kernels.abi.stage import call, stage
 from bebert_kernels.abi.table import Table
 from bebert_kernels.attention.boolean import boolean_attention
 from bebert_kernels.attention.softmax import softmax_attention
@@ -32,6 +39,16 @@ from bebert_kernels.jit.kernel import kernel
 from bebert_kernels.packing import WORD_BITS
 from bebert_kernels.rows.embed import EmbeddingTables, embed_row
 from bebert_kernels.rows.layer_norm import TOGETHER, norm_row, norm_rows
+
+
+@stage
+def by_rows(arguments: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
+    """What another instruction does: one for few rows, or one for many."""
+    o = read_by_rows(arguments, 0)
+    if rows <= o.limit:
+        call(o.few, o.few_arguments, slot_address, frame, domain, first, rows)
+    else:
+        call(o.many, o.many_arguments, slot_address, frame, domain, first, rows)
 
 
 @stage

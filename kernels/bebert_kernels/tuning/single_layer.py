@@ -8,7 +8,7 @@ from bebert_kernels.abi.product import Product, Weights
 from bebert_kernels.abi.sink import TO_FLOATS, Input, Sink
 from bebert_kernels.abi.table import row
 from bebert_kernels.bitsliced.product import BITSLICED
-from bebert_kernels.bitsliced.triples import MAX_DEPTH, aligned
+from bebert_kernels.bitsliced.triples import aligned
 from bebert_kernels.checks import array, whole
 from bebert_kernels.packing import Words, words
 from bebert_kernels.program.layer import Layer
@@ -28,7 +28,7 @@ class OneLayer:
     """
 
     def __init__(self, signs: Words, depth: int, bits: int, rows: int, low: int = 0, product: Product = BITSLICED):
-        depth, bits = whole("depth", depth, 1, MAX_DEPTH), whole("bits", bits, 0, 8)
+        depth, bits = whole("depth", depth, 1, product.deepest), whole("bits", bits, product.bits[0], product.bits[-1])
         signs, rows = array("signs", signs, np.uint64, ("N", words(depth))), whole("rows", rows, 1, 1 << 30)
         outputs = whole("number of signs", len(signs), 1, 1 << 30)
         ones, zeros = np.ones(outputs, np.float32), np.zeros(outputs, np.float32)
@@ -49,6 +49,7 @@ class OneLayer:
             self._slots[place] = part.ctypes.data
         self._codes, self._no_zeros = memory[slot.BYTES].reshape(block, depth), memory[slot.BYTES_NO_ZEROS]
         self.result = memory[slot.HIDDEN].view(np.float32).reshape(rows, outputs)
+        self._bits, self._highest = bits, (1 << bits) - 1 if bits else 3
         self._pinned: list[NDArray] = list(memory.values())
         self._encode, self._encoding = product.encode, np.array(row(layer.encode(product), self._pin), np.int64)
         self._linear = np.array(row(layer.linear(product), self._pin), np.int64)
@@ -63,6 +64,8 @@ class OneLayer:
         codes = array("codes", codes, np.uint8, ("M", depth))
         rows = whole("number of codes", len(codes), 0, block)
         no_zeros = array("no_zeros", no_zeros, np.uint8, (rows,))
+        if rows and codes.max() > self._highest:
+            raise ValueError(f"codes holds {codes.max()}; accepted for {self._bits} bits: 0 to {self._highest}")
         self._codes[:rows], self._no_zeros[:rows] = codes, no_zeros
         self._encode(self._encoding.ctypes.data, self._slots.ctypes.data, 0, 0, 0, rows)
 

@@ -1,0 +1,91 @@
+"""The popcount product as stages of a program: signs and codes of 1 to 8 bits, any depth, straight from the sign words.
+
+dot[m, n] = (total[m] - 2 * sums[m, n]) + low * sum of signs[n]    total: sum of codes, or count of signs but 0
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebert_kernels.abi import rule, slot
+from bebert_kernels.abi.branch import read_branch
+from bebert_kernels.abi.frame import BLOCK
+from bebert_kernels.abi.instruction import read_encode
+from bebert_kernels.abi.memory import array, as_float32, as_int32, as_uint8, as_uint64, floats_at, slots_at
+from bebert_kernels.abi.rule import read_numbers
+from bebert_kernels.abi.sink import read_input
+from bebert_kernels.abi.stage import stage
+from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
+from bebert_kernels.jit.kernel import kernel
+from bebert_kernels.lookup.gemm import PANEL
+from bebert_kernels.packing import WORD_BITS, Words
+from bebert_kernels.popcount.planes import pack_row
+from bebert_kernels.popcount.tile import make_tile
+from bebert_kernels.rows.quantize import quantize_row
+
+_one_of_signs, _two_of_signs = make_tile(1, False), make_tile(2, False)
+_one_of_codes, _two_of_codes = make_tile(1, True), make_tile(2, True)
+
+
+@kernel
+def plane_words(depth: int) -> int:
+    """Words of a plane of a row, a whole number of cache lines."""
+    return (depth + 8 * WORD_BITS - 1) // (8 * WORD_BITS) * 8
+
+
+@stage
+def popcount_encode(arguments: int, slot_address: int, frame: int, domain: int, first: int, rows: int) -> None:
+    """Floats or ready codes to planes uint64[rows, planes, plane_words] (ENCODED), TOTALS and NO_ZEROS."""
+    o, slots = read_encode(arguments, 0), slots_at(slot_address)
+    signs = o.sign != 0
+    x = floats_at(slots, o.source, first, rows, o.depth)
+    for i in range(o.input_count):
+        input, place = read_input(o.inputs, i), slot.INPUT * i
+        codes = array(as_uint8(slots[slot.BYTES + place]), (rows, o.depth))
+        planes = array(as_uint64(slots[slot.ENCODED + place]), (rows, o.planes, plane_words(o.depth)))
+        totals = array(as_int32(slots[slot.TOTALS + place]), (rows,))
+        no_zeros = array(as_uint8(slots[slot.NO_ZEROS + place]), (rows,))
+        if input.rule != rule.ALREADY_CODED:
+            shift, numbers = array(as_float32(input.shift), (o.depth,)), read_numbers(input.numbers, 0)
+            for r in range(rows):
+                quantize_row(x[r], shift, input.rule, numbers, codes[r])
+        for r in range(rows):
+            totals[r] = pack_row(codes[r], signs, planes[r])
+            no_zeros[r] = np.uint8(signs and totals[r] == o.depth)
+
+
+@stage
+def popcount_gemm(branches: int, slot_address: int, number: int, start: int, rows: int, outputs: int) -> None:
+    """Sums of all rows for PANEL_OUTPUTS outputs of a branch, to its state, as `lookup_gemm` leaves them."""
+    branch, slots = read_branch(branches, number), slots_at(slot_address)
+    words = (branch.depth + WORD_BITS - 1) // WORD_BITS
+    weights = array(as_uint64(branch.panels), (outputs, words))
+    encoded = slots[slot.ENCODED + slot.INPUT * branch.input]
+    planes = array(as_uint64(encoded), (rows, branch.planes, plane_words(branch.depth)))
+    for part in range(PANEL_OUTPUTS // PANEL):
+        output = start + part * PANEL
+        if output >= outputs:
+            return
+        sums = array(as_int32(slots[slot.STATE + number] + 4 * part * BLOCK * PANEL), (rows, PANEL))
+        popcount_panel(planes, weights[output : min(output + PANEL, outputs)], branch.sign != 0, sums)
+
+
+@kernel
+def popcount_panel(planes: Words, weights: Words, signs: bool, sums: NDArray[np.int32]) -> None:
+    """Sums of all rows for the outputs of a panel, by the formula of `tile.py`.
+
+    planes  : uint64[M, P, S], of `pack_row`
+    weights : uint64[N, W], bit 1 = -1
+    sums    : int32[M, L], L >= N; outputs below N are written
+    """
+    rows = planes.shape[0]
+    whole = rows - rows % 2
+    if signs:
+        for row in range(0, whole, 2):
+            _two_of_signs(planes, weights, row, sums)
+        if whole < rows:
+            _one_of_signs(planes, weights, whole, sums)
+        return
+    for row in range(0, whole, 2):
+        _two_of_codes(planes, weights, row, sums)
+    if whole < rows:
+        _one_of_codes(planes, weights, whole, sums)
