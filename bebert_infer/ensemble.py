@@ -21,7 +21,7 @@ from bebert_infer.model.noise import Noise
 from bebert_infer.model.quantizer import MinimumRule
 from bebert_infer.native.memory import Memory, memory_of
 from bebert_infer.prediction import Prediction, predictions
-from bebert_infer.text.tokenizer import Encoded, Text, TextEncoder, as_texts, collate
+from bebert_infer.text.tokenizer import EncodedBatch, Text, TextEncoder, as_texts, collate
 from bebert_infer.text.windows import EncodedText, LongTexts, Pool, long_texts
 from bebert_infer.threads import thread_budget
 
@@ -161,7 +161,7 @@ class Ensemble:
             )
         return self.predict_encoded(encoded, rule.pool)
 
-    def encode(self, inputs: Any, *, truncate: bool = False) -> Encoded:
+    def encode(self, inputs: Any, *, truncate: bool = False) -> EncodedBatch:
         """Token ids, mask and types int64[B, T] of a list of texts or pairs (or one). Raises InputError."""
         rule = long_texts(truncate, None, None, "mean")
         texts, _ = as_texts(inputs, self.input_limits)

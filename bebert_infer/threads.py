@@ -71,7 +71,7 @@ class ThreadTeam:
             if self._workers is None:
                 self._workers = _Workers()
             self._workers.grow(len(tasks) - 1)
-            others = _Group(len(tasks) - 1)
+            others = _TaskGroup(len(tasks) - 1)
             errors: list[BaseException] = []
             try:
                 for task in tasks[1:]:
@@ -111,7 +111,7 @@ class _Turn:
         self.lock.release()
 
 
-class _Group:
+class _TaskGroup:
     """What became of the tasks of other threads.
 
     It does not hold them: as a cycle they would keep the arrays of a call until Python's collector comes.

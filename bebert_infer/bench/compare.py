@@ -14,7 +14,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bebert_infer.bench.records import BUSY, FEWEST, EngineFacts, Run, Timing, read_run, timing_key
+from bebert_infer.bench.records import BUSY, FEWEST, EngineFacts, RunRecord, Timing, read_run, timing_key
 from bebert_infer.console import plain
 
 CHANGED = 1.1  # figures that were taken once are listed when they differ by more than this factor
@@ -59,7 +59,7 @@ class Comparison:
     figures: list[tuple[str, str, str, str]]
 
 
-def compare(a: Run, b: Run) -> Comparison:
+def compare(a: RunRecord, b: RunRecord) -> Comparison:
     """Match the rows of two runs by group, engine, threads, tokens and batch."""
     packed = {(engine.group, engine.name): engine.kind == "packed" for engine in a.engines}
     changes: list[Change] = []
@@ -133,7 +133,7 @@ def _words(row: Timing) -> str:
     return f"{row.group}, {row.engine}, {_threads(row.threads)}, {row.tokens} tokens, batch {row.batch}"
 
 
-def _differences(a: Run, b: Run) -> list[str]:
+def _differences(a: RunRecord, b: RunRecord) -> list[str]:
     """What else differs between the runs: any of it may be the reason of a ratio."""
     found: list[str] = []
     for what, name in (
@@ -164,7 +164,7 @@ def _differences(a: Run, b: Run) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _geometries(run: Run) -> dict[str, Any]:
+def _geometries(run: RunRecord) -> dict[str, Any]:
     return {group.name: group.geometry for group in run.groups}
 
 
@@ -177,7 +177,7 @@ def _shown(value: Any) -> str:
     return "none" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _figures(a: Run, b: Run) -> list[tuple[str, str, str, str]]:
+def _figures(a: RunRecord, b: RunRecord) -> list[tuple[str, str, str, str]]:
     """Figures that were taken once for each engine: any other size or score, and starts and memory that moved."""
     of_b = {(engine.group, engine.name): engine for engine in b.engines}
     found = []

@@ -44,7 +44,7 @@ class Engine:
 
 
 @dataclass(frozen=True)
-class Group:
+class EngineGroup:
     """Packed models that replace the same full-precision BERT, compared with its peers.
 
     packed         : name -> (model folder, whether its weights are random)
@@ -78,7 +78,7 @@ class Group:
         ]
 
 
-def model_group(folder: Path, name: str, title: str, data: Path | None, full_precision: Path | None) -> Group:
+def model_group(folder: Path, name: str, title: str, data: Path | None, full_precision: Path | None) -> EngineGroup:
     """One packed model of the user's against its full-precision parent."""
     config = read_artifact(folder).config
     geometry = parent_geometry(config)
@@ -87,10 +87,10 @@ def model_group(folder: Path, name: str, title: str, data: Path | None, full_pre
     engine = f"bebert {_scheme(config.members)}, {_members(len(config.members))}"
     words = min(geometry.vocabulary, config.vocab_size)
     positions = min(geometry.positions, config.max_position_embeddings)
-    return Group(name, title, geometry, {engine: (folder, False)}, words, positions, full_precision, data)
+    return EngineGroup(name, title, geometry, {engine: (folder, False)}, words, positions, full_precision, data)
 
 
-def random_group(artifacts: dict[str, Artifact], name: str, title: str, folder: Path) -> Group:
+def random_group(artifacts: dict[str, Artifact], name: str, title: str, folder: Path) -> EngineGroup:
     """Models with random weights, written into `folder` so that they are loaded as any other."""
     packed = {}
     for number, (engine, artifact) in enumerate(artifacts.items()):
@@ -98,7 +98,7 @@ def random_group(artifacts: dict[str, Artifact], name: str, title: str, folder: 
         write_artifact(path, artifact.config, artifact.tensors, None, "Random weights, for `bebert bench`.\n")
         packed[engine] = (path, True)
     geometry = parent_geometry(next(iter(artifacts.values())).config)
-    return Group(name, title, geometry, packed, geometry.vocabulary, geometry.positions)
+    return EngineGroup(name, title, geometry, packed, geometry.vocabulary, geometry.positions)
 
 
 def engine_name(scheme: str, half_width: bool, members: int) -> str:
@@ -106,7 +106,7 @@ def engine_name(scheme: str, half_width: bool, members: int) -> str:
     return f"bebert {scheme}{' half' if half_width else ''}, {_members(members)}"
 
 
-def peer_facts(group: Group, name: str, kind: str, folder: Path, tokens: int) -> dict[str, Any]:
+def peer_facts(group: EngineGroup, name: str, kind: str, folder: Path, tokens: int) -> dict[str, Any]:
     """Facts of a peer: bytes of its files, and operations by the precision that it runs them in."""
     g = group.geometry
     work = count_operations(g.layers, g.hidden, g.hidden, g.intermediate, tokens)

@@ -1,4 +1,4 @@
-"""Which peers a run can have: their files are made or found again, and what is missing is named with its pip line."""
+"""Which baselines (peers) a run can have: their files, made or found again, and the pip line of what is missing."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from bebert_infer.bench.engines import Engine, Group, peer_facts
+from bebert_infer.bench.engines import Engine, EngineGroup, peer_facts
 from bebert_infer.bench.settings import Settings
 from bebert_infer.errors import BebertError
 from bebert_infer.optional import load_export
@@ -19,7 +19,7 @@ LEFT_OUT = "were not made in the time of --quick; `bebert bench` makes them and 
 
 
 def find_peers(
-    groups: list[Group], settings: Settings, folder: Path, status: Callable[[str], Any]
+    groups: list[EngineGroup], settings: Settings, folder: Path, status: Callable[[str], Any]
 ) -> tuple[dict[str, list[Engine]], dict[str, str]]:
     """The peers that can run here, by group, with their files made, and for each other one why it cannot.
 

@@ -37,7 +37,7 @@ class Machine(msgspec.Struct, frozen=True):
     memory_bytes: Size | None = None
 
 
-class Group(msgspec.Struct, frozen=True):
+class GroupFacts(msgspec.Struct, frozen=True):
     """Engines that do the same work: one packed model and the full-precision BERT of its geometry."""
 
     name: str
@@ -116,7 +116,7 @@ class OperationTime(msgspec.Struct, frozen=True):
     share: float
 
 
-class Run(msgspec.Struct, frozen=True):
+class RunRecord(msgspec.Struct, frozen=True):
     """Everything that one `bebert bench` measured."""
 
     format: Literal["bebert-bench"]
@@ -125,7 +125,7 @@ class Run(msgspec.Struct, frozen=True):
     version_of_bebert: str
     machine: Machine
     settings: dict[str, Any]
-    groups: list[Group]
+    groups: list[GroupFacts]
     engines: list[EngineFacts]
     latency: list[Latency]
     throughput: list[Throughput] = []
@@ -136,11 +136,11 @@ class Run(msgspec.Struct, frozen=True):
     commit: str | None = None
     cores_of_others: float | None = None
 
-    def engines_of(self, group: Group) -> list[EngineFacts]:
+    def engines_of(self, group: GroupFacts) -> list[EngineFacts]:
         """Engines of a group, in the order of the run."""
         return [engine for engine in self.engines if engine.group == group.name]
 
-    def operation_tokens(self, group: Group) -> int:
+    def operation_tokens(self, group: GroupFacts) -> int:
         """Length of the sentence that operations of a group are counted and timed for."""
         return max((engine.operations_tokens for engine in self.engines_of(group)), default=128)
 
@@ -149,19 +149,19 @@ class Run(msgspec.Struct, frozen=True):
         return sorted({row.threads for row in [*self.latency, *self.throughput]})
 
 
-def baseline(run: Run, group: Group) -> EngineFacts | None:
+def baseline(run: RunRecord, group: GroupFacts) -> EngineFacts | None:
     """The engine that speed-ups are taken against: PyTorch fp32, or else the first fp32 engine; None without one."""
     floats = [engine for engine in run.engines_of(group) if engine.kind == "fp32"]
     of_torch = [engine for engine in floats if engine.name.lower().startswith("pytorch")]
     return next(iter(of_torch + floats), None)
 
 
-def parse_run(run: dict[str, Any]) -> Run:
+def parse_run(run: dict[str, Any]) -> RunRecord:
     """Check a run that was just measured, plain JSON values. Raises DataError."""
     return _decode(json.dumps(run), "this run")
 
 
-def read_run(file: Path) -> Run:
+def read_run(file: Path) -> RunRecord:
     """Read bench.json, the last line of a .jsonl, or the bench.json of a folder. Raises DataError."""
     if file.is_dir():
         file = file / "bench.json"
@@ -181,7 +181,7 @@ def read_run(file: Path) -> Run:
     return _decode(text, place)
 
 
-def _decode(text: str, place: str) -> Run:
+def _decode(text: str, place: str) -> RunRecord:
     try:
         head = msgspec.json.decode(text)
         if not isinstance(head, dict) or head.get("format") != FORMAT:
@@ -190,7 +190,7 @@ def _decode(text: str, place: str) -> Run:
             raise DataError(
                 f"{place} has version {head.get('version')!r:.20} of the format; this bebert-infer reads {VERSION}"
             )
-        run = msgspec.json.decode(text, type=Run)
+        run = msgspec.json.decode(text, type=RunRecord)
     except msgspec.ValidationError as error:
         raise DataError(f"{place} is damaged: {error}") from None
     except (msgspec.DecodeError, RecursionError) as error:
@@ -199,7 +199,7 @@ def _decode(text: str, place: str) -> Run:
     return run
 
 
-def _refer(run: Run, place: str) -> None:
+def _refer(run: RunRecord, place: str) -> None:
     """Every row must name an engine that the run describes, and none may be there twice."""
     engines = [(engine.group, engine.name) for engine in run.engines]
     groups = {group.name for group in run.groups}

@@ -16,7 +16,7 @@ import numpy as np
 
 from bebert_infer.artifact.folder import read_artifact
 from bebert_infer.bench.accuracy import accuracies
-from bebert_infer.bench.engines import PACKED, Engine, Group, OnTokens
+from bebert_infer.bench.engines import PACKED, Engine, EngineGroup, OnTokens
 from bebert_infer.bench.machine import OtherLoad, commit, machine
 from bebert_infer.bench.peers import failure, find_peers, mark_used
 from bebert_infer.bench.process import process_figures
@@ -57,7 +57,7 @@ class Run:
         return over
 
 
-def run_groups(groups: list[Group], settings: Settings, folder: Path, status: Status) -> dict[str, Any]:
+def run_groups(groups: list[EngineGroup], settings: Settings, folder: Path, status: Status) -> dict[str, Any]:
     """Measure all groups and return the record. `folder` keeps files of peers.
 
     Raises InputError for lengths that no group can take, BebertError where a full-precision peer computes another
@@ -80,7 +80,7 @@ def run_groups(groups: list[Group], settings: Settings, folder: Path, status: St
     return _record(run, groups, load.cores())
 
 
-def _accuracy(run: Run, group: Group) -> None:
+def _accuracy(run: Run, group: EngineGroup) -> None:
     if group.data is None:
         return
     (name, (folder, _)), *_ = group.packed.items()
@@ -91,7 +91,7 @@ def _accuracy(run: Run, group: Group) -> None:
         run.facts[group.name, BASELINE] = {"accuracy": found["full precision"]}
 
 
-def _take_turns(run: Run, group: Group, engines: list[Engine], share: float) -> None:
+def _take_turns(run: Run, group: EngineGroup, engines: list[Engine], share: float) -> None:
     """Latency and throughput of all engines of a group for every thread budget, what matters most first.
 
     share : of the time for measuring, after which a quick run leaves out the rest
@@ -123,7 +123,7 @@ def _take_turns(run: Run, group: Group, engines: list[Engine], share: float) -> 
             run.operations += _by_operation(run, engine, tokens)
 
 
-def _open(run: Run, group: Group, engines: list[Engine], threads: int) -> dict[str, OnTokens]:
+def _open(run: Run, group: EngineGroup, engines: list[Engine], threads: int) -> dict[str, OnTokens]:
     """Load all engines into this process; a peer that fails is missing, one of ours ends the run."""
     opened = {}
     for engine in engines:
@@ -142,7 +142,7 @@ def _open(run: Run, group: Group, engines: list[Engine], threads: int) -> dict[s
     return opened
 
 
-def _same_network(run: Run, group: Group, engines: list[Engine], opened: dict[str, OnTokens]) -> None:
+def _same_network(run: Run, group: EngineGroup, engines: list[Engine], opened: dict[str, OnTokens]) -> None:
     """Compare the logits of peers with PyTorch's, so that nothing else is measured under their names."""
     if BASELINE not in opened:
         return
@@ -161,7 +161,7 @@ def _same_network(run: Run, group: Group, engines: list[Engine], opened: dict[st
 
 
 def _shape(
-    run: Run, group: Group, opened: dict[str, OnTokens], threads: int, batch: int, tokens: int
+    run: Run, group: EngineGroup, opened: dict[str, OnTokens], threads: int, batch: int, tokens: int
 ) -> list[dict[str, Any]]:
     """Turns of all engines on one batch of sentences of one length; joules are of one call."""
     rounds = run.settings.rounds if batch == 1 else run.settings.batch_rounds
@@ -197,7 +197,7 @@ def _by_operation(run: Run, engine: Engine, tokens: int) -> list[dict[str, Any]]
     ]
 
 
-def _alone(run: Run, groups: list[Group]) -> None:
+def _alone(run: Run, groups: list[EngineGroup]) -> None:
     """Every engine in processes of its own, ours first, then the peers of the last group; medians count."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     by_name = {group.name: group for group in groups}
@@ -219,7 +219,7 @@ def _alone(run: Run, groups: list[Group]) -> None:
         run.facts[key] = run.facts.get(key, {}) | medians
 
 
-def _record(run: Run, groups: Iterable[Group], cores_of_others: float | None) -> dict[str, Any]:
+def _record(run: Run, groups: Iterable[EngineGroup], cores_of_others: float | None) -> dict[str, Any]:
     unknown = dict.fromkeys(("accuracy", "load_s", "first_answer_s", "peak_rss_bytes"))
     engines = [
         {"group": engine.group, "name": engine.name, "kind": engine.kind}

@@ -1,4 +1,4 @@
-"""Turns: several engines are timed in one process so that whatever else the machine does falls on all alike.
+"""Interleaved timing: engines take turns in one process, so that what else the machine does falls on all alike.
 
 Method. Every round gives each engine one turn, in an order that rotates: a pause in which the threads of the engine
 before fall asleep, one call that is not timed (it wakes threads and refills caches, as in a service that is called

@@ -18,7 +18,7 @@ from bebert_infer.errors import InputError
 
 if TYPE_CHECKING:  # what loads Numba is imported when the command is called
     from bebert_infer.artifact.folder import Artifact
-    from bebert_infer.bench.engines import Group
+    from bebert_infer.bench.engines import EngineGroup
     from bebert_infer.bench.settings import Settings
 
 SCHEMES = ("1-1-1", "1-1-4")
@@ -173,7 +173,7 @@ def _measure(
 
 def _groups(
     model: Path | None, size: str | None, scheme: str, members: int, settings: "Settings", folder: Path
-) -> "list[Group]":
+) -> "list[EngineGroup]":
     """One group for a model or a size; without either the shipped model and BERT-base."""
     from bebert_infer.bench.engines import engine_name, model_group, random_group
     from bebert_infer.measure.sample_models import demo_path

@@ -14,7 +14,7 @@ from bebert_infer.optional import load_export
 
 if TYPE_CHECKING:  # what loads Numba is imported when the command is called
     from bebert_infer.ensemble import Ensemble
-    from bebert_infer.text.tokenizer import Encoded
+    from bebert_infer.text.tokenizer import EncodedBatch
 
 
 def evaluate(
@@ -126,7 +126,7 @@ def _check_targets(json: Path | None, plots: Path | None) -> None:
         check_target(plots, "--plots", plots)
 
 
-def _encoded(ensemble: "Ensemble", examples: Any, texts: list[Any], truncate: bool) -> "Encoded":
+def _encoded(ensemble: "Ensemble", examples: Any, texts: list[Any], truncate: bool) -> "EncodedBatch":
     """Token ids of all texts. Raises InputError with the place of one that is too long, unless it may be cut."""
     from bebert_infer.text.tokenizer import collate
     from bebert_infer.text.windows import LongTexts

@@ -17,7 +17,7 @@ Text = str | tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedBatch:
     """A padded batch: ids, mask and segment types, each int64[B, T]."""
 
     input_ids: NDArray[np.int64]
@@ -86,7 +86,7 @@ class TextEncoder:
             ) from None
 
 
-def collate(rows: Sequence[Window]) -> Encoded:
+def collate(rows: Sequence[Window]) -> EncodedBatch:
     """Pad token ids and types of B sentences to one batch."""
     width = max((len(ids) for ids, _ in rows), default=0)
     arrays = np.zeros((3, len(rows), width), np.int64)
@@ -94,7 +94,7 @@ def collate(rows: Sequence[Window]) -> Encoded:
         arrays[0, index, : len(ids)] = ids
         arrays[1, index, : len(ids)] = 1
         arrays[2, index, : len(ids)] = types
-    return Encoded(*arrays)
+    return EncodedBatch(*arrays)
 
 
 def as_texts(inputs: Any, limits: InputLimits) -> tuple[list[Text], bool]:

@@ -74,7 +74,7 @@ BOARDS = [
 
 
 @dataclass(frozen=True)
-class Case:
+class ModelCase:
     """A model, tokens of the sentence, and how it multiplies, which a board finds out by measuring."""
 
     name: str
@@ -83,13 +83,13 @@ class Case:
     product: str
 
 
-def cases(folder: Path) -> list[Case]:
+def cases(folder: Path) -> list[ModelCase]:
     """BERT-base of both schemes, written into a folder, and the shipped model."""
-    found = [Case("demo model", Path(demo_path()), 16, "lookup")]
+    found = [ModelCase("demo model", Path(demo_path()), 16, "lookup")]
     for scheme, product in (("1-1-1", "sliced"), ("1-1-4", "lookup")):
         random = synthetic.random_model("base", scheme, 1, vocab_size=1000)
         write_artifact(folder / scheme, random.config, random.tensors, None, "random weights")
-        found.append(Case(f"BERT-base {scheme}", folder / scheme, 128, product))
+        found.append(ModelCase(f"BERT-base {scheme}", folder / scheme, 128, product))
     return found
 
 

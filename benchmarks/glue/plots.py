@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from glue.summary import Group, Measure, Spread, Summary
+from glue.summary import CellGroup, Measure, Spread, Summary
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -48,7 +48,9 @@ def save_plots(summary: Summary, folder: Path) -> dict[str, str]:
     return written
 
 
-def _panels(figure: Figure, summary: Summary, groups: list[Group], measure: Measure) -> dict[str, tuple[Axes, list]]:
+def _panels(
+    figure: Figure, summary: Summary, groups: list[CellGroup], measure: Measure
+) -> dict[str, tuple[Axes, list]]:
     """One panel for each encoder that has figures, with the groups of it that have; none if nothing has."""
     having = [group for group in groups if summary.measured(group, measure)]
     encoders = list(dict.fromkeys(group.encoder for group in having))
@@ -65,7 +67,7 @@ def _panels(figure: Figure, summary: Summary, groups: list[Group], measure: Meas
     return found
 
 
-def _style(summary: Summary, group: Group) -> dict[str, str]:
+def _style(summary: Summary, group: CellGroup) -> dict[str, str]:
     """Colour, marker and label of a base, the same in every panel."""
     names = list(dict.fromkeys((other.base, other.distill) for other in summary.groups))
     place = names.index((group.base, group.distill)) % len(COLOURS)
@@ -93,7 +95,7 @@ def _offset(index: int, count: int) -> float:
     return 0.14 * (index - (count - 1) / 2)
 
 
-def _by_task(figure: Figure, summary: Summary, groups: list[Group], measure: Measure, unit: str) -> None:
+def _by_task(figure: Figure, summary: Summary, groups: list[CellGroup], measure: Measure, unit: str) -> None:
     for panel, members in _panels(figure, summary, groups, measure).values():
         tasks = list(dict.fromkeys(task for group in members for task in summary.tasks(group)))
         panel.axhline(0, color="black", linewidth=0.8)
@@ -109,7 +111,7 @@ def _by_task(figure: Figure, summary: Summary, groups: list[Group], measure: Mea
         figure.supxlabel("mean and standard deviation over seeds", fontsize=8)
 
 
-def _noise(figure: Figure, summary: Summary, groups: list[Group]) -> None:
+def _noise(figure: Figure, summary: Summary, groups: list[CellGroup]) -> None:
     """Filled: single model; empty: ensemble; joined by a line."""
     single, ensemble = summary.noise_single(0.1), summary.noise_ensemble(0.1)
     for panel, members in _panels(figure, summary, groups, ensemble).values():
@@ -160,7 +162,7 @@ def _time(figure: Figure, summary: Summary) -> None:
         _legend(panel)
 
 
-def _sizes(figure: Figure, summary: Summary, groups: list[Group]) -> None:
+def _sizes(figure: Figure, summary: Summary, groups: list[CellGroup]) -> None:
     for panel, members in _panels(figure, summary, groups, summary.prefix()).values():
         for group in members:
             curve = summary.curve()

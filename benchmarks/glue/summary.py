@@ -12,7 +12,7 @@ Measure = Callable[[Record], float | None]
 
 
 @dataclass(frozen=True, order=True)
-class Group:
+class CellGroup:
     """Cells that differ in task and seed only."""
 
     encoder: str
@@ -56,24 +56,24 @@ class Summary:
         self.settings, self.report = settings, settings["report"]
         fit = {cell for cell, record in records.items() if record["options"]["members"] >= self.report["members"]}
         self.records = {cell: records[cell] for cell in cells if cell in fit}
-        groups = dict.fromkeys(Group(cell.encoder, cell.base, cell.distill) for cell in cells)
+        groups = dict.fromkeys(CellGroup(cell.encoder, cell.base, cell.distill) for cell in cells)
         self.planned = {group: [cell for cell in cells if _in(cell, group)] for group in groups}
         self.groups = [group for group in groups if any(_in(cell, group) for cell in self.records)]
 
-    def tasks(self, group: Group) -> list[str]:
+    def tasks(self, group: CellGroup) -> list[str]:
         """Planned tasks of a group."""
         return list(dict.fromkeys(cell.task for cell in self.planned[group]))
 
-    def base(self, group: Group) -> str:
+    def base(self, group: CellGroup) -> str:
         """The base of `bebert train` behind a base of the settings, which may have a name of its own."""
         return cell_options(self.settings, self.planned[group][0])["base"]
 
-    def is_subset(self, group: Group, task: str) -> bool:
+    def is_subset(self, group: CellGroup, task: str) -> bool:
         """Whether a file behind the figures is a sample of the official one, as its name says."""
         records = [record for cell, record in self.records.items() if _in(cell, group) and cell.task == task]
         return any("subset" in record["data"][split]["file"] for record in records for split in ("train", "dev"))
 
-    def by_seed(self, group: Group, task: str, measure: Measure) -> dict[int, float]:
+    def by_seed(self, group: CellGroup, task: str, measure: Measure) -> dict[int, float]:
         """A measure of each seed that has it."""
         found = {
             cell.seed: measure(record)
@@ -82,7 +82,7 @@ class Summary:
         }
         return {seed: value for seed, value in sorted(found.items()) if value is not None}
 
-    def shared(self, groups: list[Group], measure: Measure) -> Measure:
+    def shared(self, groups: list[CellGroup], measure: Measure) -> Measure:
         """A measure of those tasks and seeds alone that all groups have, so that like is compared with like."""
 
         def known(record: Record) -> bool:
@@ -91,15 +91,15 @@ class Summary:
 
         return lambda record: measure(record) if known(record) else None
 
-    def of_task(self, group: Group, task: str, measure: Measure) -> Spread:
+    def of_task(self, group: CellGroup, task: str, measure: Measure) -> Spread:
         """Mean and deviation over the seeds of one task."""
         return spread(list(self.by_seed(group, task, measure).values()))
 
-    def measured(self, group: Group, measure: Measure) -> list[str]:
+    def measured(self, group: CellGroup, measure: Measure) -> list[str]:
         """Tasks that have a value for at least one seed."""
         return [task for task in self.tasks(group) if self.by_seed(group, task, measure)]
 
-    def average(self, group: Group, measure: Measure, tasks: list[str] | None = None) -> Spread:
+    def average(self, group: CellGroup, measure: Measure, tasks: list[str] | None = None) -> Spread:
         """Mean over tasks (default: all measured) of each seed that all of them have; its mean and deviation."""
         tasks = self.measured(group, measure) if tasks is None else tasks
         rows = [self.by_seed(group, task, measure) for task in tasks]
@@ -121,7 +121,7 @@ class Summary:
         """Sizes up to that of the page, which all records have, and their scores."""
         return {size: self.prefix(size) for size in self.report["sizes"] if size <= self.report["members"]}
 
-    def larger(self, group: Group) -> dict[Cell, Record]:
+    def larger(self, group: CellGroup) -> dict[Cell, Record]:
         """Records of ensembles with more members than the page's."""
         return {
             cell: record
@@ -186,7 +186,7 @@ def change(before: Spread, after: Spread) -> float | None:
     return 100 * (after.mean / before.mean - 1)
 
 
-def _in(cell: Cell, group: Group) -> bool:
+def _in(cell: Cell, group: CellGroup) -> bool:
     return (cell.encoder, cell.base, cell.distill) == (group.encoder, group.base, group.distill)
 
 

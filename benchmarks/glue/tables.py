@@ -3,7 +3,7 @@
 from statistics import mean
 from typing import Any
 
-from glue.summary import Group, Measure, Spread, Summary, change
+from glue.summary import CellGroup, Measure, Spread, Summary, change
 
 NONE = "–"
 DISTILL = {"none": "A: none", "prediction": "B: prediction", "two-stage": "C: two-stage", "direction": "D: direction"}
@@ -30,7 +30,7 @@ def paper_average(scores: dict[str, float], tasks: list[str]) -> str:
     return f"{mean(known):.1f}" + ("" if len(known) == len(tasks) else f" ({len(known)} tasks)")
 
 
-def title(group: Group) -> str:
+def title(group: CellGroup) -> str:
     """Heading of a group of cells."""
     return f"{group.encoder}, {group.base}, distillation {DISTILL.get(group.distill, group.distill)}"
 
@@ -44,7 +44,7 @@ def claims(summary: Summary, published: Published) -> str:
     claimed = [group for group in summary.groups if group.distill == "none" or summary.base(group) != "binarybert"]
     rows = []
 
-    def row(name: str, said: str, group: Group, found: str, tasks: list[str], seeds: int) -> None:
+    def row(name: str, said: str, group: CellGroup, found: str, tasks: list[str], seeds: int) -> None:
         average = ", ".join(tasks) or NONE
         rows.append([name, said, title(group), found, average, str(seeds or NONE)])
 
@@ -64,7 +64,7 @@ def claims(summary: Summary, published: Published) -> str:
         found = _percent(change(single, ensemble))
         row("deviation under noise of sigma 0.1, ensemble against single", said, group, found, tasks, ensemble.seeds)
     for group in summary.groups:
-        plain = Group(group.encoder, group.base, "none")
+        plain = CellGroup(group.encoder, group.base, "none")
         if group.distill == "two-stage" and plain in summary.groups:
             tasks = _common(summary, [plain, group], summary.seconds)
             seconds = summary.shared([plain, group], summary.seconds)
@@ -75,7 +75,7 @@ def claims(summary: Summary, published: Published) -> str:
     return table(["claim", "paper", "encoder, base, distillation", "ours", "average over", "seeds"], rows, (0, 2, 4))
 
 
-def accuracy(summary: Summary, group: Group, published: Published) -> str:
+def accuracy(summary: Summary, group: CellGroup, published: Published) -> str:
     """Scores of one group by task, the paper's beside them."""
     base, tasks = summary.base(group), summary.tasks(group)
     single, ensemble = paper(published, base, "single"), paper(published, base, "ensemble", group.distill)
@@ -114,7 +114,7 @@ def accuracy(summary: Summary, group: Group, published: Published) -> str:
     return table(headings, rows) + f"\n{source}\n"
 
 
-def noise(summary: Summary, group: Group, published: Published) -> str:
+def noise(summary: Summary, group: CellGroup, published: Published) -> str:
     """Deviation of the score under noise, single model against ensemble, for both sigmas."""
     said = published.get(summary.base(group), {}).get("noise_change")
     rows = []
@@ -131,14 +131,14 @@ def noise(summary: Summary, group: Group, published: Published) -> str:
     return table(headings, rows)
 
 
-def distillation(summary: Summary, groups: list[Group]) -> str:
+def distillation(summary: Summary, groups: list[CellGroup]) -> str:
     """Scores and training seconds of the same ensemble by kind of distillation; times against the first kind.
 
     Of tasks and seeds that all kinds have: times of other cells compare badly.
     """
     common, rows = _common(summary, groups, summary.shared(groups, summary.seconds)), []
 
-    def found(group: Group, task: str | None, measure: Measure) -> Spread:
+    def found(group: CellGroup, task: str | None, measure: Measure) -> Spread:
         measure = summary.shared(groups, measure)
         return summary.average(group, measure, common) if task is None else summary.of_task(group, task, measure)
 
@@ -161,7 +161,7 @@ def distillation(summary: Summary, groups: list[Group]) -> str:
     return table(["task", "distillation", "ensemble", "gap to full precision", *times, "seeds"], rows, (0, 1))
 
 
-def one_bit(summary: Summary, bit: Group, bibert: Group) -> str:
+def one_bit(summary: Summary, bit: CellGroup, bibert: CellGroup) -> str:
     """BiT against BiBERT, both 1-1-1, of tasks and seeds that both have."""
     rows = []
     columns = [(bibert, summary.single), (bit, summary.single), (bibert, summary.prefix()), (bit, summary.prefix())]
@@ -181,7 +181,7 @@ def one_bit(summary: Summary, bit: Group, bibert: Group) -> str:
     return table(["task", "full precision", *names, "BiT closer by, single", "ensemble", "seeds"], rows)
 
 
-def sizes(summary: Summary, group: Group) -> str:
+def sizes(summary: Summary, group: CellGroup) -> str:
     """Score of the first 1, 2, … members."""
     curve = summary.curve()
     rows = [
@@ -192,7 +192,7 @@ def sizes(summary: Summary, group: Group) -> str:
     return table(["members", *map(str, curve)], rows)
 
 
-def larger(summary: Summary, group: Group) -> str:
+def larger(summary: Summary, group: CellGroup) -> str:
     """Score and deviation under noise by size, of single runs with more members than the page's ensemble has.
 
     Members with alphas a_i average independent noise as N = (sum a_i)^2 / sum a_i^2 equal ones do. Noise in the margin
@@ -254,6 +254,6 @@ def _difference(one: Spread, other: Spread) -> str:
     return NONE if one.mean is None or other.mean is None else f"{one.mean - other.mean:+.1f}"
 
 
-def _common(summary: Summary, groups: list[Group], measure: Measure) -> list[str]:
+def _common(summary: Summary, groups: list[CellGroup], measure: Measure) -> list[str]:
     """Tasks that all groups have measured."""
     return [task for task in summary.tasks(groups[0]) if all(task in summary.measured(g, measure) for g in groups)]

@@ -18,7 +18,7 @@ from bebert_infer.combine import class_probabilities, combine, softmax
 from bebert_infer.ensemble import Ensemble
 from bebert_infer.errors import InputError
 from bebert_infer.model.noise import Noise
-from bebert_infer.text.tokenizer import Encoded, Text
+from bebert_infer.text.tokenizer import EncodedBatch, Text
 
 Targets = NDArray[np.int64] | NDArray[np.float32]
 BATCH = 64  # examples of one call
@@ -88,7 +88,7 @@ def _recorded(evidence: Any, *names: str) -> Any:
     return evidence
 
 
-def split_logits(ensemble: Ensemble, encoded: Encoded, sigma: float | None = None, seed: int = 0) -> NDArray:
+def split_logits(ensemble: Ensemble, encoded: EncodedBatch, sigma: float | None = None, seed: int = 0) -> NDArray:
     """Logits float32[members, M, labels] of M encoded examples, in order, with noise unless `sigma` is None."""
     count = len(encoded.input_ids)
     logits = np.empty((len(ensemble.members), count, ensemble.config.num_labels), np.float32)
@@ -105,7 +105,7 @@ def split_logits(ensemble: Ensemble, encoded: Encoded, sigma: float | None = Non
 def report(
     ensemble: Ensemble,
     examples: Examples,
-    encoded: Encoded,
+    encoded: EncodedBatch,
     full_precision: NDArray[np.float32] | None,
     bootstrap: Bootstrap | None,
     task: Task | None = None,
@@ -151,7 +151,7 @@ def report(
 
 
 def noise_report(
-    ensemble: Ensemble, examples: Examples, encoded: Encoded, sigma: float, seeds: int
+    ensemble: Ensemble, examples: Examples, encoded: EncodedBatch, sigma: float, seeds: int
 ) -> dict[str, dict[str, Any] | list | float]:
     """Metrics under embedding noise of one sigma: mean, sample standard deviation and values over seeds 0..seeds-1.
 

@@ -14,7 +14,7 @@ from bench_command import run
 from bebert_export.peers import engines as peer_engines
 from bebert_export.peers.engines import BASELINE, PEERS
 from bebert_infer.bench import peers as bench_peers
-from bebert_infer.bench.engines import Engine, Group
+from bebert_infer.bench.engines import Engine, EngineGroup
 from bebert_infer.bench.peers import find_peers, peers_folder
 from bebert_infer.bench.run import BASELINE as BASELINE_OF_RUN
 from bebert_infer.bench.run import run_groups
@@ -98,8 +98,8 @@ def test_a_build_that_fails_or_is_interrupted_leaves_nothing(workshop, error):
     assert not list(workshop.folder.glob("broken*"))
 
 
-def group(name="small") -> Group:
-    return Group(name, name, SMALL, {}, SMALL.vocabulary, SMALL.positions)
+def group(name="small") -> EngineGroup:
+    return EngineGroup(name, name, SMALL, {}, SMALL.vocabulary, SMALL.positions)
 
 
 def test_a_missing_package_is_named_with_its_pip_line(monkeypatch, tmp_path):

@@ -15,7 +15,7 @@ from bebert_infer import Ensemble, InputError
 from bebert_infer.measure.sample_models import demo_path, random_model
 from bebert_infer.model.batch import Batch
 from bebert_infer.model.noise import Noise
-from bebert_infer.text.tokenizer import Encoded
+from bebert_infer.text.tokenizer import EncodedBatch
 
 pytest.importorskip("sklearn")
 
@@ -259,10 +259,12 @@ def test_a_rule_without_an_answer_is_undefined_and_not_a_crash(tmp_path):
     file = tmp_path / "two.tsv"
     file.write_text("sentence1\tlabel\na\t0\nb\t1\n")
     ids = np.array([[1, 2], [3, 4]])
-    figures = report(model, read_examples(file), Encoded(ids, ids * 0 + 1, ids * 0), None, Bootstrap(100, 0))
+    figures = report(model, read_examples(file), EncodedBatch(ids, ids * 0 + 1, ids * 0), None, Bootstrap(100, 0))
     assert "must not be 0" in figures["ensembles"]["logits"][0]["undefined"]
     assert "metrics" in figures["ensembles"]["logits"][1]
-    noisy = noise_report(model, read_examples(file), Encoded(ids, ids * 0 + 1, ids * 0), 0.1, 2)["ensembles"]["logits"]
+    noisy = noise_report(model, read_examples(file), EncodedBatch(ids, ids * 0 + 1, ids * 0), 0.1, 2)["ensembles"][
+        "logits"
+    ]
     assert "must not be 0" in noisy[0]["undefined"] and "accuracy" in noisy[1]
 
 
@@ -439,7 +441,7 @@ def test_regression_is_scored_by_correlation(tmp_path):
     file = tmp_path / "values.tsv"
     file.write_text("sentence1\tlabel\n" + "".join(f"text\t{value}\n" for value in (0.5, 1.5, 3, 4.5)))
     ids = np.arange(8).reshape(4, 2)
-    figures = report(model, read_examples(file), Encoded(ids, ids * 0 + 1, ids * 0), None, Bootstrap(100, 0))
+    figures = report(model, read_examples(file), EncodedBatch(ids, ids * 0 + 1, ids * 0), None, Bootstrap(100, 0))
     assert set(figures["ensembles"]) == {"mean", "median"} and "agreement" not in figures
     assert set(figures["members"][0]["metrics"]) == {"pearson_spearman", "pearson", "spearman", "mean_absolute_error"}
     assert "calibration" not in figures["members"][0]

@@ -23,7 +23,7 @@ sys.path.append(str(BENCHMARKS))  # scripts find their neighbours so
 from glue import report as glue_report
 from glue import run as glue
 from glue.records import Cell, cell_options, planned, read_records, read_settings, teacher_options
-from glue.summary import Group, Summary, change
+from glue.summary import CellGroup, Summary, change
 
 pytestmark = pytest.mark.usefixtures("quick_backend")
 
@@ -311,7 +311,7 @@ def write_page(page, monkeypatch) -> list[list[str]]:
 def test_averages_deviations_and_what_is_missing():
     records = {Cell(**record["cell"]): record for record in RECORDS}
     summary = Summary(records, PLAN)
-    group, other = Group("toy", "binarybert", "none"), Group("toy", "bibert", "none")
+    group, other = CellGroup("toy", "binarybert", "none"), CellGroup("toy", "bibert", "none")
     assert summary.of_task(group, "CoLA", summary.prefix()).text() == "84.0 ± 2.8"
     assert summary.of_task(group, "CoLA", summary.gap).text(sign=True) == "+0.0 ± 1.4"  # -1 and +1: seeds are paired
     assert summary.average(group, summary.gain).text(sign=True) == "+3.0 ± 2.8"  # (2 + 0) / 2 and (6 + 4) / 2

@@ -11,7 +11,7 @@ from string import Template
 from typing import Any
 
 from bebert_infer.atomic_files import whole_file
-from bebert_infer.bench.records import BUSY, MIB, EngineFacts, Run, parse_run
+from bebert_infer.bench.records import BUSY, MIB, EngineFacts, RunRecord, parse_run
 from bebert_infer.bench.report import sections
 from bebert_infer.bench.report.drawing import NONE, digits
 from bebert_infer.bench.report.html import bullets, facts, figure, paragraph, shown, threads_in_words
@@ -51,8 +51,8 @@ def write_report(run: dict[str, Any], folder: Path) -> Path:
     return report
 
 
-def _body(run: Run, pictures: list[Picture], notes: list[str]) -> str:
-    contents: list[tuple[str, str, Callable[[Run], Iterable[str]]]] = [  # heading, pictures of, text
+def _body(run: RunRecord, pictures: list[Picture], notes: list[str]) -> str:
+    contents: list[tuple[str, str, Callable[[RunRecord], Iterable[str]]]] = [  # heading, pictures of, text
         ("In short", "", _summary),
         ("What was measured", "", _subject),
         ("Machine", "", _machine),
@@ -80,7 +80,7 @@ def _body(run: Run, pictures: list[Picture], notes: list[str]) -> str:
     return "\n".join(parts)
 
 
-def _summary(run: Run) -> Iterable[str]:
+def _summary(run: RunRecord) -> Iterable[str]:
     """One sentence a group: the fastest packed engine against the fastest fp32 and int8 ones, at 128 tokens or near."""
     sentences = []
     for group in run.groups:
@@ -118,7 +118,7 @@ def _kept(engine: EngineFacts) -> str:
     return f"{digits(engine.bytes / MIB)} MiB{words}"
 
 
-def _subject(run: Run) -> Iterable[str]:
+def _subject(run: RunRecord) -> Iterable[str]:
     lines = []
     for group in run.groups:
         widths = ", ".join(f"{name} {value:,}" for name, value in group.geometry.items())
@@ -132,7 +132,7 @@ def _subject(run: Run) -> Iterable[str]:
     yield facts((name.replace("_", " "), value) for name, value in run.settings.items())
 
 
-def _machine(run: Run) -> Iterable[str]:
+def _machine(run: RunRecord) -> Iterable[str]:
     machine = run.machine
     versions = (f"{name} {version}" for name, version in machine.versions.items() if version)
     others = "not known" if run.cores_of_others is None else f"{run.cores_of_others:.2f} (up to {BUSY:g} is quiet)"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bebert_infer.atomic_files import staging
-from bebert_infer.bench.records import MIB, EngineFacts, Group, Latency, Run, Throughput, baseline
+from bebert_infer.bench.records import MIB, EngineFacts, GroupFacts, Latency, RunRecord, Throughput, baseline
 from bebert_infer.bench.report.drawing import (
     COLOURS,
     DPI,
@@ -57,7 +57,7 @@ class Drawing:
     draw: Callable[[Any], None]
 
 
-def save_plots(run: Run, folder: Path) -> list[Picture]:
+def save_plots(run: RunRecord, folder: Path) -> list[Picture]:
     """Draw what the run has figures for into PNG files of the folder. Raises MissingExtraError without matplotlib."""
     style, figures = load_package("matplotlib.style", "bench"), load_package("matplotlib.figure", "bench")
     written = []
@@ -72,7 +72,7 @@ def save_plots(run: Run, folder: Path) -> list[Picture]:
     return written
 
 
-def _drawings(run: Run) -> Iterator[Drawing]:
+def _drawings(run: RunRecord) -> Iterator[Drawing]:
     for number, group in enumerate(run.groups, start=1):
         engines, name = run.engines_of(group), group.name
         slug = "-".join([str(number), *re.findall("[a-z0-9]+", name.lower())])[:40]
@@ -88,7 +88,7 @@ def _drawings(run: Run) -> Iterator[Drawing]:
     yield Drawing("accuracy", "accuracy", text, partial(_accuracy, run=run))
 
 
-def _timings(run: Run, group: Group, threads: int, slug: str) -> Iterator[Drawing]:
+def _timings(run: RunRecord, group: GroupFacts, threads: int, slug: str) -> Iterator[Drawing]:
     """Pictures of what was timed with so many threads."""
     latency = [row for row in run.latency if (row.group, row.threads) == (group.name, threads)]
     batches = [row for row in run.throughput if (row.group, row.threads) == (group.name, threads)]
@@ -110,7 +110,7 @@ def _timings(run: Run, group: Group, threads: int, slug: str) -> Iterator[Drawin
         yield Drawing(f"throughput-{slug}", "throughput", text, draw)
 
 
-def _having(run: Run, group: Group, rows: list[Any]) -> list[EngineFacts]:
+def _having(run: RunRecord, group: GroupFacts, rows: list[Any]) -> list[EngineFacts]:
     """Engines of a group that these rows have figures of."""
     return [engine for engine in run.engines_of(group) if any(row.engine == engine.name for row in rows)]
 
@@ -192,7 +192,7 @@ def _throughput(figure: Any, engines: list[EngineFacts], rows: list[Throughput],
     kind_legend(figure, engines)
 
 
-def _sizes(figure: Any, group: Group, engines: list[EngineFacts]) -> None:
+def _sizes(figure: Any, group: GroupFacts, engines: list[EngineFacts]) -> None:
     """Left the bytes, right what they are made of; fp32 is so much larger that one scale would hide the parts."""
     left, right = figure.subplots(1, 2, width_ratios=[2, 3])
     figure.set_size_inches(WIDTH, 2.9 + 0.3 * len(engines))
@@ -215,7 +215,7 @@ def _sizes(figure: Any, group: Group, engines: list[EngineFacts]) -> None:
     right.spines[["top", "right"]].set_visible(False)
 
 
-def _operations(figure: Any, run: Run, group: Group) -> None:
+def _operations(figure: Any, run: RunRecord, group: GroupFacts) -> None:
     """One bar an engine, in milliseconds."""
     parts: dict[str, dict[str, float]] = {}
     for row in run.time_by_operation:
@@ -236,12 +236,12 @@ def _operations(figure: Any, run: Run, group: Group) -> None:
     panel.set_xlabel(f"milliseconds of one pass of one member, {run.operation_tokens(group)} tokens, 1 thread")
 
 
-def scored(run: Run) -> list[EngineFacts]:
+def scored(run: RunRecord) -> list[EngineFacts]:
     """Engines whose accuracy was measured."""
     return [engine for engine in run.engines if engine.accuracy is not None and engine.bytes]
 
 
-def _accuracy(figure: Any, run: Run) -> None:
+def _accuracy(figure: Any, run: RunRecord) -> None:
     """Published averages and scores measured here are different things: a panel each, on the same sizes."""
     published = [Mark(f"{row.name} ({row.bits})", row.mib, row.score, COLOURS["fp32"], "o") for row in ROWS]
     contents = {(f"as published (hollow; BEBERT, ICASSP 2023): {SCORE}", "average score (×100)"): published}

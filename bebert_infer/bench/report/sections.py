@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from bebert_infer.bench.records import FEWEST, MIB, EngineFacts, Group, Run, Throughput, Timing, baseline
+from bebert_infer.bench.records import FEWEST, MIB, EngineFacts, GroupFacts, RunRecord, Throughput, Timing, baseline
 from bebert_infer.bench.report.drawing import NONE, digits
 from bebert_infer.bench.report.html import bullets, paragraph, shown, table, threads_in_words
 from bebert_infer.bench.report.plots import scored
@@ -19,7 +19,7 @@ FORMULA = (
 
 
 def _timing_tables(
-    run: Run, rows: Sequence[Timing], column: Callable[[Any], str], cell: Callable[[Any], str], unit: str
+    run: RunRecord, rows: Sequence[Timing], column: Callable[[Any], str], cell: Callable[[Any], str], unit: str
 ) -> Iterable[str]:
     """A table for each group and number of threads: an engine a row, a column for each length or batch."""
     found = False
@@ -52,14 +52,14 @@ def _calls(row: Timing) -> str:
     return f"{row.calls} call" + "s" * (row.calls > 1)
 
 
-def latency(run: Run) -> Iterable[str]:
+def latency(run: RunRecord) -> Iterable[str]:
     """Medians and ranges of one sentence."""
     return _timing_tables(
         run, run.latency, lambda row: f"{row.tokens} tokens", _range, "median (p10–p90) in milliseconds"
     )
 
 
-def speedup(run: Run) -> Iterable[str]:
+def speedup(run: RunRecord) -> Iterable[str]:
     """How many times faster each engine is than the full-precision one."""
     for group in run.groups:
         base = baseline(run, group)
@@ -80,7 +80,7 @@ def speedup(run: Run) -> Iterable[str]:
         )
 
 
-def throughput(run: Run) -> Iterable[str]:
+def throughput(run: RunRecord) -> Iterable[str]:
     """Sentences a second in batches."""
     return _timing_tables(
         run,
@@ -99,7 +99,7 @@ def _rate(row: Throughput) -> str:
 
 
 def _engine_tables(
-    run: Run, caption: str, headings: Sequence[str], cells: Callable[[EngineFacts], Sequence[str]]
+    run: RunRecord, caption: str, headings: Sequence[str], cells: Callable[[EngineFacts], Sequence[str]]
 ) -> Iterable[str]:
     """A table for each group, an engine a row."""
     for group in run.groups:
@@ -108,7 +108,7 @@ def _engine_tables(
             yield table(f"{group.name}: {caption}", ("engine", *headings), rows)
 
 
-def start(run: Run) -> Iterable[str]:
+def start(run: RunRecord) -> Iterable[str]:
     """Seconds until an engine is ready and has answered once, and the memory that it takes."""
     yield from _engine_tables(
         run,
@@ -122,7 +122,9 @@ def start(run: Run) -> Iterable[str]:
     )
 
 
-def _by_group(run: Run, values: Callable[[EngineFacts], dict[str, Any] | None]) -> Iterable[tuple[Group, list[str]]]:
+def _by_group(
+    run: RunRecord, values: Callable[[EngineFacts], dict[str, Any] | None]
+) -> Iterable[tuple[GroupFacts, list[str]]]:
     """Groups that have engines, with all keys that their engines have, in the order of the run."""
     for group in run.groups:
         engines = run.engines_of(group)
@@ -130,7 +132,7 @@ def _by_group(run: Run, values: Callable[[EngineFacts], dict[str, Any] | None]) 
             yield group, list(dict.fromkeys(key for engine in engines for key in values(engine) or {}))
 
 
-def size(run: Run) -> Iterable[str]:
+def size(run: RunRecord) -> Iterable[str]:
     """Real bytes, in all and by kind."""
     for group, kinds in _by_group(run, lambda engine: engine.bytes_by_kind):
         base, engines = baseline(run, group), run.engines_of(group)
@@ -151,7 +153,7 @@ def size(run: Run) -> Iterable[str]:
             yield table(f"{group.name}: bytes by kind", ("engine", *kinds), rows)
 
 
-def operations(run: Run) -> Iterable[str]:
+def operations(run: RunRecord) -> Iterable[str]:
     """Operations by kind with nothing left out, and as the papers count them."""
     for group, kinds in _by_group(run, lambda engine: engine.operations):
         headings = [f"{kind} (GFLOPs)" if kind == "fp32" else f"{kind} (GMACs)" for kind in kinds]
@@ -172,7 +174,7 @@ def _billions(value: float) -> str:
     return digits(value / 1e9) if value else "0"
 
 
-def time(run: Run) -> Iterable[str]:
+def time(run: RunRecord) -> Iterable[str]:
     """Milliseconds of each operation of one pass."""
     found = False
     for group in run.groups:
@@ -195,7 +197,7 @@ def time(run: Run) -> Iterable[str]:
         yield paragraph("Not measured in this run.")
 
 
-def accuracy(run: Run) -> Iterable[str]:
+def accuracy(run: RunRecord) -> Iterable[str]:
     """Scores measured here, and published ones beside them."""
     rows = [
         (
@@ -221,7 +223,7 @@ def accuracy(run: Run) -> Iterable[str]:
     )
 
 
-def energy(run: Run) -> Iterable[str]:
+def energy(run: RunRecord) -> Iterable[str]:
     """Joules of an answer, or that the machine cannot tell."""
     rows = [row for row in run.latency if row.joules is not None]
     yield paragraph(
@@ -233,7 +235,7 @@ def energy(run: Run) -> Iterable[str]:
         )
 
 
-def missing(run: Run) -> Iterable[str]:
+def missing(run: RunRecord) -> Iterable[str]:
     """What was not installed, and what to do about it."""
     if run.missing:
         yield bullets(f"{name}: {reason}" for name, reason in run.missing.items())

@@ -1,4 +1,4 @@
-"""What people run today, loaded from files: full-precision and int8 BERT in PyTorch, ONNX Runtime and OpenVINO.
+"""Baselines, loaded from files: full-precision and int8 BERT in PyTorch, ONNX Runtime and OpenVINO.
 
 Every loader imports only what its engine needs, so that load time and memory of a process are its own. Settings are
 those that were fastest on the machines measured so far, the simplest among equals, and as many threads as ours.
