@@ -69,8 +69,8 @@ class Program:
             infos[first:] = [info._replace(sentences=True) for info in infos[first:]]
 
     def pin(self, array: NDArray) -> int:
-        """Keep an array alive and return its address."""
-        array = np.ascontiguousarray(array)
+        """Keep an array alive, or a copy that is contiguous and aligned, and return its address."""
+        array = np.require(array, requirements=("C", "A"))
         self.pinned[array.ctypes.data] = array
         return array.ctypes.data
 

@@ -66,7 +66,7 @@ def test_a_read_past_the_end_ends_the_process_and_is_named():
     """Else these tests would prove nothing."""
     done = run("broken", "end")
     assert done.returncode == -signal.SIGSEGV, done.stderr
-    with pytest.raises(pytest.fail.Exception, match="SIGSEGV in: .*lane_max of 15 floats"):
+    with pytest.raises(pytest.fail.Exception, match="SIGSEGV in: .*sign_bits of 31 floats"):
         check(done)
 
 

@@ -7,12 +7,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import engine_kernels as engine
 import numba
 import numpy as np
 import pytest
 from kernel_cases import calls
 
-from bebert_kernels import compiled
+import bebert_kernels
 from bebert_kernels.jit import cache as kernel_cache
 from bebert_kernels.jit import isa
 from bebert_kernels.jit import kernel as jit
@@ -142,23 +143,25 @@ def test_a_folder_in_use_is_marked_so(monkeypatch, tmp_path):
     assert time.time() - directory.stat().st_mtime < 60
 
 
-RELU = """
+ADD = """
 import numba, numpy as np
 before = numba.config.CACHE_DIR
-from bebert_kernels import compiled, elementwise
+from bebert_kernels.emit.scale import add_rows
 assert numba.config.CACHE_DIR == before
-print(compiled.relu(np.array([-1, 2], np.float32)).tolist())
-print(sum(elementwise.relu.stats.cache_hits.values()), elementwise.relu.stats.cache_path)
+x = np.array([-1, 2], np.float32)
+add_rows(x.ctypes.data, x.ctypes.data, 2)
+print(x.tolist())
+print(sum(add_rows.stats.cache_hits.values()), add_rows.stats.cache_path)
 """
 
 
 def test_a_second_process_reads_the_cache_and_a_damaged_one_only_costs_the_compilation(tmp_path):
     environment = {"BEBERT_CACHE_DIR": str(tmp_path / "cache"), "NUMBA_DISABLE_JIT": "0"}
     for hits, damaged in (("0", "*.nb?"), ("0", "*.nbc"), ("0", "*.nbi"), ("0", None), ("1", None)):
-        result = run(RELU, **environment)
+        result = run(ADD, **environment)
         assert result.returncode == 0, result.stderr
         answer, cache = result.stdout.splitlines()
-        assert answer == "[0.0, 2.0]"
+        assert answer == "[-2.0, 4.0]"
         assert cache.split()[0] == hits
         assert Path(cache.split()[1]).parent == tmp_path / "cache"
         for path in (tmp_path / "cache").rglob(damaged) if damaged else ():
@@ -177,7 +180,7 @@ print(total(np.arange(4.0)))
 def test_a_warm_start_leaves_out_what_only_compiling_needs_and_can_still_compile(tmp_path):
     environment = {"BEBERT_CACHE_DIR": str(tmp_path / "cache"), "NUMBA_DISABLE_JIT": "0"}
     for compiles in ("True", "False"):
-        result = run(RELU + WARM, **environment)
+        result = run(ADD + WARM, **environment)
         assert result.returncode == 0, result.stderr
         assert result.stdout.splitlines()[2:] == [compiles, "6.0"]
 
@@ -190,18 +193,18 @@ os.replace = full
 
 
 def test_a_cache_that_takes_no_files_only_costs_the_compilation(tmp_path):
-    result = run(FULL_DISK + RELU, BEBERT_CACHE_DIR=str(tmp_path / "cache"), NUMBA_DISABLE_JIT="0")
+    result = run(FULL_DISK + ADD, BEBERT_CACHE_DIR=str(tmp_path / "cache"), NUMBA_DISABLE_JIT="0")
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("[0.0, 2.0]\n")
+    assert result.stdout.startswith("[-2.0, 4.0]\n")
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
 def test_a_cache_folder_that_vanishes_does_not_come_back_with_other_rights(tmp_path):
     vanish = (
-        "import shutil\nfrom bebert_kernels import elementwise; from bebert_kernels.jit import kernel as jit\n"
+        "import shutil\nfrom bebert_kernels.emit import scale; from bebert_kernels.jit import kernel as jit\n"
         "shutil.rmtree(jit.cache_directory())\n"
     )
-    result = run(vanish + RELU, BEBERT_CACHE_DIR=str(tmp_path / "cache"), NUMBA_DISABLE_JIT="0")
+    result = run(vanish + ADD, BEBERT_CACHE_DIR=str(tmp_path / "cache"), NUMBA_DISABLE_JIT="0")
     assert result.returncode == 0, result.stderr
     assert not list((tmp_path / "cache").iterdir())
 
@@ -214,26 +217,26 @@ def test_compiling_is_announced_once_on_stderr_unless_quiet(tmp_path):
         "BEBERT_QUIET": "",
     }
     first = "bebert: compiling kernels for "
-    two = RELU + "elementwise.tanh(np.zeros(2, np.float32), np.zeros(2, np.float32))\n"
+    two = ADD + "from bebert_kernels.bitsliced.gemm import is_half; is_half(0, 1)\n"
     result = run(two, **cache)
     assert result.stderr.startswith(first) and result.stderr.endswith(f", once, about {kernel_cache.SECONDS} s\n")
     assert result.stderr.count("\n") == 1 and "bebert" not in result.stdout.splitlines()[0]
     assert run(two, **cache).stderr == ""
-    more = RELU + "elementwise.gelu(np.zeros(2, np.float32), np.zeros(2, np.float32))\n"
+    more = ADD + "from bebert_kernels.attention.boolean import _inside; _inside(3, 0)\n"
     assert run(more, **cache).stderr.startswith("bebert: compiling more kernels for ")
     quiet = {"BEBERT_QUIET": "1", "BEBERT_CACHE_DIR": str(tmp_path / "other")}
     assert run(two, **cache | quiet).stderr == ""
     (tmp_path / "file").touch()
-    result = run(RELU, **cache | {"BEBERT_CACHE_DIR": str(tmp_path / "file" / "cache")})
+    result = run(ADD, **cache | {"BEBERT_CACHE_DIR": str(tmp_path / "file" / "cache")})
     assert result.stderr.startswith(first) and "without a cache to keep them" in result.stderr
 
 
 def test_without_a_cache_kernels_run_and_leave_no_files_beside_their_source(tmp_path):
     (tmp_path / "file").touch()
-    package = Path(compiled.__file__).parent
-    result = run(RELU, BEBERT_CACHE_DIR=str(tmp_path / "file" / "cache"), NUMBA_DISABLE_JIT="0")
+    package = Path(bebert_kernels.__path__[0])
+    result = run(ADD, BEBERT_CACHE_DIR=str(tmp_path / "file" / "cache"), NUMBA_DISABLE_JIT="0")
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines() == ["[0.0, 2.0]", "0 None"]
+    assert result.stdout.splitlines() == ["[-2.0, 4.0]", "0 None"]
     assert not list(package.rglob("*.nb?"))
 
 
@@ -256,7 +259,7 @@ def test_many_threads_get_the_same_bits():
     cases = list(calls(seed=3, rows=33, outputs=21, depth=200, heads=3, size=32, keys=70))
 
     def everything(_: int) -> list[list[np.ndarray]]:
-        results = (getattr(compiled, name)(*arguments) for name, arguments in cases)
+        results = (getattr(engine, name)(*arguments) for name, arguments in cases)
         return [list(r) if isinstance(r, tuple) else [r] for r in results]
 
     expected = everything(0)

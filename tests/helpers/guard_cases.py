@@ -8,10 +8,11 @@ import os
 import sys
 from pathlib import Path
 
+import engine_kernels
 import numba
 import numpy as np
 from guard import Guard
-from kernel_cases import calls, check, check_code_gemm, planes
+from kernel_cases import calls, check
 
 from bebert_infer import Ensemble
 from bebert_infer.measure import sample_models as synthetic
@@ -19,11 +20,11 @@ from bebert_infer.model.batch import Batch, ragged_batch
 from bebert_infer.native import engine as native
 from bebert_infer.native import program_builder as native_program
 from bebert_infer.native import workspace
-from bebert_kernels import compiled, packing
+from bebert_kernels import packing
 from bebert_kernels.bitsliced import triples
 from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS, PLANE
-from bebert_kernels.lanes import lane_max
 from bebert_kernels.program.layer import PRODUCTS
+from bebert_kernels.program.linear import HALF, sign_bits
 from bebert_kernels.rows import quantize as row_codes
 from bebert_kernels.tuning import single_layer as one_layer
 from bebert_kernels.tuning.single_layer import OneLayer
@@ -39,8 +40,8 @@ def say(text: str) -> None:
 
 
 def arrays(guard: Guard) -> None:
-    """Every function of `compiled`, arguments and results guarded, against the NumPy reference."""
-    compiled.np = guard.numpy()
+    """Every kernel that takes arrays, arguments, scratch and results guarded, against the NumPy reference."""
+    engine_kernels.np = guard.numpy()
     shapes = [SIZES | {name: edge} for name in ("outputs", "depth", "size", "keys") for edge in EDGES]
     shapes += [SIZES | {"rows": rows} for rows in (1, 2, 7, 8, 9, 65)]
     shapes += [{name: edge for name in SIZES} | {"heads": 1} for edge in (1, 65)]
@@ -48,11 +49,6 @@ def arrays(guard: Guard) -> None:
         for name, arguments in calls(number, **sizes):
             say(f"{name} {sizes}")
             check(name, guard.copy(arguments))
-            if name == "pack_codes":
-                say(f"code_gemm {sizes}")
-                codes, bits = guard.copy(arguments)
-                weights = planes(np.random.default_rng(number), sizes["outputs"], codes.shape[1])
-                check_code_gemm(codes, guard.copy(weights), bits)
             guard.check()
 
 
@@ -154,10 +150,10 @@ def _member(guard: Guard, name: str, model: Ensemble) -> None:
 
 
 def broken(guard: Guard) -> None:
-    """A kernel that takes 16 floats where 15 are: must not come to its end."""
-    say("lane_max of 15 floats")
-    row = guard.zeros(15, np.float32)
-    numba.njit(lambda row: lane_max(row))(row)
+    """A kernel that takes 32 floats where 31 are: must not come to its end."""
+    say(f"sign_bits of {HALF - 1} floats")
+    row = guard.zeros(HALF - 1, np.float32)
+    numba.njit(lambda place: sign_bits(place))(row.ctypes.data)
 
 
 if __name__ == "__main__":
