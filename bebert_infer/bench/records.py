@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from bebert_infer.bench.renamed import product_today
 from bebert_infer.errors import DataError
 
 FORMAT = "bebert-bench"
@@ -196,7 +197,8 @@ def _decode(text: str, place: str) -> RunRecord:
     except (msgspec.DecodeError, RecursionError) as error:
         raise DataError(f"{place} is not JSON: {error}") from None
     _refer(run, place)
-    return run
+    products = {layer: product_today(product) for layer, product in run.machine.products.items()}
+    return msgspec.structs.replace(run, machine=msgspec.structs.replace(run.machine, products=products))
 
 
 def _refer(run: RunRecord, place: str) -> None:

@@ -70,7 +70,7 @@ def executed(board: str, model: Path, tokens: int, product: str) -> Counter[Bloc
     """Block -> how often one answer to a sentence of so many tokens runs it, on one thread.
 
     board   : "cortex-a72" or "cortex-a76"
-    product : "sliced" or "lookup", how codes of several bits are multiplied
+    product : "bitsliced" or "lookup", how codes of several bits are multiplied
 
     Raises RuntimeError where .arm64 is not set up, or addresses do not stay.
     """

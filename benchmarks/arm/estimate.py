@@ -86,7 +86,7 @@ class ModelCase:
 def cases(folder: Path) -> list[ModelCase]:
     """BERT-base of both schemes, written into a folder, and the shipped model."""
     found = [ModelCase("demo model", Path(demo_path()), 16, "lookup")]
-    for scheme, product in (("1-1-1", "sliced"), ("1-1-4", "lookup")):
+    for scheme, product in (("1-1-1", "bitsliced"), ("1-1-4", "lookup")):
         random = synthetic.random_model("base", scheme, 1, vocab_size=1000)
         write_artifact(folder / scheme, random.config, random.tensors, None, "random weights")
         found.append(ModelCase(f"BERT-base {scheme}", folder / scheme, 128, product))

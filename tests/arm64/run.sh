@@ -34,7 +34,7 @@ paths="$root:$root/kernels:$root/tests/helpers"
 on_board() {
     features=$(BOARD=$1 PYTHONPATH=.arm64/wheels .arm64/python -c \
         'import llvmlite.binding as llvm; print(llvm.get_host_cpu_features().flatten())')
-    PYTHONPATH="$paths" BEBERT_PRODUCT=sliced "$python" tests/arm64/cross.py "$1" "$features"
+    PYTHONPATH="$paths" BEBERT_PRODUCT=bitsliced "$python" tests/arm64/cross.py "$1" "$features"
     # shellcheck disable=SC2086  # a list of files
     BOARD=$1 PYTHONPATH="$paths:$root/.arm64/wheels" .arm64/python -m pytest -q -p no:cacheprovider \
         -o addopts=--import-mode=importlib $tests

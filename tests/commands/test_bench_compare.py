@@ -100,7 +100,7 @@ def test_what_differs_around_the_figures_is_said(run):
         "Different number of cores: A 2, B 4.",
         "Different instruction set: A avx512bw, B neon.",
         "Different version of bebert-infer: A 0.1.0, B 0.2.0.",
-        "Different kernel of product 1×4: A sliced, B lut.",
+        "Different kernel of product 1×4: A bitsliced, B lut.",
         "Different version of numpy: A 2.4.6, B 2.5.",
         "Different version of openvino: A none, B 2026.4.",
         "Different version of new: A none, B 1.",
