@@ -1,1 +1,3 @@
 """The command `bebert`: one file a command, `main` puts them together."""
+
+__all__ = ["main"]

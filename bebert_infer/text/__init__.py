@@ -1,1 +1,3 @@
 """From text to token ids."""
+
+__all__ = ["tokenizer", "windows"]

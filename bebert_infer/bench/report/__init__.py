@@ -1,1 +1,3 @@
 """The page that `bebert bench --report` writes."""
+
+__all__ = ["page"]

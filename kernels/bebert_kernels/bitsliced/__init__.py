@@ -1,1 +1,3 @@
 """Products by majority tables on bit-sliced counters."""
+
+__all__ = ["product"]

@@ -1,1 +1,3 @@
 """How vector code is emitted."""
+
+__all__ = ["emitter", "scale", "vectors"]

@@ -1,1 +1,3 @@
 """Products by byte look-up tables of the activations."""
+
+__all__ = ["product"]
