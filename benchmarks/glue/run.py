@@ -46,7 +46,8 @@ from rich.table import Table
 
 from bebert_export.data.examples import read_examples
 from bebert_export.evaluate import noise_report, report, texts_of
-from bebert_export.pipeline.transfer import first_stage
+from bebert_export.pipeline.settings import check
+from bebert_export.pipeline.transfer import StudentForm
 from bebert_export.train import TrainOptions, train, train_full_precision
 from bebert_infer import Ensemble
 from bebert_infer.errors import BebertError, InputError
@@ -68,7 +69,7 @@ def run_cell(cell: Cell, arguments: argparse.Namespace, settings: dict[str, Any]
     if arguments.members is not None:
         values["members"] = arguments.members
     options = _options(values, shared / "full_precision", out)
-    options.check()  # now, not after the first stage
+    check(options)  # now, not after the first stage
     load = OtherLoad()
     teacher_facts = train_full_precision(teacher, console)
     resumed = out.exists()
@@ -132,7 +133,7 @@ def _student_first(
     if values.pop("students_of", None) != base:
         raise InputError(f"students_of of {cell.folder} is not for {task}, its first task; name no task beside it")
     options = _options(values, encoder, arguments.out / first.folder)
-    student = options.out / "stages" / f"{first_stage(options)}.safetensors"
+    student = options.out / "stages" / f"{StudentForm.of(vars(options)).first_stage}.safetensors"
     finished = student.is_file() and (options.out / "results.json").is_file()
     make = train_full_precision if finished else train  # the one only refuses a folder made with other settings
     make(options, console)

@@ -19,60 +19,19 @@ from rich.console import Console
 
 from bebert_export.atomic_writes import write_atomically
 from bebert_export.augmentation.masked_lm import MaskedLanguageModel
-from bebert_export.augmentation.replacement import CandidateSource, Sampling, Words, augment_example
+from bebert_export.augmentation.options import AugmentOptions
+from bebert_export.augmentation.progress import Advance, count_bar
+from bebert_export.augmentation.replacement import CandidateSource, Words, augment_example
 from bebert_export.augmentation.word_vectors import read_word_vectors
 from bebert_export.data.examples import ORIGIN_COLUMN, Examples, read_examples
-from bebert_export.pipeline.progress import Advance, count_bar
 from bebert_infer.errors import InputError
 from bebert_infer.threads import thread_budget
+
+__all__ = ["AugmentOptions", "Augmented", "augment_file"]
 
 FORMAT = 1  # of the candidate file; part of its hash
 COLUMNS = ("sentence1", "sentence2", "label", ORIGIN_COLUMN)
 BREAKS = str.maketrans("\t\r\n", "   ")  # blanks to every tokenizer; a TSV text must not hold them
-
-
-@dataclass(frozen=True)
-class AugmentOptions:
-    """Everything that an augmented file depends on; the same options and files give the same bytes on one machine.
-
-    data         : labelled examples (examples.read_examples)
-    masked_lm    : folder or hub id of a pretrained masked language model with a WordPiece tokenizer
-    out          : tab-separated file to write; the candidates are kept beside it
-    word_vectors : GloVe text file; None leaves words of several pieces as they are
-    candidates   : K, for each word; copies, probability, seed: augmentation.Sampling
-    max_length   : tokens that the masked language model reads, twice the text included
-    threads      : default BEBERT_THREADS, else CPU affinity and cgroup quota
-    """
-
-    data: Path
-    masked_lm: str
-    out: Path
-    word_vectors: Path | None = None
-    copies: int = 20
-    probability: float = 0.4
-    candidates: int = 15
-    seed: int = 42
-    max_length: int = 128
-    threads: int | None = None
-
-    @property
-    def sampling(self) -> Sampling:
-        """The options of the drawing."""
-        return Sampling(self.copies, self.probability, self.seed)
-
-    def check(self) -> None:
-        """Raise InputError for the first value that is not accepted."""
-        self.sampling.check()
-        for name, least in (("candidates", 1), ("max_length", 5)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}; accepted are whole numbers of at least {least}")
-        if self.out.is_dir():
-            raise InputError(f'out is "{self.out}", which is a folder; pass a file')
-        if self.out.suffix != ".tsv":
-            raise InputError(f'out is "{self.out}"; accepted is a file ending in .tsv')
-        for file in (self.data, self.word_vectors):
-            if file is not None and self.out.resolve() == file.resolve():
-                raise InputError(f'out is "{self.out}", which is read too; choose another file')
 
 
 @dataclass(frozen=True)

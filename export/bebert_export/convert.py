@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bebert_export.checkpoints.published import Checkpoint, find_members, read_checkpoint
-from bebert_export.checkpoints.untrusted_pickle import Limits
+from bebert_export.checkpoints.untrusted_pickle import ProcessLimits
 from bebert_export.data.batches import load_tokenizer
 from bebert_export.pack.write_model import Written, write_ensemble
 from bebert_infer.artifact.config import check_rule
@@ -31,7 +31,7 @@ def convert(
     tokenizer: Path | None = None,
     labels: list[str] | None = None,
     max_length: int | None = None,
-    limits: Limits | None = None,
+    limits: ProcessLimits | None = None,
 ) -> Converted:
     """Convert one or several checkpoints to one model folder.
 

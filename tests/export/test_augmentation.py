@@ -23,8 +23,9 @@ from bebert_export.augmentation.masked_lm import MaskedLanguageModel
 from bebert_export.augmentation.replacement import STOP_WORDS, Sampling, Words, augment, augment_example, may_change
 from bebert_export.augmentation.word_vectors import read_word_vectors
 from bebert_export.data.examples import read_examples
-from bebert_export.pipeline.full_precision_stage import read_data
+from bebert_export.pipeline.data import read_data
 from bebert_export.pipeline.options import TrainOptions
+from bebert_export.pipeline.settings import data_settings
 from bebert_infer.cli.main import app
 from bebert_infer.errors import DataError, InputError
 
@@ -288,14 +289,14 @@ def test_a_held_out_example_is_an_original_and_none_of_its_versions_is_trained_o
     shutil.copy(toy / "train.tsv", tmp_path / "dev.tsv")
     with (tmp_path / "dev.tsv").open("a") as file:
         file.write("one more\t1\n")
-    data = read_data(TrainOptions(**common, hold_out=0.3))
+    data = read_data(data_settings(TrainOptions(**common, hold_out=0.3)))
     origins = np.array(data.train.origins)
     assert len(data.held) == 9 and (origins[data.held] == data.held).all()
     assert not set(origins[data.trained]) & set(data.held)
     assert set(origins[data.trained]) | set(data.held) == set(origins)
     assert len(data.trained) + np.isin(origins, data.held).sum() == len(origins)
     with pytest.raises(DataError, match="leaves no example to train on"):
-        read_data(TrainOptions(**common, hold_out=0.99))
+        read_data(data_settings(TrainOptions(**common, hold_out=0.99)))
 
 
 def test_probability_0_gives_the_same_examples(toy, tmp_path):

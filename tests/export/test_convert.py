@@ -61,19 +61,19 @@ def test_a_wrong_fold_is_refused(checkpoint, tmp_path, monkeypatch, field):
     """Parity must notice one wrong tensor: a scale, one matrix row, a step, a bias, each off by a little."""
     from bebert_export.pack import write_model as write
 
-    real = write.fold
+    real = write.pack_student
 
     def wrong(student):
-        folded = real(student)
+        packed = real(student)
         name = f"layers.1.intermediate.1.{field}" if field != "bias" else "layers.1.intermediate.bias"
-        tensor = folded.tensors[name]
+        tensor = packed.tensors[name]
         if field == "signs":
             tensor[3, 0] ^= np.uint64(0b1011)
         else:
             tensor *= np.float32(1.02)
-        return folded
+        return packed
 
-    monkeypatch.setattr(write, "fold", wrong)
+    monkeypatch.setattr(write, "pack_student", wrong)
     with pytest.raises(ParityError):
         convert([checkpoint], tmp_path / "model")
     assert not (tmp_path / "model").exists()

@@ -140,7 +140,9 @@ def test_batches_depend_on_the_seed_only():
 
 
 def test_collate_pads_with_masked_zeros():
-    encoded = data.Encoded(ids=[np.array([5, 6]), np.array([7, 8, 9])], types=[np.zeros(2, int), np.ones(3, int)])
+    encoded = data.EncodedExamples(
+        ids=[np.array([5, 6]), np.array([7, 8, 9])], types=[np.zeros(2, int), np.ones(3, int)]
+    )
     batch = data.collate(encoded, np.array([1, 0]))
     assert batch["input_ids"].tolist() == [[7, 8, 9], [5, 6, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]

@@ -22,8 +22,9 @@ from bebert_export.data.examples import read_examples
 from bebert_export.data.glue import data_file, task_file
 from bebert_export.data.tasks import TASKS, find_task
 from bebert_export.evaluate import task_of
-from bebert_export.pipeline.full_precision_stage import read_data
+from bebert_export.pipeline.data import read_data
 from bebert_export.pipeline.options import TrainOptions
+from bebert_export.pipeline.settings import check, data_settings
 from bebert_export.recipes import find_recipe, shipped_recipes
 from bebert_export.train import command_line, train
 from bebert_infer.cli.main import app
@@ -79,7 +80,7 @@ def test_data_of_every_task_is_fetched_once_and_read_with_its_labels(hub, tmp_pa
         assert hub.asked[-1] == ("nyu-mll/glue", "mnli", "validation_mismatched")
         return
     task = find_task(name)
-    data = read_data(options(tmp_path / "run", task=name))
+    data = read_data(data_settings(options(tmp_path / "run", task=name)))
     assert data.train.texts[0].startswith(f"train {task.texts[0]}\t") and data.train.texts[0].endswith('"')
     assert (data.train.pairs is None) == (len(task.texts) == 1)
     if task.regression:
@@ -88,7 +89,9 @@ def test_data_of_every_task_is_fetched_once_and_read_with_its_labels(hub, tmp_pa
         assert data.names == list(task.labels) and data.dev_targets.tolist() == list(range(len(task.labels)))
     fetched = len(hub.asked)
     assert fetched == 2 and hub.asked[1][2] == ("validation_matched" if name == "mnli" else "validation")
-    assert read_data(options(tmp_path / "run", task=name)).train == data.train and len(hub.asked) == fetched
+    assert (
+        read_data(data_settings(options(tmp_path / "run", task=name))).train == data.train and len(hub.asked) == fetched
+    )
 
 
 def test_fetched_files_have_the_labels_of_glues_own_files(hub):
@@ -121,12 +124,12 @@ def test_given_files_come_before_those_of_the_task_which_still_names_the_classes
     (tmp_path / "train.csv").write_text('text,label\n"a, b",1\nc,0\n')
     (tmp_path / "dev.jsonl").write_text('{"text": "d", "label": "acceptable"}\n')
     files = {"train": tmp_path / "train.csv", "dev": tmp_path / "dev.jsonl"}
-    data = read_data(options(tmp_path / "run", task="cola", **files))
+    data = read_data(data_settings(options(tmp_path / "run", task="cola", **files)))
     assert not hub.asked and data.names == ["unacceptable", "acceptable"]
     assert data.train_targets.tolist() == [1, 0] and data.dev_targets.tolist() == [1]
-    renamed = read_data(options(tmp_path / "run", task="cola", labels=("bad", "good"), **files))
+    renamed = read_data(data_settings(options(tmp_path / "run", task="cola", labels=("bad", "good"), **files)))
     assert renamed.names == ["bad", "good"] and renamed.train_targets.tolist() == [1, 0]
-    half = read_data(options(tmp_path / "run", task="cola", train=files["train"]))
+    half = read_data(data_settings(options(tmp_path / "run", task="cola", train=files["train"])))
     assert half.dev.path.name == "validation.jsonl" and len(hub.asked) == 1
 
 
@@ -196,7 +199,7 @@ def test_eval_shows_the_main_metric_of_the_task_first(hub, tmp_path):
 def test_every_recipe_is_of_its_task_and_all_its_options_are_accepted(tmp_path, name):
     values = tomllib.loads(find_recipe(name).read_text())
     assert values["task"] == name
-    options(tmp_path, **values).check()
+    check(options(tmp_path, **values))
 
 
 def test_recipes_are_found_by_name_or_path_and_listed(tmp_path):

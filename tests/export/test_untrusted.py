@@ -21,15 +21,15 @@ from safetensors.torch import load_file, save_file
 from toy import write_encoder
 from toy_checkpoints import ODD, make_checkpoint
 
-from bebert_export.checkpoints import unpickle_child as unpickle
+from bebert_export.checkpoints import unpickle_child
 from bebert_export.checkpoints.pretrained import load_pretrained
 from bebert_export.checkpoints.published import read_checkpoint
-from bebert_export.checkpoints.untrusted_pickle import Limits, read_pickle, without_pickles
+from bebert_export.checkpoints.untrusted_pickle import ProcessLimits, read_pickle, without_pickles
 from bebert_export.peers.classifier import load_classifier
 from bebert_infer import InputError
 from bebert_infer.errors import CheckpointError, DataError
 
-LIMITS = Limits(memory=128, seconds=20)
+LIMITS = ProcessLimits(memory=128, seconds=20)
 
 
 class Runs:
@@ -114,7 +114,7 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> None:
             code = 1
             try:
                 with os.fdopen(os.dup(stdout.fileno()), "w") as sys.stdout:
-                    code = unpickle.main(*command[3:])
+                    code = unpickle_child.main(*command[3:])
             finally:
                 os._exit(code)
         return subprocess.CompletedProcess(command, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
@@ -138,7 +138,7 @@ def test_time_has_a_limit(tmp_path, monkeypatch):
     monkeypatch.setattr("bebert_export.checkpoints.unpickle_child.__file__", str(child))
     torch.save({"a": torch.zeros(3)}, tmp_path / "model.bin")
     with pytest.raises(DataError, match="takes more than 1 s to read; raise BEBERT_PICKLE_SECONDS"):
-        read_pickle(tmp_path / "model.bin", Limits(seconds=1))
+        read_pickle(tmp_path / "model.bin", ProcessLimits(seconds=1))
 
 
 def test_the_child_sets_its_limits(tmp_path):
@@ -167,7 +167,7 @@ def test_a_good_pickle_is_read_bit_by_bit_in_both_formats(tmp_path, forked):
 def test_limits_come_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("BEBERT_PICKLE_MEMORY", "300")
     monkeypatch.setenv("BEBERT_PICKLE_SECONDS", "7")
-    assert Limits.from_environment() == Limits(300, 7)
+    assert ProcessLimits.from_environment() == ProcessLimits(300, 7)
     monkeypatch.setenv("BEBERT_PICKLE_SECONDS", "soon")
     with pytest.raises(InputError, match='BEBERT_PICKLE_SECONDS is "soon"; accepted are whole numbers'):
         read_pickle(tmp_path / "model.bin")

@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from bebert_export.data.batches import encode, load_tokenizer
+from bebert_export.data.batches import TrainingSet, encode, load_tokenizer
 from bebert_export.data.examples import read_examples
 from bebert_export.train import TrainOptions
-from bebert_export.training.loop import TrainingSet
 
 QUIET = Console(quiet=True)
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from toy import write_task
 
 from bebert_export import train
-from bebert_export.pipeline import speed_probe as calibration
+from bebert_export.pipeline import speed_probe
 from bebert_export.pipeline.budget import LEAST, RESERVE, StageCost, scale_epochs
 from bebert_export.pipeline.speed_probe import Stopwatch
 from bebert_infer.errors import InputError
@@ -47,7 +47,7 @@ def test_a_budget_that_pays_for_nothing_is_refused_and_the_least_is_accepted():
 
 def test_the_stopwatch_adds_up_the_fits_of_a_stage_and_leaves_out_their_first_steps(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(calibration.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(speed_probe.time, "perf_counter", lambda: now[0])
     watch = Stopwatch()
     for duration in (0.5, 2.0):  # a step of 10 examples, in the first and the second fit
         for step in range(1, 21):
@@ -89,13 +89,13 @@ def test_calibration_measures_every_kind_of_stage_and_changes_no_result(toy, tmp
 
 
 def test_a_resumed_run_keeps_its_epochs(toy, tmp_path, monkeypatch):
-    monkeypatch.setattr(calibration, "measure", lambda *arguments: COSTS)
+    monkeypatch.setattr(speed_probe, "measure", lambda *arguments: COSTS)
     short = {"budget_minutes": 1000 / 60, "scheme": "1-1-1", "base": "bit", "teacher_epochs": 3.0}
     with monkeypatch.context() as patch:
         patch.setattr(train, "full_precision", lambda *arguments: 1 / 0)  # dies right after the calibration
         with pytest.raises(ZeroDivisionError):
             run(toy, tmp_path / "run", **short)
-    monkeypatch.setattr(calibration, "measure", None)
+    monkeypatch.setattr(speed_probe, "measure", None)
     seen, _ = run(toy, tmp_path / "run", **short)
     assert seen["calibration"]["factor"] == pytest.approx((950 - 90) / 1900, abs=0.01)
     assert (seen["full"], seen["member"]) == (8, 5)  # of 18 and 12

@@ -15,11 +15,10 @@ from toy_runs import QUIET, options
 
 from bebert_export.data.batches import encode, load_tokenizer
 from bebert_export.data.examples import read_examples
-from bebert_export.pipeline import member_stage as rounds
-from bebert_export.pipeline import student_stage as start
+from bebert_export.pipeline import member_stage, student_stage
 from bebert_export.student.weight_splitting import split_student
 from bebert_export.train import train
-from bebert_export.training.distillation import teach
+from bebert_export.training.distillation import train_student
 from bebert_export.training.loop import predict
 
 pytestmark = pytest.mark.usefixtures("quick_backend")
@@ -51,22 +50,22 @@ def test_each_member_starts_from_its_own_student_also_when_the_run_is_resumed(
 
     def student_taught(student, *arguments, **named):
         students.append((student, named["seed"]))
-        return teach(student, *arguments, **named)
+        return train_student(student, *arguments, **named)
 
-    def member_taught(student, *arguments, lessons, **named):
-        members.append(({name: x.clone() for name, x in student.state_dict().items()}, lessons))
+    def member_taught(student, *arguments, distillation, **named):
+        members.append(({name: x.clone() for name, x in student.state_dict().items()}, distillation))
         if len(members) == 2:
             raise KeyboardInterrupt
-        return teach(student, *arguments, lessons=lessons, **named)
+        return train_student(student, *arguments, distillation=distillation, **named)
 
     def mostly_right(model, encoded, classes):  # whether a toy learns anything in 1-1-1 hangs on the processor
         answers = np.array(read_examples(chosen.train).labels, np.int64)
         answers[len(members) :: 10] = 1 - answers[len(members) :: 10]  # another tenth for every member
         return np.eye(2, dtype=np.float32)[answers]
 
-    monkeypatch.setattr(start, "teach", student_taught)
-    monkeypatch.setattr(rounds, "teach", member_taught)
-    monkeypatch.setattr(rounds, "outputs_of", mostly_right)
+    monkeypatch.setattr(student_stage, "train_student", student_taught)
+    monkeypatch.setattr(member_stage, "train_student", member_taught)
+    monkeypatch.setattr(member_stage, "outputs_of", mostly_right)
     with pytest.raises(KeyboardInterrupt):
         train(chosen, QUIET)
     stages = {name: chosen.out / "stages" / f"{name}.safetensors" for name in (stage, f"{stage}_of_member_1")}
@@ -78,12 +77,12 @@ def test_each_member_starts_from_its_own_student_also_when_the_run_is_resumed(
     assert all(file.read_bytes() == made[name] for name, file in stages.items())
     tokenizer = load_tokenizer(chosen.out / "full_precision")
     encoded = encode(tokenizer, read_examples(chosen.train), chosen.max_length)
-    for (parent, _), (begun, lessons) in zip((students[0], *students[1:] * 2), members, strict=True):
+    for (parent, _), (begun, distillation) in zip((students[0], *students[1:] * 2), members, strict=True):
         expected = (split_student(parent) if stage == "ternary" else parent).state_dict()
         same = {name for name in begun if stage == "ternary" or "clip_" not in name}
         assert all(torch.equal(begun[name], expected[name]) for name in same)
         if stage != "ternary":
-            assert np.array_equal(lessons.logits, predict(parent, encoded, 2)), "it also learns from its own"
+            assert np.array_equal(distillation.logits, predict(parent, encoded, 2)), "it also learns from its own"
 
     assert list(results["students"]) == list(stages) and len(results["members"]) == 2
     facts = [results["full_precision"], *results["students"].values(), *results["members"]]
@@ -106,14 +105,14 @@ def test_a_member_that_is_added_later_brings_its_own_student_and_changes_no_othe
 
 def test_a_run_that_ended_with_a_weak_member_says_the_same_when_it_is_read_again(folder, tmp_path, monkeypatch):
     """The student of a member that only guessed, and its seconds, were missing from the results of the second call."""
-    real, outputs = rounds.outputs_of, []
+    real, outputs = member_stage.outputs_of, []
 
     def contrary_after_the_first(model, encoded, classes):
         outputs.append(real(model, encoded, classes))
         truth = np.array(read_examples(folder / "train.tsv").labels, np.int64)
         return outputs[0] if len(outputs) == 1 else np.eye(2, dtype=np.float32)[1 - truth]
 
-    monkeypatch.setattr(rounds, "outputs_of", contrary_after_the_first)
+    monkeypatch.setattr(member_stage, "outputs_of", contrary_after_the_first)
     first = train(own(folder, tmp_path / "run"), QUIET)
     assert len(first["members"]) == 1 and list(first["students"]) == ["ternary", "ternary_of_member_1"]
     again = train(own(folder, tmp_path / "run"), QUIET)

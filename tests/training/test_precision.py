@@ -14,13 +14,14 @@ pytest.importorskip("accelerate", reason="training needs the extra [export]")
 from rich.console import Console
 from toy import write_data, write_encoder
 
-from bebert_export import distributed as devices
-from bebert_export.data.batches import Encoded
+from bebert_export import distributed
+from bebert_export.data.batches import EncodedExamples, TrainingSet
 from bebert_export.quantizers import ActivationQuantizer
 from bebert_export.student.bert import Student, StudentConfig
 from bebert_export.train import TrainOptions, train
-from bebert_export.training.distillation import KINDS, Lessons, teach
-from bebert_export.training.loop import Schedule, TrainingSet, Watcher, predict
+from bebert_export.training.distillation import KINDS, Distillation, train_student
+from bebert_export.training.loop import Watcher, predict
+from bebert_export.training.schedule import Schedule
 
 SIZES = {"vocab_size": 40, "hidden_size": 16, "attention_size": 16, "num_heads": 2, "intermediate_size": 32}
 FAMILIES = [("ternary", 4), ("binarybert", 4), ("bibert", 1), ("bit", 1), ("ternarybert", 8)]
@@ -34,7 +35,7 @@ def student(family, bits):
 def examples():
     random = np.random.default_rng(0)
     ids = [random.integers(1, 40, length) for length in random.integers(3, 9, 24)]
-    return TrainingSet(Encoded(ids, [np.zeros_like(row) for row in ids]), random.integers(0, 2, 24), 2)
+    return TrainingSet(EncodedExamples(ids, [np.zeros_like(row) for row in ids]), random.integers(0, 2, 24), 2)
 
 
 @pytest.mark.parametrize(("family", "bits"), FAMILIES)
@@ -59,7 +60,7 @@ def test_quantizers_see_float32_and_weights_keep_their_scale(family, bits):
         logits = model(index).logits
         exact = [weight for weight in weights]
         weights.clear()
-        with devices.autocast("bfloat16"):
+        with distributed.autocast("bfloat16"):
             rounded = model(index).logits
     assert not torch.equal(rounded, logits)  # the products are rounded
     assert rounded.dtype == torch.float32
@@ -75,9 +76,9 @@ def test_training_in_bfloat16_comes_close_and_predicts_in_float32(kind):
         teacher.classifier.weight.mul_(30)  # a teacher with an opinion
     for precision in ("float32", "bfloat16"):
         model = student("bit", 4)
-        lessons = Lessons(kind, None if kind == "none" else predict(teacher, data.encoded, 2), teacher)
+        distillation = Distillation(kind, None if kind == "none" else predict(teacher, data.encoded, 2), teacher)
         schedule = Schedule(2.0, 8, 1e-3, precision=precision)
-        done = teach(model, data, schedule, lessons=lessons, seed=3, watcher=Watcher())
+        done = train_student(model, data, schedule, distillation=distillation, seed=3, watcher=Watcher())
         results[precision], weights[precision] = done.loss, model.bert.pooler.get_submodule("dense").weight
         logits = predict(model, data.encoded, 2)
         assert logits.dtype == np.float32
@@ -103,9 +104,9 @@ def test_a_run_in_bfloat16_packs_into_the_same_answers(tmp_path, monkeypatch):
 
 
 def test_auto_takes_bfloat16_only_where_the_processor_has_it(monkeypatch):
-    assert devices.chosen_precision("bfloat16") == "bfloat16"
+    assert distributed.chosen_precision("bfloat16") == "bfloat16"
     for flags, wanted in (({"avx2", "avx512f"}, "float32"), ({"avx512_bf16"}, "bfloat16"), ({"amx_bf16"}, "bfloat16")):
-        monkeypatch.setattr(devices, "_processor_flags", lambda flags=flags: flags)
-        if devices.device().type == "cpu":
-            assert devices.chosen_precision("auto") == wanted
-        assert devices.chosen_precision("float32") == "float32"
+        monkeypatch.setattr(distributed, "_processor_flags", lambda flags=flags: flags)
+        if distributed.device().type == "cpu":
+            assert distributed.chosen_precision("auto") == wanted
+        assert distributed.chosen_precision("float32") == "float32"

@@ -17,12 +17,13 @@ pytest.importorskip("accelerate", reason="training needs the extra [export]")
 from safetensors.torch import load_file, save_file
 from toy import write_data, write_encoder
 
-from bebert_export.data.batches import Encoded
+from bebert_export.data.batches import EncodedExamples, TrainingSet
 from bebert_export.distributed import add_up, is_main, processes
 from bebert_export.student.bert import Student, StudentConfig
-from bebert_export.training.distillation import Lessons, _inside, teach
-from bebert_export.training.loop import Schedule, TrainingSet, Watcher, predict
-from bebert_export.training.loss import Objective
+from bebert_export.training.distillation import Distillation, _guide, train_student
+from bebert_export.training.loop import Watcher, predict
+from bebert_export.training.loss import Objective, Weighting
+from bebert_export.training.schedule import Schedule
 
 SIZES = {"vocab_size": 40, "hidden_size": 16, "attention_size": 16, "num_heads": 2, "intermediate_size": 32}
 REST = {"num_layers": 1, "max_positions": 16, "dropout": 0.0}
@@ -32,20 +33,18 @@ def trained():
     """Gradients of batches of 5 and of 1, predictions, and the weights after a short training."""
     random = np.random.default_rng(0)
     ids = [random.integers(1, 40, length) for length in random.integers(3, 9, 33)]
-    data = TrainingSet(Encoded(ids, [np.zeros_like(row) for row in ids]), random.integers(0, 2, 33), 2)
+    data = TrainingSet(EncodedExamples(ids, [np.zeros_like(row) for row in ids]), random.integers(0, 2, 33), 2)
     weights = random.random(33)
     torch.manual_seed(1)
     teacher, model = (Student(StudentConfig("float", 32, **SIZES, **REST)) for _ in range(2))
     logits = predict(teacher, data.encoded, 2)
-    lessons = Lessons("two-stage", logits, teacher.eval())
+    distillation = Distillation("two-stage", logits, teacher.eval())
     result = {"logits": torch.from_numpy(logits)}
-    soft, scaled = torch.from_numpy(logits), torch.from_numpy(weights.astype(np.float32))
-    targets = torch.from_numpy(data.targets)
     for case, only_guide, index in (("both", False, np.arange(5)), ("guide", True, np.arange(5)), ("one", False, [7])):
-        guide = _inside(lessons, "float32")
-        objective = Objective(data.encoded, targets, scaled, soft, 0.5, guide, only_guide, "float32")
+        guide = _guide(distillation, "float32")
+        objective = Objective(data, Weighting(weights), logits, 0.5, guide, only_guide)
         model.train().zero_grad()
-        loss = objective.loss(model, np.array(index))
+        loss = objective.loss(model, np.array(index), "float32")
         if loss is not None:
             loss.backward()
         total, voted = add_up(model.parameters(), loss, is_main())
@@ -56,7 +55,9 @@ def trained():
                 result[f"{case} {name}"] = parameter.grad.clone()
     student = Student(StudentConfig("ternary", 4, **SIZES, **REST))
     schedule = Schedule(1.0, 4, 1e-3)
-    fitted = teach(student, data, schedule, lessons=lessons, seed=3, watcher=Watcher(), weights=weights)
+    fitted = train_student(
+        student, data, schedule, distillation=distillation, seed=3, watcher=Watcher(), weighting=Weighting(weights)
+    )
     return result | {"fitted": torch.tensor(fitted.loss)}
 
 

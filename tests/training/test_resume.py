@@ -2,11 +2,14 @@
 
 # ruff: noqa: E402 - the imports below need the extra
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +25,7 @@ from bebert_export import train
 from bebert_export.pipeline import progress
 from bebert_export.pipeline.run_folder import RunFolder
 from bebert_export.training.snapshots import Snapshot
+from bebert_infer.errors import InputError
 
 QUIET = Console(quiet=True)
 COMMON = {
@@ -192,3 +196,21 @@ def test_a_process_killed_by_the_system_is_resumed_with_the_same_bits(toy, tmp_p
     train.train(chosen, QUIET)
     assert_same_weights(final_states(chosen.out), whole_runs())
     assert not list((chosen.out / "stages").glob(".*"))
+
+
+def test_a_run_begun_before_the_training_side_had_rooms_goes_on(tmp_path, monkeypatch):
+    """Its options.json, recorded by commit b92e3d7: the same call claims the folder, another is refused by its name."""
+    toy = write_task(tmp_path, 160, 40)
+    recorded = json.loads((Path(__file__).parents[1] / "data" / "run_options.json").read_text())
+    known = {field.name for field in fields(train.TrainOptions)}
+    values = {name: tuple(x) if isinstance(x, list) else x for name, x in recorded.items() if name in known}
+    chosen = options(toy, tmp_path / "run", **(values | {"init": str(toy / "encoder")}))
+    RunFolder(chosen.out).save("full_precision", {}, {})
+    encoder = str((toy / "encoder").resolve())
+    (chosen.out / "options.json").write_text(json.dumps(recorded | {"init": encoder}))
+    monkeypatch.setattr(train, "full_precision", lambda *arguments: 1 / 0)  # the folder is claimed by then
+    with pytest.raises(ZeroDivisionError):
+        train.train(chosen, QUIET)
+    assert json.loads((chosen.out / "options.json").read_text()) == recorded | {"init": encoder}
+    with pytest.raises(InputError, match="holds a run with width 0.5, this one has 1.0"):
+        train.train(replace(chosen, width=1.0), QUIET)

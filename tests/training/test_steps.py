@@ -17,15 +17,17 @@ from toy_runs import options, training_set
 
 from bebert_export.data.batches import encode, load_tokenizer
 from bebert_export.data.examples import read_examples
-from bebert_export.pipeline import member_stage as rounds
-from bebert_export.pipeline import student_stage as start
+from bebert_export.pipeline import member_stage, student_stage
 from bebert_export.pipeline.run_folder import RunFolder
+from bebert_export.pipeline.settings import check
 from bebert_export.student.bert import Student, StudentConfig
-from bebert_export.student.schemes import new_member, recipe, with_bits
-from bebert_export.train import train
-from bebert_export.training import distillation as lessons
-from bebert_export.training.distillation import Lessons, teach
-from bebert_export.training.loop import Schedule, Watcher, predict
+from bebert_export.student.schemes import find_scheme, new_member, with_bits
+from bebert_export.train import TrainOptions, train
+from bebert_export.training import distillation
+from bebert_export.training.distillation import Distillation, train_student
+from bebert_export.training.loop import Watcher, predict
+from bebert_export.training.schedule import Schedule
+from bebert_infer.cli.options import listed
 from bebert_infer.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("quick_backend")
@@ -60,18 +62,18 @@ def test_a_chain_of_students_ends_in_a_packed_model_and_resumes_between_them(fol
     def killed_at_the_member(*arguments, **named):
         raise KeyboardInterrupt
 
-    def noted(pupil, *arguments, lessons, **named):
+    def noted(pupil, *arguments, distillation, **named):
         before = {name: x.clone() for name, x in pupil.state_dict().items()}
-        taught.append((pupil, before, lessons))
-        return teach(pupil, *arguments, lessons=lessons, **named)
+        taught.append((pupil, before, distillation))
+        return train_student(pupil, *arguments, distillation=distillation, **named)
 
-    monkeypatch.setattr(start, "teach", noted)
-    monkeypatch.setattr(rounds, "teach", killed_at_the_member)
+    monkeypatch.setattr(student_stage, "train_student", noted)
+    monkeypatch.setattr(member_stage, "train_student", killed_at_the_member)
     with pytest.raises(KeyboardInterrupt):
         train(chosen, QUIET)
     stored = {path.stem: path.read_bytes() for path in (chosen.out / "stages").iterdir()}
     assert sorted(stored) == ["full_precision", "student_2bit", "student_4bit"]
-    monkeypatch.setattr(rounds, "teach", noted)
+    monkeypatch.setattr(member_stage, "train_student", noted)
     results = train(chosen, QUIET)
     assert [pupil.config.activation_bits for pupil, _, _ in taught] == [4, 2, 1]  # nothing twice
     assert all((chosen.out / "stages" / f"{name}.safetensors").read_bytes() == stored[name] for name in stored)
@@ -80,7 +82,7 @@ def test_a_chain_of_students_ends_in_a_packed_model_and_resumes_between_them(fol
     tokenizer = load_tokenizer(chosen.out / "full_precision")
     encoded = encode(tokenizer, read_examples(chosen.train), chosen.max_length)
     (four, _, first), (two, before_two, second), (one, before_one, third) = taught
-    assert [lessons.kind for _, _, lessons in taught] == ["hidden", "hidden", "prediction"]
+    assert [distillation.kind for _, _, distillation in taught] == ["hidden", "hidden", "prediction"]
     assert first.teacher.config.family == "float" and second.teacher.config.activation_bits == 4
     assert third.teacher is None
     assert np.array_equal(second.logits, predict(four, encoded, 2))
@@ -125,9 +127,9 @@ def test_members_may_start_from_a_distilled_student_of_their_own_bits(folder, tm
 
     def noted(pupil, *arguments, **named):
         begun.append({name: x.clone() for name, x in pupil.state_dict().items()})
-        return teach(pupil, *arguments, **named)
+        return train_student(pupil, *arguments, **named)
 
-    monkeypatch.setattr(rounds, "teach", noted)
+    monkeypatch.setattr(member_stage, "train_student", noted)
     short = {"steps": (1,), "distill": "none", "start_distill": kind, "start_epochs": 3, "epochs": 1}
     train(chain(folder, tmp_path / "run", base=base, **short), QUIET)
     stored, facts = RunFolder(tmp_path / "run").load("student_1bit")
@@ -141,7 +143,7 @@ def test_bits_of_a_copy():
         for name, parameter in parent.named_parameters():
             if "clip_" in name:
                 parameter.fill_(0.3)
-    same, other = with_bits(parent, 2), new_member(parent, recipe("1-1-1", "bit"))
+    same, other = with_bits(parent, 2), new_member(parent, find_scheme("1-1-1", "bit"))
     assert all(torch.equal(x, same.state_dict()[name]) for name, x in parent.state_dict().items())
     steps = {name: x for name, x in other.state_dict().items() if "clip_" in name}
     assert steps and all(x == 1.0 for x in steps.values())
@@ -179,7 +181,14 @@ def test_hidden_lessons_pull_logits_and_hidden_states_to_the_teacher(folder, fam
 
     pupil.train()(**batch)
     begun = distance()
-    teach(pupil, noise, Schedule(10, 16, 1e-2), lessons=Lessons("hidden", logits, teacher), seed=0, watcher=Watcher())
+    train_student(
+        pupil,
+        noise,
+        Schedule(10, 16, 1e-2),
+        distillation=Distillation("hidden", logits, teacher),
+        seed=0,
+        watcher=Watcher(),
+    )
     ended = distance()
     assert ended[0] < begun[0] / 2 and ended[1] < begun[1] / 2, (begun, ended)
     assert all(torch.equal(x, kept[name]) for name, x in teacher.state_dict().items())
@@ -194,11 +203,11 @@ def test_a_score_is_distilled_too(folder):
         teacher.classifier.bias.fill_(5)
     logits = predict(teacher, data.encoded, 1)
     pupil = student("bit", 1, seed=1, labels=1)
-    teach(
+    train_student(
         pupil,
         scores,
         Schedule(10, 16, 3e-2),
-        lessons=Lessons("hidden", logits, teacher),
+        distillation=Distillation("hidden", logits, teacher),
         seed=0,
         watcher=Watcher(),
     )
@@ -209,11 +218,11 @@ def test_a_score_is_distilled_too(folder):
 def test_direction_matching_learns_scores_from_the_teacher_alone(folder, monkeypatch, labels, weight):
     """As published: soft cross-entropy and half of the labels for classes, the squared error of logits for scores."""
     seen = []
-    monkeypatch.setattr(lessons, "fit", lambda *a, **named: seen.append(named["labels"]))
+    monkeypatch.setattr(distillation, "fit", lambda model, objective, *a, **named: seen.append(objective.labels))
     whole, pupil = training_set(folder), student("bibert", 1, labels=labels)
     data = replace(whole, classes=labels)
-    guided = Lessons("direction", np.zeros((len(data.encoded), labels), np.float32), pupil)
-    teach(pupil, data, Schedule(1, 16, 1e-3), lessons=guided, seed=0, watcher=Watcher())
+    guided = Distillation("direction", np.zeros((len(data.encoded), labels), np.float32), pupil)
+    train_student(pupil, data, Schedule(1, 16, 1e-3), distillation=guided, seed=0, watcher=Watcher())
     assert seen == [weight]
 
 
@@ -232,12 +241,16 @@ def test_direction_matching_learns_scores_from_the_teacher_alone(folder, monkeyp
 )
 def test_steps_that_cannot_work_are_refused_at_once(folder, tmp_path, changes, said):
     with pytest.raises(InputError, match=said):
-        chain(folder, tmp_path / "run", **changes).check()
+        check(chain(folder, tmp_path / "run", **changes))
 
 
 def test_the_command_line_reads_a_comma_list():
-    from bebert_infer.cli.train import _bits
-
-    assert (_bits("4, 2"), _bits("2"), _bits("")) == ((4, 2), (2,), ())
+    for text, steps in (("4, 2", (4, 2)), ("2", (2,)), ("", ())):
+        assert listed(TrainOptions, {"steps": text, "labels": None, "seed": 1}) == {
+            "steps": steps,
+            "labels": None,
+            "seed": 1,
+        }
+    assert listed(TrainOptions, {"steps": None, "labels": "no, yes"}) == {"labels": ("no", "yes")}
     with pytest.raises(InputError, match='steps is "two"'):
-        _bits("two")
+        listed(TrainOptions, {"steps": "two"})

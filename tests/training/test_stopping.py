@@ -8,11 +8,14 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the extra [export]")
 pytest.importorskip("accelerate", reason="training needs the extra [export]")
 
-from bebert_export.data.batches import Encoded
+from bebert_export.data.batches import EncodedExamples, TrainingSet
 from bebert_export.pipeline.options import TrainOptions
 from bebert_export.pipeline.run_folder import RunFolder
+from bebert_export.pipeline.settings import check
 from bebert_export.training.early_stopping import Stopping, held_out_scores
-from bebert_export.training.loop import Schedule, TrainingSet, Watcher, fit, predict
+from bebert_export.training.loop import Watcher, fit, predict
+from bebert_export.training.loss import Objective
+from bebert_export.training.schedule import Schedule
 from bebert_infer.errors import InputError
 
 
@@ -36,7 +39,7 @@ def examples(count, seed, noise):
     truth = random.integers(2, size=count)
     ids = [np.array([1 + label, random.integers(3, 53)]) for label in truth]
     labels = np.where(random.random(count) < noise, 1 - truth, truth)
-    return TrainingSet(Encoded(ids, [np.zeros(2, np.int64) for _ in ids]), labels.astype(np.int64), 2)
+    return TrainingSet(EncodedExamples(ids, [np.zeros(2, np.int64) for _ in ids]), labels.astype(np.int64), 2)
 
 
 class Scores(Watcher):
@@ -61,7 +64,7 @@ TRAIN, HELD = examples(60, 0, 0.3), examples(80, 1, 0.0)
 def run(patience, *, epochs=30.0, evaluations=1, **options):
     model, scores = Words(), options.pop("scores", Scores())
     schedule = Schedule(epochs, 10, 0.2, patience=patience, evaluations=evaluations)
-    done = fit(model, TRAIN, schedule, seed=5, watcher=scores, held=HELD, **options)
+    done = fit(model, Objective(TRAIN), schedule, seed=5, watcher=scores, held=HELD, **options)
     return model, scores, done
 
 
@@ -80,7 +83,7 @@ def test_without_patience_nothing_is_evaluated_and_the_last_weights_stay():
     model, scores, done = run(0)
     assert (scores.seen, done.steps, done.best_step) == ([], 180, None)
     alone = Words()
-    fit(alone, TRAIN, Schedule(30, 10, 0.2), seed=5, watcher=Watcher())
+    fit(alone, Objective(TRAIN), Schedule(30, 10, 0.2), seed=5, watcher=Watcher())
     assert torch.equal(model.table.weight, alone.table.weight)
 
 
@@ -115,7 +118,7 @@ def test_a_loss_that_is_no_number_never_counts_as_better():
 def test_patience_needs_something_to_look_at(tmp_path):
     files = {"init": "x", "train": tmp_path / "a", "dev": tmp_path / "b", "out": tmp_path / "c"}
     with pytest.raises(InputError, match=r"patience is 3 with hold_out 0\.0; .*hold_out above 0"):
-        TrainOptions(**files, patience=3, hold_out=0.0).check()
+        check(TrainOptions(**files, patience=3, hold_out=0.0))
     with pytest.raises(InputError, match="patience is -1"):
-        TrainOptions(**files, patience=-1).check()
-    TrainOptions(**files, patience=3, hold_out=0.1).check()
+        check(TrainOptions(**files, patience=-1))
+    check(TrainOptions(**files, patience=3, hold_out=0.1))

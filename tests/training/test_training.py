@@ -17,19 +17,22 @@ from toy import write_data, write_task
 from toy_runs import QUIET, options, training_set
 
 from bebert_export.checkpoints.pretrained import load_pretrained
-from bebert_export.data.batches import encode, load_tokenizer
+from bebert_export.data.batches import TrainingSet, encode, load_tokenizer
 from bebert_export.data.examples import read_examples
-from bebert_export.data.text_families import families
+from bebert_export.data.text_families import group_ids
 from bebert_export.peers.classifier import load_classifier
-from bebert_export.pipeline import member_stage as rounds
-from bebert_export.pipeline.full_precision_stage import hold_out
+from bebert_export.pipeline import member_stage
+from bebert_export.pipeline.data import hold_out
 from bebert_export.pipeline.run_folder import RunFolder
-from bebert_export.student.schemes import recipe, settle_zero_weights, student_from_full_precision
+from bebert_export.pipeline.settings import check
+from bebert_export.student.schemes import find_scheme, settle_zero_weights, student_from_full_precision
 from bebert_export.train import train, train_full_precision
-from bebert_export.training.loop import Schedule, TrainingSet, Watcher, _batches, example_losses, fit, predict
-from bebert_export.training.width_pruning import narrow
+from bebert_export.training.loop import Watcher, _batches, fit, predict
+from bebert_export.training.loss import Objective, Weighting, example_losses
+from bebert_export.training.schedule import Schedule
+from bebert_export.training.width_pruning import prune_width
 from bebert_infer import Ensemble
-from bebert_infer.cli import main as cli
+from bebert_infer.cli.main import main
 from bebert_infer.errors import DataError, InputError
 
 pytestmark = pytest.mark.usefixtures("quick_backend")
@@ -119,18 +122,18 @@ def test_held_out_examples_are_never_trained_on_and_decide_the_alphas(toy, tmp_p
         write_data(tmp_path / "dev.tsv", 80, 2, regression=True)
         changes = {"train": tmp_path / "train.tsv", "dev": tmp_path / "dev.tsv", "labels": None, "regression": True}
     chosen = options(toy, tmp_path / "run", hold_out=0.25, scheme="1-1-1", base="bit", **changes)
-    seen, real = [], rounds.teach
+    seen, real = [], member_stage.train_student
     monkeypatch.setattr(
-        rounds, "teach", lambda student, data, *a, **k: seen.append(data) or real(student, data, *a, **k)
+        member_stage, "train_student", lambda student, data, *a, **k: seen.append(data) or real(student, data, *a, **k)
     )
     results = train(chosen, QUIET)
     assert results["held_out_rows"] == 80
     assert {len(data.encoded) for data in seen} == {240}
     # The first alpha, by hand: all held-out examples weigh the same.
     examples = read_examples(chosen.train)
-    kin = families(examples.texts, None, examples.origins)
-    trained, held = hold_out(examples.origins, kin, 0.25, chosen.seed)
-    assert not set(kin[trained]) & set(kin[held])
+    groups = group_ids(examples.texts, None, examples.origins)
+    trained, held = hold_out(examples.origins, groups, 0.25, chosen.seed)
+    assert not set(groups[trained]) & set(groups[held])
     whole = encode(load_tokenizer(chosen.out / "full_precision"), examples, chosen.max_length)
     assert [row.tolist() for row in seen[0].encoded.ids] == [whole.ids[i].tolist() for i in range(320) if i not in held]
     # The first alpha, by hand: the packed member's error on the held-out examples, which all weigh the same.
@@ -177,7 +180,7 @@ def test_full_precision_alone_and_members_later(toy, tmp_path):
     train_full_precision(whole, QUIET)
     assert "Finished: 1 members" in (alone.out / "README.md").read_text(), "whatever is read of it later"
     with pytest.raises(InputError, match="members is 0; pass teacher_epochs instead"):
-        replace(alone, budget_minutes=1.0).check()
+        check(replace(alone, budget_minutes=1.0))
 
 
 def test_the_command_trains_full_precision_alone(toy, tmp_path, monkeypatch, capsys):
@@ -185,7 +188,7 @@ def test_the_command_trains_full_precision_alone(toy, tmp_path, monkeypatch, cap
     words += ["--members", "0", "--teacher-epochs", "1", "--max-length", "16", "--threads", "1"]
     monkeypatch.setattr(sys, "argv", [*map(str, words), "--out", str(tmp_path / "run")])
     with pytest.raises(SystemExit, match="^0$"):
-        cli.main()
+        main()
     said = " ".join(capsys.readouterr().out.split())
     assert "accuracy 0." in said and "full precision only, in" in said
     model = load_classifier(tmp_path / "run" / "full_precision")
@@ -237,7 +240,7 @@ def test_the_same_seed_gives_the_same_bytes(toy, tmp_path):
 
 def test_a_killed_run_goes_on_after_its_last_member(toy, tmp_path, monkeypatch):
     chosen = options(toy, tmp_path / "run")
-    real, trained = rounds.teach, []
+    real, trained = member_stage.train_student, []
 
     def counted(model, data, schedule, *, seed, **rest):
         if len(trained) == 1:
@@ -245,12 +248,14 @@ def test_a_killed_run_goes_on_after_its_last_member(toy, tmp_path, monkeypatch):
         trained.append(seed)
         return real(model, data, schedule, seed=seed, **rest)
 
-    monkeypatch.setattr(rounds, "teach", counted)
+    monkeypatch.setattr(member_stage, "train_student", counted)
     with pytest.raises(KeyboardInterrupt):
         train(chosen, QUIET)
     first = (chosen.out / "stages" / "member_0.safetensors").read_bytes()
     assert not (chosen.out / "model").exists() and not (chosen.out / "results.json").exists()
-    monkeypatch.setattr(rounds, "teach", lambda *a, seed, **k: trained.append(seed) or real(*a, seed=seed, **k))
+    monkeypatch.setattr(
+        member_stage, "train_student", lambda *a, seed, **k: trained.append(seed) or real(*a, seed=seed, **k)
+    )
     resumed = train(chosen, QUIET)
     assert trained == [142, 143]  # member 0 once, member 1 once
     assert (chosen.out / "stages" / "member_0.safetensors").read_bytes() == first
@@ -261,8 +266,10 @@ def test_a_killed_run_goes_on_after_its_last_member(toy, tmp_path, monkeypatch):
 
 def test_a_finished_run_with_more_members_keeps_those_it_has(toy, tmp_path, monkeypatch):
     small = train(options(toy, tmp_path / "run", members=1, seed=7), QUIET)
-    real, trained = rounds.teach, []
-    monkeypatch.setattr(rounds, "teach", lambda *a, seed, **k: trained.append(seed) or real(*a, seed=seed, **k))
+    real, trained = member_stage.train_student, []
+    monkeypatch.setattr(
+        member_stage, "train_student", lambda *a, seed, **k: trained.append(seed) or real(*a, seed=seed, **k)
+    )
     grown = train(options(toy, tmp_path / "run", members=2, seed=7), QUIET)
     assert trained == [108], "member 1 alone is trained"
     assert grown["members"][0] == small["members"][0] and len(grown["members"]) == 2
@@ -361,24 +368,26 @@ def test_a_member_without_error_on_few_held_out_examples_still_has_its_own_mista
 
 
 def test_bagging_keeps_members_that_boosting_would_not(toy, tmp_path, monkeypatch):
-    real = rounds.boost
-    monkeypatch.setattr(rounds, "boost", lambda *a, **k: replace(real(*a, **k), status="weak", advice="only guesses"))
+    real = member_stage.boost
+    monkeypatch.setattr(
+        member_stage, "boost", lambda *a, **k: replace(real(*a, **k), status="weak", advice="only guesses")
+    )
     short = {"members": 3, "epochs": 0.5, "start_epochs": 0.5, "teacher_epochs": 0.5}
     results = train(options(toy, tmp_path / "run", boosting="bagging", **short), QUIET)
     assert [member["alpha"] for member in results["members"]] == [1, 1, 1]
-    with pytest.raises(rounds.TrainingError, match="no better than guessing"):
+    with pytest.raises(member_stage.TrainingError, match="no better than guessing"):
         train(options(toy, tmp_path / "boosted", **short), QUIET)
 
 
 def test_resampling_draws_anew_in_every_epoch_and_bagging_once(toy):
     lengths = training_set(toy).encoded.lengths
     chances = np.where(np.arange(64) < 32, 1 / 32, 0)
-    drawn = _batches(lengths, None, chances, 16, 0)
+    drawn = _batches(lengths, Weighting(chances=chances), 16, 0)
     epochs = [np.sort(np.concatenate([next(drawn) for _ in range(4)])) for _ in range(3)]
     assert all(len(epoch) == 64 and epoch.max() < 32 for epoch in epochs)
     assert not np.array_equal(epochs[0], epochs[1]) and set(np.concatenate(epochs)) == set(range(32))
     bag = np.arange(64) // 2
-    drawn = _batches(lengths, bag, None, 16, 0)
+    drawn = _batches(lengths, Weighting(sample=bag), 16, 0)
     assert all(np.array_equal(np.sort(np.concatenate([next(drawn) for _ in range(4)])), bag) for _ in range(2))
 
 
@@ -392,14 +401,8 @@ def test_weights_follow_their_examples_through_the_shuffle(toy):
     weights[chosen] = 1.0
     torch.manual_seed(0)
     model = Linear(150)
-    fit(
-        model,
-        TrainingSet(data.encoded, flipped, 2),
-        Schedule(20, 8, 0.1),
-        seed=3,
-        watcher=Watcher(),
-        weights=weights,
-    )
+    objective = Objective(TrainingSet(data.encoded, flipped, 2), Weighting(weights))
+    fit(model, objective, Schedule(20, 8, 0.1), seed=3, watcher=Watcher())
     assert predict(model, data.encoded, 2).argmax(axis=1)[chosen] == flipped[chosen]
     # Had the weight gone to another example, its true label would have been learned there instead.
     gradient = model.table.weight.detach().abs().sum(dim=1)
@@ -412,7 +415,7 @@ def test_a_sample_is_all_that_a_member_sees(toy):
     data = training_set(toy)
     model = Linear(150)
     sample = np.array([5, 5, 5, 9])
-    done = fit(model, data, Schedule(6, 2, 0.1), seed=1, watcher=Watcher(), sample=sample)
+    done = fit(model, Objective(data, Weighting(sample=sample)), Schedule(6, 2, 0.1), seed=1, watcher=Watcher())
     assert done.steps == 12
     used = set(np.flatnonzero(model.table.weight.detach().abs().sum(dim=1).numpy() > 1e-3))
     assert used == set(data.encoded.ids[5].tolist()) | set(data.encoded.ids[9].tolist())
@@ -467,7 +470,7 @@ def test_a_loss_that_explodes_stops_the_run(toy):
             return type("Output", (), {"logits": super().forward(**batch).logits[:, :1]})
 
     with pytest.raises(FloatingPointError, match="smaller learning rate"):
-        fit(One(150), data, Schedule(1, 8, 0.1), seed=0, watcher=Watcher())
+        fit(One(150), Objective(data), Schedule(1, 8, 0.1), seed=0, watcher=Watcher())
 
 
 def test_half_width_keeps_the_heads_and_neurons_that_matter(toy):
@@ -489,9 +492,9 @@ def test_half_width_keeps_the_heads_and_neurons_that_matter(toy):
         layer.intermediate.dense.weight[::2] = 0
         layer.intermediate.dense.bias[::2] = 0
     data = training_set(toy)
-    state, heads = narrow(model, data, 2, 0.5, seed=0)
+    state, heads = prune_width(model, data, 2, 0.5, seed=0)
     assert heads == 1
-    student = student_from_full_precision(state, heads, recipe("1-1-4", None), layer_norm_eps=1e-12, dropout=0.0)
+    student = student_from_full_precision(state, heads, find_scheme("1-1-4", None), layer_norm_eps=1e-12, dropout=0.0)
     assert (student.config.attention_size, student.config.intermediate_size) == (16, 32)
     # What was cut had no effect, so the narrow full-precision weights compute the same.
     old = {name: tensor for name, tensor in model.state_dict().items() if "layer.0" in name}
@@ -504,7 +507,7 @@ def test_half_width_keeps_the_heads_and_neurons_that_matter(toy):
         old["bert.encoder.layer.0.output.dense.weight"][:, 1::2],
     )
     with pytest.raises(InputError, match="width is 0.2"):
-        narrow(model, data, 2, 0.2, seed=0)
+        prune_width(model, data, 2, 0.2, seed=0)
 
 
 def test_weights_on_the_threshold_are_settled_and_zero_rows_left_alone(toy):
@@ -614,19 +617,19 @@ def test_a_member_no_better_than_guessing_is_tried_again_and_then_ends_the_boost
     """A first one of that kind is an error, a later one ends the run with those before it."""
     short = {"teacher_epochs": 3, "start_epochs": 2, "epochs": 2}
     chosen = options(toy, tmp_path / "run", members=3, **short)
-    real_fit, real_outputs, seeds, outputs = rounds.teach, rounds.outputs_of, [], []
+    real_fit, real_outputs, seeds, outputs = member_stage.train_student, member_stage.outputs_of, [], []
 
-    def noted_fit(model, data, schedule, *, seed, weights, **rest):
-        seeds.append((seed, float(np.ptp(weights))))
-        return real_fit(model, data, schedule, seed=seed, weights=weights, **rest)
+    def noted_fit(model, data, schedule, *, seed, weighting, **rest):
+        seeds.append((seed, float(np.ptp(weighting.weights))))
+        return real_fit(model, data, schedule, seed=seed, weighting=weighting, **rest)
 
     def contrary_after_the_first(model, encoded, classes):
         outputs.append(real_outputs(model, encoded, classes))
         truth = np.array(read_examples(toy / "train.tsv").labels, np.int64)
         return outputs[0] if len(outputs) == 1 else np.eye(2, dtype=np.float32)[1 - truth]
 
-    monkeypatch.setattr(rounds, "teach", noted_fit)
-    monkeypatch.setattr(rounds, "outputs_of", contrary_after_the_first)
+    monkeypatch.setattr(member_stage, "train_student", noted_fit)
+    monkeypatch.setattr(member_stage, "outputs_of", contrary_after_the_first)
     results = train(chosen, QUIET)
     assert len(results["members"]) == 1
     assert [seed for seed, _ in seeds] == [142, 143, 1143]
@@ -634,5 +637,5 @@ def test_a_member_no_better_than_guessing_is_tried_again_and_then_ends_the_boost
     seeds.clear()
     train(chosen, QUIET)
     assert not seeds  # a resumed run does not try once more
-    with pytest.raises(rounds.TrainingError, match="no better than guessing"):
+    with pytest.raises(member_stage.TrainingError, match="no better than guessing"):
         train(options(toy, tmp_path / "other", seed=1, **short), QUIET)

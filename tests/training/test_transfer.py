@@ -16,10 +16,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from toy import write_data, write_task
 
-from bebert_export.pipeline import member_stage as rounds
-from bebert_export.pipeline import student_stage as start
+from bebert_export.pipeline import member_stage, student_stage
 from bebert_export.train import TrainOptions, train
-from bebert_export.training import distillation as lessons
+from bebert_export.training import distillation
 from bebert_infer import Ensemble
 from bebert_infer.errors import InputError
 
@@ -69,14 +68,14 @@ def classes(folder, name, out, **changes):
 
 @pytest.mark.parametrize("name", FIRST)
 def test_the_first_student_starts_with_all_weights_of_the_other_but_the_head(runs, tmp_path, monkeypatch, name):
-    seen, real = [], lessons.teach
+    seen, real = [], distillation.train_student
 
     def noted(student, *rest, **more):
         seen.append({key: tensor.clone() for key, tensor in student.state_dict().items()})
         return real(student, *rest, **more)
 
-    monkeypatch.setattr(start, "teach", noted)
-    monkeypatch.setattr(rounds, "teach", noted)
+    monkeypatch.setattr(student_stage, "train_student", noted)
+    monkeypatch.setattr(member_stage, "train_student", noted)
     chosen = classes(runs, name, tmp_path / "run")
     results = train(chosen, QUIET)
     other = load_file(runs / name / "stages" / f"{name}.safetensors")
@@ -122,17 +121,17 @@ def test_a_run_needs_the_other_one_at_its_beginning_only(runs, tmp_path, monkeyp
     train(first, QUIET)
     chosen = classes(runs, "ternary", tmp_path / "run", start_from=tmp_path / "first", init=str(tmp_path / "encoder"))
     shutil.copytree(tmp_path / "first" / "full_precision", tmp_path / "encoder")
-    real = start.teach
+    real = student_stage.train_student
 
     def killed(*_, **__):
         shutil.rmtree(tmp_path / "first")  # while full precision was trained
         shutil.rmtree(tmp_path / "encoder")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(start, "teach", killed)
+    monkeypatch.setattr(student_stage, "train_student", killed)
     with pytest.raises(KeyboardInterrupt):
         train(chosen, QUIET)
-    monkeypatch.setattr(start, "teach", real)
+    monkeypatch.setattr(student_stage, "train_student", real)
     results = train(chosen, QUIET)
     other = train(classes(runs, "ternary", tmp_path / "other"), QUIET)
     assert results["dev"] == other["dev"] and results["options"]["start_from_sha256"]

@@ -25,7 +25,7 @@ from bebert_export.augmentation.word_vectors import WordVectors
 from bebert_export.checkpoints.pretrained import local_folder
 from bebert_export.checkpoints.untrusted_pickle import without_pickles
 from bebert_export.data.batches import load_tokenizer
-from bebert_export.quiet import quiet_transformers
+from bebert_export.quiet_transformers import quiet_transformers
 from bebert_infer.errors import DataError
 
 # One batch holds maskings of one text, all of one length: no padding, and the answer does not depend on other texts.

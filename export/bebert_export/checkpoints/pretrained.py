@@ -13,7 +13,7 @@ from bebert_export.checkpoints.untrusted_pickle import check_finite, without_pic
 from bebert_export.data.batches import load_tokenizer
 from bebert_export.data.examples import Examples
 from bebert_export.data.vocabulary import trim_vocabulary
-from bebert_export.quiet import quiet_transformers
+from bebert_export.quiet_transformers import quiet_transformers
 from bebert_export.training.loop import seed_everything
 from bebert_infer.artifact.tokenizer_check import check_tokenizer
 from bebert_infer.errors import DataError

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bebert_export.checkpoints.untrusted_pickle import Limits, read_pickle
+from bebert_export.checkpoints.untrusted_pickle import ProcessLimits, read_pickle
 from bebert_export.student.bert import Student, StudentConfig, student_config
 from bebert_infer.errors import CheckpointError, MissingCheckpointError
 
@@ -73,7 +73,7 @@ def find_members(path: Path) -> list[tuple[Path, Path]]:
     return [(file, path) for file in numbered]
 
 
-def read_checkpoint(weights: Path, folder: Path, limits: Limits | None = None) -> Checkpoint:
+def read_checkpoint(weights: Path, folder: Path, limits: ProcessLimits | None = None) -> Checkpoint:
     """Read one member. Raises CheckpointError, naming the file, for everything that is not a published layout.
 
     limits : of the process that reads a pickle; default those of the environment
@@ -139,7 +139,7 @@ def _read_config(file: Path) -> dict[str, Any]:
     return raw
 
 
-def _read_state(file: Path, limits: Limits | None) -> dict[str, Tensor]:
+def _read_state(file: Path, limits: ProcessLimits | None) -> dict[str, Tensor]:
     if file.suffix != ".safetensors":
         return read_pickle(file, limits)
     try:

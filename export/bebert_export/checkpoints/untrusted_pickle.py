@@ -1,7 +1,7 @@
 """Read checkpoints that somebody else made: a pickle only in a process of its own, under limits, and never its code.
 
-The child (`unpickle_child.py`) reads with `weights_only`, checks names, dtypes and sizes, and hands the tensors back as
-a safetensors file in a temporary folder. If it dies, whatever the reason, the parent answers with one sentence.
+The child (`unpickle_child.py`) reads with `weights_only`, checks names, dtypes and sizes, and hands the tensors back
+as a safetensors file in a temporary folder. If it dies, whatever the reason, the parent answers with one sentence.
 """
 
 import os
@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from bebert_export.checkpoints import unpickle_child as unpickle
+from bebert_export.checkpoints import unpickle_child
 from bebert_infer.errors import DataError, InputError
 
 MEMORY, SECONDS = "BEBERT_PICKLE_MEMORY", "BEBERT_PICKLE_SECONDS"
@@ -29,7 +29,7 @@ PATIENCE = 120
 
 
 @dataclass(frozen=True)
-class Limits:
+class ProcessLimits:
     """What the process that reads a pickle may use, beyond what it takes to start.
 
     memory  : MiB; None is 4 times the file and 512 more
@@ -40,8 +40,8 @@ class Limits:
     seconds: int = 120
 
     @classmethod
-    def from_environment(cls) -> "Limits":
-        """Limits as BEBERT_PICKLE_MEMORY and BEBERT_PICKLE_SECONDS say. Raises InputError."""
+    def from_environment(cls) -> "ProcessLimits":
+        """As BEBERT_PICKLE_MEMORY and BEBERT_PICKLE_SECONDS say. Raises InputError."""
         found = {}
         for field, name in (("memory", MEMORY), ("seconds", SECONDS)):
             text = os.environ.get(name)
@@ -56,11 +56,11 @@ class Limits:
         return self.memory or 4 * (file.stat().st_size // 2**20) + 512
 
 
-def read_pickle(file: Path, limits: Limits | None = None) -> dict[str, Tensor]:
+def read_pickle(file: Path, limits: ProcessLimits | None = None) -> dict[str, Tensor]:
     """Return the tensors of a pickled state dict; runs no code from it. Raises DataError without the file's name."""
     with tempfile.TemporaryDirectory(prefix="bebert-") as folder:
         target = Path(folder) / "model.safetensors"
-        _convert(file, target, limits or Limits.from_environment())
+        _convert(file, target, limits or ProcessLimits.from_environment())
         return load_file(target)
 
 
@@ -76,7 +76,7 @@ def without_pickles(folder: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="bebert-") as temporary:
         shutil.copy(folder / "config.json", temporary)
         try:
-            _convert(folder / PICKLE, Path(temporary) / "model.safetensors", Limits.from_environment())
+            _convert(folder / PICKLE, Path(temporary) / "model.safetensors", ProcessLimits.from_environment())
         except DataError as error:
             raise DataError(f"{folder / PICKLE}: {error}") from None
         yield Path(temporary)
@@ -89,10 +89,10 @@ def check_finite(model: nn.Module, folder: Path) -> None:
             raise DataError(f"{folder} has NaN or infinity in {name}; fetch the model again")
 
 
-def _convert(file: Path, target: Path, limits: Limits) -> None:
+def _convert(file: Path, target: Path, limits: ProcessLimits) -> None:
     memory = limits.mebibytes(file)
     # -P: the folder of this file, whose names are common words, must not be where the child looks for modules.
-    command = [sys.executable, "-P", unpickle.__file__, str(file.resolve()), str(target)]
+    command = [sys.executable, "-P", unpickle_child.__file__, str(file.resolve()), str(target)]
     command += [str(memory * 2**20), str(limits.seconds)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     said = target.with_name("said")
@@ -119,6 +119,6 @@ def _convert(file: Path, target: Path, limits: Limits) -> None:
         raise DataError(
             f"takes more than {memory} MiB to read, from {file.stat().st_size:,} bytes; raise {MEMORY} if you trust it"
         )
-    if code == unpickle.REFUSED and reason:
+    if code == unpickle_child.REFUSED and reason:
         raise DataError(reason)
     raise DataError(f"ended the process that read it with code {code}; fetch it again")

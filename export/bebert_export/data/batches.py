@@ -25,7 +25,7 @@ POOL = 50
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedExamples:
     """Token ids of M examples, not padded: `ids[i]` and `types[i]` are int64[T_i]."""
 
     ids: list[NDArray[np.int64]]
@@ -39,6 +39,20 @@ class Encoded:
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each example, int64[M]."""
         return np.array([len(row) for row in self.ids], np.int64)
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """M encoded examples with class ids int64[M] (classes >= 2) or values float32[M] (classes == 1)."""
+
+    encoded: EncodedExamples
+    targets: NDArray[np.int64] | NDArray[np.float32]
+    classes: int
+
+    def part(self, places: NDArray[np.int64]) -> "TrainingSet":
+        """Some of the examples, in the order of `places`."""
+        ids, types = ([rows[i] for i in places] for rows in (self.encoded.ids, self.encoded.types))
+        return TrainingSet(EncodedExamples(ids, types), self.targets[places], self.classes)
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -62,7 +76,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def encode(tokenizer: Tokenizer, examples: Examples, max_length: int) -> Encoded:
+def encode(tokenizer: Tokenizer, examples: Examples, max_length: int) -> EncodedExamples:
     """Token ids and segment types of every example, at most `max_length` tokens, off the longer text."""
     tokenizer.enable_truncation(max_length, strategy="longest_first")
     try:
@@ -70,13 +84,13 @@ def encode(tokenizer: Tokenizer, examples: Examples, max_length: int) -> Encoded
         encodings = tokenizer.encode_batch(inputs)
     finally:
         tokenizer.no_truncation()
-    return Encoded(
+    return EncodedExamples(
         ids=[np.array(row.ids, np.int64) for row in encodings],
         types=[np.array(row.type_ids, np.int64) for row in encodings],
     )
 
 
-def collate(encoded: Encoded, index: NDArray[np.int64]) -> dict[str, "torch.Tensor"]:
+def collate(encoded: EncodedExamples, index: NDArray[np.int64]) -> dict[str, "torch.Tensor"]:
     """Padded batch of some examples: input_ids, attention_mask, token_type_ids, each int64[B, T]."""
     import torch
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def families(texts: Sequence[str], pairs: Sequence[str] | None, origins: Sequence[int]) -> NDArray[np.int64]:
+def group_ids(texts: Sequence[str], pairs: Sequence[str] | None, origins: Sequence[int]) -> NDArray[np.int64]:
     """Place of the example that stands for the family of each, int64[M]; its own if it has no other.
 
     Single texts belong to the longest text that contains them word for word (the first of the longest; blanks and

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_export.data.batches import Encoded, collate, sorted_batches
+from bebert_export.data.batches import EncodedExamples, collate, sorted_batches
 from bebert_export.data.metrics import CLASS_RULES, VALUE_RULES, evaluate, main_first, main_metric
 from bebert_export.data.tasks import Task
 from bebert_export.student.bert import Student
@@ -18,15 +18,15 @@ SELECTION = "none: no checkpoint, member, weight or rule was chosen with the dev
 
 
 @dataclass(frozen=True)
-class Split:
+class DevSplit:
     """An evaluation split: M encoded examples and their targets (class ids or values)."""
 
-    encoded: Encoded
+    encoded: EncodedExamples
     targets: NDArray[np.int64] | NDArray[np.float32]
 
 
 def packed_logits(
-    students: list[Student], alphas: list[float], labels: list[str], encoded: Encoded, threads: int
+    students: list[Student], alphas: list[float], labels: list[str], encoded: EncodedExamples, threads: int
 ) -> NDArray[np.float32]:
     """Logits float32[members, M, K] as the runtime computes them; packed in memory, nothing is written."""
     from bebert_export.pack.write_model import pack_ensemble
@@ -45,7 +45,7 @@ def packed_logits(
 
 
 def score_all(
-    split: Split,
+    split: DevSplit,
     full_precision: NDArray[np.float32],
     in_torch: NDArray[np.float32],
     packed: NDArray[np.float32],

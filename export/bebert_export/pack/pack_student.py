@@ -21,7 +21,7 @@ from bebert_kernels.packing import pack_weight_signs
 
 
 @dataclass(frozen=True)
-class Folded:
+class PackedStudent:
     """One member as plain data. zeros counts weights that were exactly 0 (or equal to their centre), stored as +1."""
 
     config: MemberConfig
@@ -29,12 +29,12 @@ class Folded:
     zeros: int
 
 
-def fold(student: Student) -> Folded:
-    """Fold a student into packed tensors, named as `artifact/config.py` expects, without the member's prefix."""
-    return _Folder(student).fold()
+def pack_student(student: Student) -> PackedStudent:
+    """Pack a student into packed tensors, named as `artifact/config.py` expects, without the member's prefix."""
+    return _Packer(student).pack()
 
 
-class _Folder:
+class _Packer:
     def __init__(self, student: Student):
         self.student = student
         self.rules = student.config.rules
@@ -42,7 +42,7 @@ class _Folder:
         self.sites: dict[str, Site] = {}
         self.zeros = 0
 
-    def fold(self) -> Folded:
+    def pack(self) -> PackedStudent:
         config = self.student.config
         bert: Any = self.student.bert  # torch types attributes of a module as Tensor or Module
         embeddings = bert.embeddings
@@ -72,7 +72,7 @@ class _Folder:
             activation=self.rules.activation,
             sites=self.sites,
         )
-        return Folded(described, self.tensors, self.zeros)
+        return PackedStudent(described, self.tensors, self.zeros)
 
     def _branches(self) -> int:
         return sum(name.startswith("pooler.") and name.endswith(".signs") for name in self.tensors)

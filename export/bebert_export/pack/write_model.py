@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_export.pack.model_card import model_card
-from bebert_export.pack.pack_student import fold
+from bebert_export.pack.pack_student import pack_student
 from bebert_export.pack.parity import Parity, check_parity
 from bebert_export.student.bert import Student
 from bebert_export.student.schemes import settle_zero_weights
@@ -87,10 +87,10 @@ def pack_ensemble(
     tensors: dict[str, NDArray] = {"alphas": np.array(alphas, np.float64)}
     members, zeros = [], 0
     for index, student in enumerate(students):
-        folded = fold(student.cpu())
-        members.append(folded.config)
-        tensors |= {f"members.{index}.{name}": tensor for name, tensor in folded.tensors.items()}
-        zeros += folded.zeros
+        packed = pack_student(student.cpu())
+        members.append(packed.config)
+        tensors |= {f"members.{index}.{name}": tensor for name, tensor in packed.tensors.items()}
+        zeros += packed.zeros
     config = Config(
         format=FORMAT,
         format_version=FORMAT_VERSION,

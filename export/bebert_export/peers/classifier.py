@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 from bebert_export.checkpoints.untrusted_pickle import check_finite, without_pickles
 from bebert_export.data.batches import encode, load_tokenizer
 from bebert_export.data.examples import Examples
-from bebert_export.quiet import quiet_transformers
+from bebert_export.quiet_transformers import quiet_transformers
 from bebert_export.training.loop import predict
 from bebert_infer.errors import DataError
 

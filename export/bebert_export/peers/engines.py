@@ -46,7 +46,7 @@ def torch_float32(folder: Path, threads: int) -> OnTokens:
     import torch
     from transformers import BertForSequenceClassification
 
-    from bebert_export.quiet import quiet_transformers
+    from bebert_export.quiet_transformers import quiet_transformers
 
     with quiet_transformers():
         model = BertForSequenceClassification.from_pretrained(folder, dtype=torch.float32, local_files_only=True)

@@ -23,7 +23,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from bebert_export.peers.classifier import load_classifier
 from bebert_export.peers.engines import TORCH_INT8_FILE, Peer, graph_inputs, quantized
 from bebert_export.peers.onnx_graph import trace
-from bebert_export.quiet import quiet_transformers
+from bebert_export.quiet_transformers import quiet_transformers
 from bebert_infer.atomic_files import staging
 from bebert_infer.bench.turns import Geometry
 from bebert_infer.errors import DataError

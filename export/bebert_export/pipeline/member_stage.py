@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from bebert_export.data.batches import Encoded
+from bebert_export.data.batches import EncodedExamples, TrainingSet
 from bebert_export.distributed import device, processes
 from bebert_export.evaluation.split_scores import packed_logits
 from bebert_export.pipeline.boosting import (
@@ -36,13 +36,16 @@ from bebert_export.pipeline.boosting import (
     reweigh_regression,
     uniform_weights,
 )
+from bebert_export.pipeline.full_precision_stage import FullPrecision
 from bebert_export.pipeline.progress import stage_bar
 from bebert_export.pipeline.run_folder import RunFolder
-from bebert_export.pipeline.student_stage import Start
+from bebert_export.pipeline.student_stage import StartingStudent
 from bebert_export.student.bert import Student
-from bebert_export.student.schemes import Recipe, new_member, settle_zero_weights, stored_state
-from bebert_export.training.distillation import teach
-from bebert_export.training.loop import Schedule, TrainingSet, predict
+from bebert_export.student.schemes import Scheme, new_member, settle_zero_weights, stored_state
+from bebert_export.training.distillation import train_student
+from bebert_export.training.loop import predict
+from bebert_export.training.loss import Weighting
+from bebert_export.training.schedule import Schedule
 from bebert_infer.errors import BebertError
 
 FEW = ", or, with so few of them, hold out more or 0"
@@ -78,7 +81,7 @@ class Weights:
         )
 
 
-def outputs_of(student: Student, encoded: Encoded, classes: int) -> NDArray[np.float32]:
+def outputs_of(student: Student, encoded: EncodedExamples, classes: int) -> NDArray[np.float32]:
     """Logits float32[M, K] in the order of the file: of the packed bits on one CPU process, else of PyTorch."""
     if device().type != "cpu" or processes().num_processes > 1:
         return predict(student, encoded, classes)
@@ -87,35 +90,41 @@ def outputs_of(student: Student, encoded: Encoded, classes: int) -> NDArray[np.f
 
 
 @dataclass(frozen=True)
-class Boosting:
-    """What stays the same over the rounds.
+class MemberSettings:
+    """How members are made and boosted.
 
-    plan          : how a member is made of the student that it starts from
-    start         : that student, and what the member learns from, by the member's number
+    scheme        : how a member is made of the student that it starts from
     method        : "weights": sample weights multiply the loss; "resample": examples are drawn with them, anew in every
                     epoch; "bagging": no boosting, each member sees a bootstrap sample and has alpha 1 (the baseline)
-    from_previous : members start from the one before, the first from its student
-    shrinkage     : factor of every alpha, see `boosting`
+    warm_start    : members start from the first student ("first"), from the member before ("previous"), the first from
+                    its student, or each from a student of its own ("own")
     rule          : how errors become alphas and weights, see `boosting.boost`; regression has AdaBoost.R2 only
+    shrinkage     : factor of every alpha, see `boosting`
     """
 
-    plan: Recipe
-    start: Callable[[int], Start]
+    scheme: Scheme
+    count: int
     method: str
-    from_previous: bool
+    warm_start: str
     rule: Rule
     shrinkage: float
-    train: TrainingSet
-    held: TrainingSet | None
-    dev: Encoded
     schedule: Schedule
     seed: int
+
+
+@dataclass(frozen=True)
+class MemberStage:
+    """The rounds of a run; start : what a member starts and learns from, by its number."""
+
+    settings: MemberSettings
+    start: Callable[[int], StartingStudent]
+    full: FullPrecision
     run: RunFolder
     console: Console
 
-    def members(self, count: int) -> list[Member]:
+    def members(self) -> list[Member]:
         """Train up to `count` members, or read those that an earlier, interrupted run has finished."""
-        weights = Weights.uniform(self.train, self.held)
+        weights, count = Weights.uniform(self.full.train, self.full.held), self.settings.count
         members: list[Member] = []
         while len(members) < count:
             member, weights = self._round(len(members), weights, members[-1].student if members else None)
@@ -132,22 +141,20 @@ class Boosting:
         stage, start = f"member_{index}", self.start(index)
         if self.run.has(stage):
             return self._stored(stage, start)
-        for seed in (self.seed + index, self.seed + index + SECOND_TRY):
-            student = new_member(start.student, self.plan)
-            if self.from_previous and previous is not None:
+        for seed in (self.settings.seed + index, self.settings.seed + index + SECOND_TRY):
+            student = new_member(start.student, self.settings.scheme)
+            if self.settings.warm_start == "previous" and previous is not None:
                 student.load_state_dict(previous.state_dict())
             with stage_bar(f"member {index}", self.console, self.run) as bar:
-                fitted = teach(
+                fitted = train_student(
                     student,
-                    self.train,
-                    self.schedule,
+                    self.full.train,
+                    self.settings.schedule,
+                    distillation=start.distillation,
+                    weighting=self._weighting(weights.train, seed),
+                    held=self.full.held,
                     seed=seed,
                     watcher=bar,
-                    weights=weights.train if self.method == "weights" else None,
-                    sample=self._bootstrap(seed) if self.method == "bagging" else None,
-                    chances=weights.train / weights.train.sum() if self.method == "resample" else None,
-                    lessons=start.lessons,
-                    held=self.held,
                     snapshots=self.run.snapshots(stage),
                 )
             settled = settle_zero_weights(student)
@@ -156,7 +163,7 @@ class Boosting:
                 break
             self.console.print(f"[yellow]member {index}: {verdict.advice}[/yellow]")
             self.run.log(stage=stage, seed=seed, error=verdict.error, advice=verdict.advice)
-            weights = Weights.uniform(self.train, self.held)
+            weights = Weights.uniform(self.full.train, self.full.held)
         facts = {
             "alpha": verdict.alpha,
             "error": verdict.error,
@@ -170,7 +177,7 @@ class Boosting:
             "weights_settled": settled,
         }
         if verdict.status == "weak" and index == 0:
-            held = self.held and len(self.held.encoded)
+            held = self.full.held and len(self.full.held.encoded)
             where, few = ("its own training examples", "") if held is None else (f"{held} held-out examples", FEW)
             raise TrainingError(
                 f"the first member has error {verdict.error:.3f} on {where}, with two seeds, no better than guessing; "
@@ -180,51 +187,55 @@ class Boosting:
         tensors["weights"] = torch.from_numpy(new_weights.train)
         if new_weights.held is not None:
             tensors["held_weights"] = torch.from_numpy(new_weights.held)
-        tensors["dev_logits"] = torch.from_numpy(predict(student, self.dev, self.train.classes))
+        tensors["dev_logits"] = torch.from_numpy(predict(student, self.full.dev.encoded, self.full.train.classes))
         self.run.save(stage, tensors, facts)
         self.run.log(stage=stage, **facts)
         return self._stored(stage, start)
 
     def _judge(self, student: Student, weights: Weights) -> tuple[Round, float, Weights]:
         """What a member is worth, its weighted error on the training examples, and the weights of the next round."""
-        outputs = outputs_of(student, self.train.encoded, self.train.classes)
-        own = self._boosted(outputs, self.train.targets, weights.train)
+        outputs = outputs_of(student, self.full.train.encoded, self.full.train.classes)
+        own = self._boosted(outputs, self.full.train.targets, weights.train)
         verdict, new = own, Weights(own.weights, None)
-        if self.held is not None and weights.held is not None:
-            unseen = outputs_of(student, self.held.encoded, self.train.classes)
-            verdict = self._boosted(unseen, self.held.targets, weights.held)
+        if self.full.held is not None and weights.held is not None:
+            unseen = outputs_of(student, self.full.held.encoded, self.full.train.classes)
+            verdict = self._boosted(unseen, self.full.held.targets, weights.held)
             if verdict.status == "perfect" and own.status != "perfect":  # its mistakes still teach the next one
                 verdict = replace(verdict, status="useful", advice="")
             mistakes = self._mistakes(outputs, weights, verdict.alpha)
             new = Weights(mistakes / mistakes.sum(), verdict.weights)
-        if self.method == "bagging":
+        if self.settings.method == "bagging":
             same = replace(verdict, alpha=1.0, status="useful", advice="")
-            return same, own.error, Weights.uniform(self.train, self.held)
+            return same, own.error, Weights.uniform(self.full.train, self.full.held)
         return verdict, own.error, new
 
     def _boosted(self, outputs: NDArray[np.float32], targets: NDArray, weights: Floats) -> Round:
-        if self.train.classes == 1:
-            return boost_regression(outputs[:, 0], targets, weights, self.shrinkage)
-        answers, classes = outputs.argmax(axis=1), self.train.classes
-        return boost(answers, targets, weights, classes, self.rule, shrinkage=self.shrinkage)
+        if self.full.train.classes == 1:
+            return boost_regression(outputs[:, 0], targets, weights, self.settings.shrinkage)
+        answers, classes = outputs.argmax(axis=1), self.full.train.classes
+        return boost(answers, targets, weights, classes, self.settings.rule, shrinkage=self.settings.shrinkage)
 
     def _mistakes(self, outputs: NDArray[np.float32], weights: Weights, alpha: float) -> Floats:
-        if self.train.classes == 1:
-            return reweigh_regression(outputs[:, 0], self.train.targets, weights.train, alpha)
-        return reweigh(outputs.argmax(axis=1), self.train.targets, weights.train, alpha, self.rule)
+        if self.full.train.classes == 1:
+            return reweigh_regression(outputs[:, 0], self.full.train.targets, weights.train, alpha)
+        return reweigh(outputs.argmax(axis=1), self.full.train.targets, weights.train, alpha, self.settings.rule)
 
-    def _bootstrap(self, seed: int) -> NDArray[np.int64]:
-        """As many examples as there are, drawn evenly with replacement."""
-        count = len(self.train.encoded)
-        return np.random.default_rng([seed, 1]).integers(count, size=count)
+    def _weighting(self, weights: Floats, seed: int) -> Weighting:
+        """How much each training example counts for one member."""
+        if self.settings.method == "weights":
+            return Weighting(weights=weights)
+        if self.settings.method == "resample":
+            return Weighting(chances=weights / weights.sum())
+        count = len(weights)  # a bootstrap sample: as many examples as there are, drawn evenly with replacement
+        return Weighting(sample=np.random.default_rng([seed, 1]).integers(count, size=count))
 
-    def _stored(self, stage: str, start: Start) -> tuple[Member | None, Weights]:
+    def _stored(self, stage: str, start: StartingStudent) -> tuple[Member | None, Weights]:
         tensors, facts = self.run.load(stage)
         held = tensors.pop("held_weights", None)
         weights = Weights(tensors.pop("weights").numpy(), None if held is None else held.numpy())
         dev_logits = tensors.pop("dev_logits").numpy()
         if facts["status"] == "weak":
             return None, weights
-        student = new_member(start.student, self.plan)
+        student = new_member(start.student, self.settings.scheme)
         student.load_state_dict(stored_state(tensors))
         return Member(student.eval(), facts["alpha"], dev_logits, facts), weights

@@ -1,7 +1,7 @@
-"""What a person sees while training: one bar a stage with loss and speed; the same goes to the log. And a plain bar."""
+"""What a person sees while training: one bar a stage with loss and speed; the same goes to the log."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -13,8 +13,6 @@ from bebert_export.training.loop import Watcher
 
 LOG_EVERY = 20.0  # seconds between two lines of the log
 SMOOTHING = 0.98  # of the running mean of the loss
-
-Advance = Callable[[int], None]
 
 
 class StageBar(Watcher):
@@ -60,17 +58,3 @@ def stage_bar(stage: str, console: Console, run: RunFolder) -> Iterator[StageBar
     )
     with Progress(*columns, console=console, disable=not is_main()) as progress:
         yield StageBar(stage, progress, run)
-
-
-@contextmanager
-def count_bar(name: str, total: int, unit: str, console: Console) -> Iterator[Advance]:
-    """Progress bar of work that is counted in `unit`; call the result with how many more are done."""
-    columns = (
-        TextColumn("{task.description:<16}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f} " + unit),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(name, total=total)
-        yield lambda count: progress.advance(task, count)

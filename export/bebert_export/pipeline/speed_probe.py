@@ -14,16 +14,20 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from bebert_export.data.batches import TrainingSet
 from bebert_export.pipeline.budget import StageCost, scale_epochs
-from bebert_export.pipeline.full_precision_stage import Data, encoded_parts, load_encoder
+from bebert_export.pipeline.data import TaskData, encoded_parts
+from bebert_export.pipeline.full_precision_stage import load_encoder
 from bebert_export.pipeline.member_stage import outputs_of
-from bebert_export.pipeline.options import TrainOptions
 from bebert_export.pipeline.run_folder import RunFolder
-from bebert_export.student.schemes import TEACHER, Recipe, new_member, student_from_full_precision
-from bebert_export.training.distillation import Lessons, teach
-from bebert_export.training.loop import Fit, Schedule, TrainingSet, Watcher, fit, predict
-from bebert_export.training.sparse_embeddings import used_rows
-from bebert_export.training.width_pruning import narrow
+from bebert_export.pipeline.settings import StageSettings
+from bebert_export.student.schemes import TEACHER, new_member, student_from_full_precision
+from bebert_export.training.distillation import Distillation, train_student
+from bebert_export.training.loop import Fit, Watcher, fit, predict
+from bebert_export.training.loss import Objective
+from bebert_export.training.schedule import Schedule
+from bebert_export.training.sparse_embeddings import sparse_embeddings
+from bebert_export.training.width_pruning import prune_width
 
 STEPS, WARM = 20, 3  # optimizer steps of each kind, and how many of them are not timed
 PREDICTED = 512  # examples that prediction is timed on
@@ -50,73 +54,67 @@ class Stopwatch(Watcher):
         return total
 
 
-def calibrate(
-    options: TrainOptions, plan: Recipe, data: Data, run: RunFolder, console: Console, started: float
-) -> tuple[TrainOptions, dict[str, Any] | None]:
-    """Options with the epochs that fit into `budget_minutes` from `started` on, and what was measured.
+def epochs_in_budget(
+    minutes: float, settings: StageSettings, data: TaskData, run: RunFolder, console: Console, started: float
+) -> dict[str, Any]:
+    """What `budget.scale_epochs` says: the epochs that fit into `minutes` from `started` on, and what was measured.
 
-    Without a budget the options are as they were. Raises InputError if the budget is too short.
+    Raises InputError if the budget is too short.
     """
-    if options.budget_minutes is None:
-        return options, None
     if not run.has("calibration"):
-        costs = measure(options, plan, data, console)
-        facts = scale_epochs(costs, 60 * options.budget_minutes, time.perf_counter() - started)
+        facts = scale_epochs(measure(settings, data, console), 60 * minutes, time.perf_counter() - started)
         run.save("calibration", {}, facts)
         run.log(stage="calibration", **facts)
     _, facts = run.load("calibration")
-    console.print(_table(options.budget_minutes, facts))
-    return replace(options, **facts["epochs"]), facts
+    console.print(_table(minutes, facts))
+    return facts
 
 
-def measure(options: TrainOptions, plan: Recipe, data: Data, console: Console) -> list[StageCost]:
+def measure(settings: StageSettings, data: TaskData, console: Console) -> list[StageCost]:
     """Train and predict a little with every kind of model of the run."""
-    model, tokenizer = (loaded := load_encoder(options, data)).model, loaded.tokenizer
-    train, held = encoded_parts(tokenizer, options, data)
+    full, students, members = settings.full_precision, settings.students, settings.members
+    model, tokenizer = (loaded := load_encoder(full, data)).model, loaded.tokenizer
+    train, held = encoded_parts(tokenizer, data, full.max_length)
     size, dev = len(train.encoded), len(data.dev)
-    sample = train.part(np.random.default_rng(options.seed).permutation(size)[:PREDICTED])
-    epochs = max(2, STEPS) / Schedule(1, options.batch_size, 1.0).epoch_steps(size)
+    sample = train.part(np.random.default_rng(full.seed).permutation(size)[:PREDICTED])
 
     def cost(
-        stage: str, option: str, times: int, student: nn.Module, predicted: int, run: Callable[..., Fit], rate: float
+        stage: str, option: str, times: int, model: nn.Module, predicted: int, run: Callable[..., Fit], asked: Schedule
     ) -> StageCost:
         watch = Stopwatch()
+        epochs = max(2, STEPS) / asked.epoch_steps(size)
         with console.status(f"calibration: {stage}"):
-            run(student, train, options.schedule(epochs, rate), seed=options.seed, watcher=watch)
+            run(model, train, replace(asked, epochs=epochs), seed=full.seed, watcher=watch)
             seconds = watch.seconds_per_example()
-            prediction = _seconds(predict, student, sample)
-        judged = len(held.encoded) if held is not None and options.patience else 0
-        asked = getattr(options, option)
-        return StageCost(
-            stage, option, asked, times, 1 / seconds, size * seconds + judged * prediction, predicted * prediction
-        )
+            prediction = _seconds(predict, model, sample)
+        judged = len(held.encoded) if held is not None and asked.patience else 0
+        training = size * seconds + judged * prediction
+        return StageCost(stage, option, asked.epochs, times, 1 / seconds, training, predicted * prediction)
 
     costs = []
-    if options.teacher_epochs:
-        predicted = dev + (size if options.distills else 0)
-        rate = options.teacher_learning_rate
-        costs.append(cost("full precision", "teacher_epochs", 1, model, predicted, _fit, rate))
+    if full.schedule is not None:
+        predicted = dev + (size if full.teaches else 0)
+        costs.append(cost("full precision", "teacher_epochs", 1, model, predicted, _fit, full.schedule))
     state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     heads = model.config.num_attention_heads
-    if options.width != 1:
-        state, heads = narrow(model, train, heads, options.width, options.seed)
-    sizes: dict[str, Any] = {"layer_norm_eps": model.config.layer_norm_eps, "dropout": options.dropout}
+    if students.width != 1:
+        state, heads = prune_width(model, train, heads, students.width, full.seed)
+    sizes: dict[str, Any] = {"layer_norm_eps": model.config.layer_norm_eps, "dropout": students.dropout}
     teacher = student_from_full_precision(state, heads, TEACHER, **sizes).eval()
     logits = np.zeros((size, train.classes), np.float32)
 
     def taught(kind: str) -> Callable[..., Fit]:
-        return partial(teach, lessons=Lessons(kind, None if kind == "none" else logits, teacher))
+        return partial(train_student, distillation=Distillation(kind, None if kind == "none" else logits, teacher))
 
-    start = student_from_full_precision(state, heads, plan, **sizes)
-    before = 1 if plan.splits else len(options.steps)
-    before *= options.members if options.warm_start == "own" else 1
+    start = student_from_full_precision(state, heads, members.scheme, **sizes)
+    before = 1 if members.scheme.splits else len(students.steps)
+    before *= members.count if members.warm_start == "own" else 1
     if before:
-        predicted = dev + (size if options.steps else 0)
-        kind, rate = options.start_kind, options.learning_rate
-        costs.append(cost("before members", "start_epochs", before, start, predicted, taught(kind), rate))
-    member = new_member(start, plan)
-    kind, rate = options.distill, options.learning_rate
-    found = cost("members", "epochs", options.members, member, dev, taught(kind), rate)
+        predicted = dev + (size if students.steps else 0)
+        how = taught(students.learns)
+        costs.append(cost("before members", "start_epochs", before, start, predicted, how, students.schedule))
+    member = new_member(start, members.scheme)
+    found = cost("members", "epochs", members.count, member, dev, taught(students.members_learn), members.schedule)
     outputs_of(member, sample.encoded, train.classes)  # a new machine compiles kernels here, once
     boosting = (len(data.trained) + len(data.held)) * _seconds(outputs_of, member, sample)
     costs.append(replace(found, other_seconds=found.other_seconds + boosting))
@@ -131,8 +129,8 @@ def _seconds(outputs: Callable[..., Any], model: nn.Module, sample: TrainingSet)
 
 
 def _fit(model: nn.Module, train: TrainingSet, schedule: Schedule, **rest: Any) -> Fit:
-    with used_rows(model, train.encoded):
-        return fit(model, train, schedule, **rest)
+    with sparse_embeddings(model, train.encoded):
+        return fit(model, Objective(train), schedule, **rest)
 
 
 def _table(minutes: float, facts: dict[str, Any]) -> Table:

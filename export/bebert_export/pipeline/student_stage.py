@@ -26,116 +26,118 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from bebert_export.data.metrics import evaluate
 from bebert_export.pipeline.full_precision_stage import FullPrecision
-from bebert_export.pipeline.options import TrainOptions
 from bebert_export.pipeline.progress import stage_bar
 from bebert_export.pipeline.run_folder import RunFolder
-from bebert_export.pipeline.transfer import take_over
-from bebert_export.quiet import quiet_transformers
+from bebert_export.pipeline.transfer import copy_encoder
+from bebert_export.quiet_transformers import quiet_transformers
 from bebert_export.student.bert import Student
-from bebert_export.student.schemes import TEACHER, Recipe, stored_state, student_from_full_precision, with_bits
-from bebert_export.training.distillation import INSIDE, Lessons, teach
+from bebert_export.student.schemes import TEACHER, Scheme, stored_state, student_from_full_precision, with_bits
+from bebert_export.training.distillation import INSIDE, Distillation, train_student
 from bebert_export.training.loop import predict
-from bebert_export.training.width_pruning import narrow
+from bebert_export.training.schedule import Schedule
+from bebert_export.training.width_pruning import prune_width
 
 STUDENT_SEED = 1  # student i before the members trains with seed + STUDENT_SEED + i,
 OWN_SEED = 10_000  # and that of one member m alone with OWN_SEED * m more: far from all other seeds of a run
 
 
 @dataclass(frozen=True)
-class Start:
+class StudentSettings:
+    """The way from full precision to what members start from.
+
+    steps     : activation bits of students in between, widest first
+    learns    : what these students learn from, a kind of `distillation.KINDS`; members_learn : what members do
+    width     : share of heads and feed-forward neurons that the students keep (BinaryBERT: 0.5)
+    schedule  : of each student
+    continues : the first one starts from the student of another run, of which the run folder has a copy
+    """
+
+    scheme: Scheme
+    steps: tuple[int, ...]
+    learns: str
+    members_learn: str
+    width: float
+    dropout: float
+    seed: int
+    schedule: Schedule
+    continues: bool
+
+
+@dataclass(frozen=True)
+class StartingStudent:
     """What the members need, and what came before them.
 
-    student : which `students.new_member` copies or splits
-    lessons : what members learn from
-    facts   : of each student trained on the way, by stage: steps, seconds, loss, seed, and "dev", its metrics in torch
+    student      : which `schemes.new_member` copies or splits
+    distillation : what members learn from
+    facts        : of each student trained on the way, by stage: steps, seconds, loss, seed, "dev", its metrics in torch
     """
 
     student: Student
-    lessons: Lessons
+    distillation: Distillation
     facts: dict[str, dict[str, Any]]
 
 
-def first_student(
-    options: TrainOptions, plan: Recipe, full: FullPrecision, run: RunFolder, console: Console, member: int = 0
-) -> Start:
+def train_starting_student(
+    settings: StudentSettings, full: FullPrecision, run: RunFolder, console: Console, member: int = 0
+) -> StartingStudent:
     """Train the students before the members, or read those that an earlier, interrupted run has finished.
 
     member : whose they are alone; those of member 0 are also the ones that all members share
     """
-    bits = {"ternary": plan.activation_bits} if plan.splits else {f"student_{b}bit": b for b in options.steps}
+    scheme, steps = settings.scheme, settings.steps
+    bits = {"ternary": scheme.activation_bits} if scheme.splits else {f"student_{b}bit": b for b in steps}
     if member:
         bits = {f"{stage}_of_member_{member}": b for stage, b in bits.items()}
-    first = next(iter(bits.values()), plan.activation_bits)
-    kind = options.start_kind
-    student, teacher = _from_full_precision(options, replace(plan, activation_bits=first), full)
-    if options.start_from is not None:
-        take_over(student, run)
+    first = next(iter(bits.values()), scheme.activation_bits)
+    student, teacher = _from_full_precision(settings, replace(scheme, activation_bits=first), full)
+    if settings.continues:
+        copy_encoder(student, run)
     logits, facts = full.train_logits, {}
     for index, (stage, activation_bits) in enumerate(bits.items()):
         student = with_bits(student, activation_bits)
         if not run.has(stage):
-            seed = options.seed + STUDENT_SEED + index + OWN_SEED * member
-            _train(stage, student, _lessons(kind, logits, teacher), index, seed, options, full, run, console)
+            seed = settings.seed + STUDENT_SEED + index + OWN_SEED * member
+            rest: dict[str, Any] = {"seed": seed, "held": full.held, "snapshots": run.snapshots(stage)}
+            rest["distillation"] = _distillation(settings.learns, logits, teacher)
+            with stage_bar(stage.replace("_", " "), console, run) as bar:
+                fitted = train_student(student, full.train, settings.schedule, watcher=bar, **rest)
+            tensors: dict[str, Tensor] = {f"model.{name}": tensor for name, tensor in student.state_dict().items()}
+            tensors["dev_logits"] = torch.from_numpy(predict(student, full.dev.encoded, full.train.classes))
+            learner = settings.learns if index + 1 < len(steps) else settings.members_learn
+            if steps and learner != "none":  # whom this student teaches
+                tensors["train_logits"] = torch.from_numpy(predict(student, full.train.encoded, full.train.classes))
+            new = {**asdict(fitted), "distill": settings.learns, "seed": seed}
+            run.save(stage, tensors, new)
+            run.log(stage=stage, **new)
         tensors, stored = run.load(stage)
         student.load_state_dict(stored_state(tensors))
         facts[stage] = stored | {"dev": evaluate(full.dev.targets, tensors["dev_logits"].numpy())}
-        if not plan.splits:
+        if not scheme.splits:
             teacher = student.eval()
             logits = tensors["train_logits"].numpy() if "train_logits" in tensors else None
-    return Start(student, _lessons(options.distill, logits, teacher), facts)
+    return StartingStudent(student, _distillation(settings.members_learn, logits, teacher), facts)
 
 
-def _from_full_precision(options: TrainOptions, plan: Recipe, full: FullPrecision) -> tuple[Student, Student | None]:
+def _from_full_precision(
+    settings: StudentSettings, first: Scheme, full: FullPrecision
+) -> tuple[Student, Student | None]:
     """Student with full-precision weights, and the full-precision model as a teacher, if anyone looks inside it.
 
     A half-width student learns from the full-precision model narrowed to the same heads, as BinaryBERT's does.
     """
     config = BertConfig.from_pretrained(full.folder)
     state, heads = load_file(full.folder / "model.safetensors"), config.num_attention_heads
-    if options.width != 1:
+    if settings.width != 1:
         with quiet_transformers():
             model = BertForSequenceClassification.from_pretrained(full.folder)
-        state, heads = narrow(model, full.train, heads, options.width, options.seed)
-    plans = [plan, TEACHER] if {options.distill, options.start_kind} & set(INSIDE) else [plan]
+        state, heads = prune_width(model, full.train, heads, settings.width, settings.seed)
+    schemes = [first, TEACHER] if {settings.members_learn, settings.learns} & set(INSIDE) else [first]
     students = [
-        student_from_full_precision(state, heads, which, layer_norm_eps=config.layer_norm_eps, dropout=options.dropout)
-        for which in plans
+        student_from_full_precision(state, heads, which, layer_norm_eps=config.layer_norm_eps, dropout=settings.dropout)
+        for which in schemes
     ]
     return students[0], students[1].eval() if len(students) > 1 else None
 
 
-def _lessons(kind: str, logits: NDArray[np.float32] | None, teacher: Student | None) -> Lessons:
-    return Lessons(kind, None if kind == "none" else logits, teacher if kind in INSIDE else None)
-
-
-def _train(
-    stage: str,
-    student: Student,
-    lessons: Lessons,
-    index: int,
-    seed: int,
-    options: TrainOptions,
-    full: FullPrecision,
-    run: RunFolder,
-    console: Console,
-) -> None:
-    """Train one student in place and finish its stage: model, logits on dev, and on train for whom it teaches."""
-    with stage_bar(stage.replace("_", " "), console, run) as bar:
-        fitted = teach(
-            student,
-            full.train,
-            options.schedule(options.start_epochs, options.learning_rate),
-            seed=seed,
-            watcher=bar,
-            lessons=lessons,
-            held=full.held,
-            snapshots=run.snapshots(stage),
-        )
-    tensors: dict[str, Tensor] = {f"model.{name}": tensor for name, tensor in student.state_dict().items()}
-    tensors["dev_logits"] = torch.from_numpy(predict(student, full.dev.encoded, full.train.classes))
-    learner = options.distill if index + 1 >= len(options.steps) else options.start_kind
-    if options.steps and learner != "none":
-        tensors["train_logits"] = torch.from_numpy(predict(student, full.train.encoded, full.train.classes))
-    facts = {**asdict(fitted), "distill": lessons.kind, "seed": seed}
-    run.save(stage, tensors, facts)
-    run.log(stage=stage, **facts)
+def _distillation(kind: str, logits: NDArray[np.float32] | None, teacher: Student | None) -> Distillation:
+    return Distillation(kind, None if kind == "none" else logits, teacher if kind in INSIDE else None)

@@ -10,6 +10,8 @@ encoder takes the place of full-precision weights; its head stays that of this r
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,9 @@ from torch import Tensor
 
 from bebert_export.checkpoints.pretrained import local_folder, read_config
 from bebert_export.data.batches import load_tokenizer
-from bebert_export.pipeline.options import TrainOptions
 from bebert_export.pipeline.run_folder import EARLIER, RunFolder
 from bebert_export.student.bert import Student
-from bebert_export.student.schemes import full_name, recipe, stored_state
+from bebert_export.student.schemes import find_scheme, full_name, stored_state
 from bebert_infer.errors import InputError
 
 HEAD = "classifier."
@@ -38,30 +39,47 @@ SIZES = (
 )
 
 
-def first_stage(options: TrainOptions) -> str:
-    """Stage of the first student of a run: what its members split, the first of its steps, or a member itself."""
-    if recipe(options.scheme, options.base).splits:
-        return "ternary"
-    return f"student_{options.steps[0]}bit" if options.steps else "member_0"
+@dataclass(frozen=True)
+class StudentForm:
+    """What decides the shape of a student and of the stages before it."""
+
+    base: str
+    scheme: str
+    steps: list[int]
+    width: float
+
+    @staticmethod
+    def of(values: Mapping[str, Any]) -> "StudentForm":
+        """Of a run with these options."""
+        scheme, base = full_name(values["scheme"], values["base"])
+        return StudentForm(base, scheme, list(values["steps"]), values["width"])
+
+    @property
+    def first_stage(self) -> str:
+        """Stage of the first student of a run: what its members split, the first of its steps, or a member itself."""
+        if find_scheme(self.scheme, self.base).splits:
+            return "ternary"
+        return f"student_{self.steps[0]}bit" if self.steps else "member_0"
 
 
-def earlier_student(options: TrainOptions, run: RunFolder) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-    """Weights of the student to start from, without its head, and their sha256 as a fact; None without start_from.
+def earlier_student(
+    start_from: Path, init: str, vocabulary_size: int | None, form: StudentForm, run: RunFolder
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Weights of the student of the run `start_from`, without its head, and their sha256 as a fact.
 
+    init, vocabulary_size, form : of the new run, whose first student they are for
     A run keeps a copy of what is returned, so one that has full precision goes on where the other run is gone.
     Raises InputError, before anything is trained, if the other run has no student that fits this one.
     """
-    if options.start_from is None:
-        return None
-    file = options.start_from / "stages" / f"{first_stage(options)}.safetensors"
+    file = start_from / "stages" / f"{form.first_stage}.safetensors"
     if not (run.has("full_precision") and run.has(EARLIER)):
-        _check(options, file)
+        _check(start_from, file, init, vocabulary_size, form)
     elif not file.is_file():
         return run.load(EARLIER)
     try:
         state = stored_state(load_file(file))
     except (OSError, SafetensorError) as error:
-        raise _damaged(options.start_from, error) from None
+        raise _damaged(start_from, error) from None
     state = {name: tensor for name, tensor in state.items() if not name.startswith(HEAD)}
     return state, {"sha256": hashlib.sha256(save(state)).hexdigest()}
 
@@ -70,44 +88,36 @@ def _damaged(folder: Path, error: object) -> InputError:
     return InputError(f"{folder} is no whole run ({error}); repeat its command to mend it")
 
 
-def _check(options: TrainOptions, file: Path) -> None:
-    """Raise InputError unless the other run has the student, and recipe, words and sizes are those of this run."""
-    assert options.start_from is not None
-    folder, own, own_encoder = options.start_from, _plan(vars(options)), local_folder(options.init)
-    encoder = folder / "full_precision"
+def _check(folder: Path, file: Path, init: str, vocabulary_size: int | None, form: StudentForm) -> None:
+    """Raise InputError unless the other run has the student, and form, words and sizes are those of this run."""
+    own_encoder, encoder = local_folder(init), folder / "full_precision"
     if not file.is_file():
         raise InputError(
             f'start_from is "{folder}", which has no stages/{file.name}; pass the folder of a `bebert train` run with '
             "the same base that has come so far"
         )
     try:
-        other = _plan(json.loads((folder / "options.json").read_text("utf-8")))
+        other = StudentForm.of(json.loads((folder / "options.json").read_text("utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(folder, f"options.json: {error!r}") from None
-    for name in own:
-        if other[name] != own[name]:
-            raise InputError(f"{folder} has the {name} {other[name]}, this run {own[name]}; they must be equal")
-    if options.vocabulary_size is not None:
+    for name, wanted in asdict(form).items():
+        if getattr(other, name) != wanted:
+            raise InputError(f"{folder} has the {name} {getattr(other, name)}, this run {wanted}; they must be equal")
+    if vocabulary_size is not None:
         raise InputError(
-            f"vocabulary_size is {options.vocabulary_size}; the words of the student in {folder} must stay: leave it "
+            f"vocabulary_size is {vocabulary_size}; the words of the student in {folder} must stay: leave it "
             "out, and trim in that run"
         )
     if load_tokenizer(encoder).get_vocab() != load_tokenizer(own_encoder).get_vocab():
-        raise InputError(f"the words of {folder} and of {options.init} differ; pass {encoder} as init")
+        raise InputError(f"the words of {folder} and of {init} differ; pass {encoder} as init")
     configs = read_config(encoder), read_config(own_encoder)
     for name in SIZES:
         found, wanted = (getattr(config, name) for config in configs)
         if found != wanted:
-            raise InputError(f"{folder} has the {name} {found}, {options.init} {wanted}; pass {encoder} as init")
+            raise InputError(f"{folder} has the {name} {found}, {init} {wanted}; pass {encoder} as init")
 
 
-def _plan(values: dict[str, Any]) -> dict[str, Any]:
-    """What decides the form of a student, of the options of a run."""
-    scheme, base = full_name(values["scheme"], values["base"])
-    return {"base": base, "scheme": scheme, "steps": list(values["steps"]), "width": values["width"]}
-
-
-def take_over(student: Student, run: RunFolder) -> None:
+def copy_encoder(student: Student, run: RunFolder) -> None:
     """Put the weights that the run has kept into its first student, whose head stays.
 
     Raises InputError if they have other shapes.

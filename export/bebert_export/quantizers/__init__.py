@@ -4,10 +4,10 @@ from bebert_export.quantizers.activations import ActivationQuantizer, Bool, Code
 from bebert_export.quantizers.learned_step import Elastic, Lsq, MinimumRule
 from bebert_export.quantizers.weights import (
     BinaryWeight,
-    Branch,
     RowCentredBinaryWeight,
     TensorCentredBinaryWeight,
     TernaryWeight,
+    WeightBranch,
     WeightQuantizer,
 )
 
@@ -15,7 +15,7 @@ __all__ = [
     "ActivationQuantizer",
     "BinaryWeight",
     "Bool",
-    "Branch",
+    "WeightBranch",
     "Codes",
     "Dynamic",
     "Elastic",

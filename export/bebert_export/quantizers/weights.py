@@ -27,7 +27,7 @@ from bebert_export.quantizers.straight_through import pass_through
 
 
 @dataclass(frozen=True)
-class Branch:
+class WeightBranch:
     """One ``scale * signs`` term of a quantized weight.
 
     signs : int8[N, K]     +1 or -1; an exact zero is stored as +1
@@ -48,7 +48,7 @@ class WeightQuantizer(ABC):
         """Quantized weight, float[..., K] of the same shape; rows run over the last dimension."""
 
     @abstractmethod
-    def decompose(self, weight: Tensor) -> list[Branch]:
+    def decompose(self, weight: Tensor) -> list[WeightBranch]:
         """The same weight as branches of signs and scales, for packing; weight is float[N, K]."""
 
     whole_table = False  # whether the value of an embedding row depends on the other rows
@@ -108,8 +108,8 @@ def _signs(value: Tensor) -> Tensor:
     return torch.where(value < 0, -1, 1).to(torch.int8)
 
 
-def _branch(centred: Tensor, scale: Tensor) -> Branch:
-    return Branch(_signs(centred), scale.reshape(-1), int((centred == 0).sum()))
+def _branch(centred: Tensor, scale: Tensor) -> WeightBranch:
+    return WeightBranch(_signs(centred), scale.reshape(-1), int((centred == 0).sum()))
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class BinaryWeight(WeightQuantizer):
             value = weight.sign().mul_(mean_magnitude(weight, self.rows).to(weight.dtype))
         return pass_through(weight, value)
 
-    def decompose(self, weight: Tensor) -> list[Branch]:
+    def decompose(self, weight: Tensor) -> list[WeightBranch]:
         """One branch."""
         return [_branch(weight.detach(), mean_magnitude(weight, self.rows))]
 
@@ -156,12 +156,12 @@ class TernaryWeight(WeightQuantizer):
         band = None if self.clip is None else (-self.clip, self.clip)
         return pass_through(weight, value, band, closed=False)
 
-    def decompose(self, weight: Tensor) -> list[Branch]:
+    def decompose(self, weight: Tensor) -> list[WeightBranch]:
         """Two branches of scale alpha / 2: equal signs where the weight is kept, else +1 and -1."""
         clipped = self._clipped(weight.detach())
         _, kept, alpha = ternary_statistics(clipped, self.rows)
         half = alpha.reshape(-1) / 2
-        return [Branch(_signs(torch.where(kept == 0, side, kept)), half, 0) for side in (1, -1)]
+        return [WeightBranch(_signs(torch.where(kept == 0, side, kept)), half, 0) for side in (1, -1)]
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class RowCentredBinaryWeight(WeightQuantizer):
             value = centred.sign().mul_(mean_magnitude(weight, rows=True).to(weight.dtype))
         return pass_through(centred, value, (-1, 1))
 
-    def decompose(self, weight: Tensor) -> list[Branch]:
+    def decompose(self, weight: Tensor) -> list[WeightBranch]:
         """One branch with a scale per row."""
         return [_branch(self._centred(weight.detach()), mean_magnitude(weight, rows=True))]
 
@@ -212,7 +212,7 @@ class TensorCentredBinaryWeight(WeightQuantizer):
         """Quantized rows, centred by the mean of the whole table."""
         return self._quantize(rows, tensor_mean(table))
 
-    def decompose(self, weight: Tensor) -> list[Branch]:
+    def decompose(self, weight: Tensor) -> list[WeightBranch]:
         """One branch."""
         weight = weight.detach()
         return [_branch(weight - tensor_mean(weight), mean_magnitude(weight, self.rows))]

@@ -24,7 +24,7 @@ NUDGE = 1e-4  # of the mean magnitude: far above float32 rounding, far below any
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Scheme:
     """Family and activation bits of the first student; whether ternary weight splitting makes the members."""
 
     family: str
@@ -32,40 +32,40 @@ class Recipe:
     splits: bool
 
 
-RECIPES = {
-    ("1-1-4", "binarybert"): Recipe("ternary", 4, splits=True),
-    ("1-1-4", "bit"): Recipe("bit", 4, splits=False),
-    ("1-1-1", "bibert"): Recipe("bibert", 1, splits=False),
-    ("1-1-1", "bit"): Recipe("bit", 1, splits=False),
+SCHEMES = {
+    ("1-1-4", "binarybert"): Scheme("ternary", 4, splits=True),
+    ("1-1-4", "bit"): Scheme("bit", 4, splits=False),
+    ("1-1-1", "bibert"): Scheme("bibert", 1, splits=False),
+    ("1-1-1", "bit"): Scheme("bit", 1, splits=False),
 }
 
 
-TEACHER = Recipe("float", 32, splits=False)  # the full-precision model in the form that shows what goes on inside
+TEACHER = Scheme("float", 32, splits=False)  # the full-precision model in the form that shows what goes on inside
 
 
-def recipe(scheme: str, base: str | None) -> Recipe:
-    """Recipe of a scheme; without a base the first of RECIPES. Raises InputError for an unknown pair."""
-    return RECIPES[full_name(scheme, base)]
+def find_scheme(scheme: str, base: str | None) -> Scheme:
+    """The scheme of that name; without a base the first of SCHEMES. Raises InputError for an unknown pair."""
+    return SCHEMES[full_name(scheme, base)]
 
 
 def full_name(scheme: str, base: str | None) -> tuple[str, str]:
-    """Scheme and base of a recipe, as `recipe` finds it."""
-    for known_scheme, known_base in RECIPES:
+    """Scheme and base of SCHEMES, as `find_scheme` finds them."""
+    for known_scheme, known_base in SCHEMES:
         if scheme == known_scheme and base in (None, known_base):
             return known_scheme, known_base
-    accepted = ", ".join(f"{scheme} {base}" for scheme, base in RECIPES)
+    accepted = ", ".join(f"{scheme} {base}" for scheme, base in SCHEMES)
     raise InputError(f'scheme "{scheme}" with base "{base or "any"}" is unknown; accepted are {accepted}')
 
 
 def student_from_full_precision(
-    state: Mapping[str, Tensor], heads: int, plan: Recipe, *, layer_norm_eps: float, dropout: float
+    state: Mapping[str, Tensor], heads: int, scheme: Scheme, *, layer_norm_eps: float, dropout: float
 ) -> Student:
-    """First student of a recipe, with all weights of a full-precision classifier.
+    """First student of a scheme, with all weights of a full-precision classifier.
 
     Its quantizer steps still have their built-in value 1.0: the first training batch sets them.
     """
     config = student_config(
-        plan.family, state, heads, plan.activation_bits, layer_norm_eps=layer_norm_eps, dropout=dropout
+        scheme.family, state, heads, scheme.activation_bits, layer_norm_eps=layer_norm_eps, dropout=dropout
     )
     student = Student(config)
     missing, unexpected = student.load_state_dict(dict(state), strict=False)
@@ -80,12 +80,12 @@ def stored_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix("model."): x for name, x in tensors.items() if name.startswith("model.")}
 
 
-def new_member(start: Student, plan: Recipe) -> Student:
-    """A member before its own training: the first student split, or a copy of it with the bits of the recipe."""
-    if plan.splits:
+def new_member(start: Student, scheme: Scheme) -> Student:
+    """A member before its own training: the first student split, or a copy of it with the bits of the scheme."""
+    if scheme.splits:
         with torch.no_grad():
             return split_student(start)
-    return with_bits(start, plan.activation_bits)
+    return with_bits(start, scheme.activation_bits)
 
 
 def with_bits(student: Student, bits: int) -> Student:

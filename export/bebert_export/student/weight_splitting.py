@@ -30,7 +30,7 @@ UNSPLIT = ("LayerNorm", "position_embeddings", "token_type_embeddings")
 
 
 @dataclass(frozen=True)
-class Split:
+class TernarySplit:
     """The two latent weights and the numbers that made them, all float64.
 
     first, second : float64[N, K]
@@ -45,7 +45,7 @@ class Split:
     b: Tensor
 
 
-def split_weight(weight: Tensor, rows: bool = False) -> Split:
+def split_weight(weight: Tensor, rows: bool = False) -> TernarySplit:
     """Split one latent weight float[N, K]; ``rows`` for a word embedding.
 
     Everything stays finite: a row of zeros gives two rows of zeros, where the published code gives NaN, and a
@@ -67,7 +67,7 @@ def split_weight(weight: Tensor, rows: bool = False) -> Split:
     b = torch.where(zeros > 0, (alpha * count - total(w.abs())) / (2 * zeros), 0.0)
     first = torch.where(kept, a * w, w.clamp_min(0) + b)
     second = torch.where(kept, (1 - a) * w, w.clamp_max(0) - b)
-    return Split(first, second, threshold, alpha, a, b)
+    return TernarySplit(first, second, threshold, alpha, a, b)
 
 
 def split_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ step of the last three, which is what makes them slow.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bebert_export.data.batches import TrainingSet
 from bebert_export.distributed import autocast, device
 from bebert_export.student.bert import Student
 from bebert_export.training.distillation_losses import direction_matching, hidden_loss, two_stage
-from bebert_export.training.loop import Fit, Schedule, TrainingSet, Watcher, fit
-from bebert_export.training.loss import Guide
+from bebert_export.training.loop import Fit, Watcher, fit
+from bebert_export.training.loss import EVENLY, Guide, Objective, Weighting
+from bebert_export.training.schedule import Schedule
 from bebert_export.training.snapshots import Snapshots
-from bebert_export.training.sparse_embeddings import used_rows
+from bebert_export.training.sparse_embeddings import sparse_embeddings
 
 KINDS = ("none", "prediction", "hidden", "two-stage", "direction")
 INSIDE = KINDS[2:]  # kinds that look inside the teacher
@@ -34,7 +37,7 @@ LABELS = 0.5  # weight of the labels beside the teacher's logits in direction ma
 
 
 @dataclass(frozen=True)
-class Lessons:
+class Distillation:
     """What a student is taught: `kind` of KINDS, and its teacher.
 
     logits  : float32[M, K] of the teacher on the training file; None for "none"
@@ -46,82 +49,53 @@ class Lessons:
     teacher: Student | None = None
 
 
-def teach(
+def train_student(
     student: Student,
     data: TrainingSet,
     schedule: Schedule,
     *,
-    lessons: Lessons,
+    distillation: Distillation,
+    weighting: Weighting = EVENLY,
+    held: TrainingSet | None = None,
     seed: int,
     watcher: Watcher,
-    weights: NDArray[np.float64] | None = None,
-    sample: NDArray[np.int64] | None = None,
-    chances: NDArray[np.float64] | None = None,
-    held: TrainingSet | None = None,
     snapshots: Snapshots | None = None,
 ) -> Fit:
-    """Train a student in place; `training.fit` has the arguments. Two stages take `schedule.epochs` each.
+    """Train a student in place; `loop.fit` has the other arguments. Two stages take `schedule.epochs` each.
 
     Early stopping is for the second of them: the first one teaches nothing about the labels that it looks at.
     """
     judged = held if schedule.patience else None
+    goal = Objective(data, weighting, distillation.logits)
+    guide = _guide(distillation, schedule.precision)
+    if distillation.kind == "direction":
+        goal = replace(goal, guide=guide, labels=LABELS if data.classes > 1 else 0.0)
+    elif distillation.kind == "hidden":
+        goal = replace(goal, guide=guide)
     seen = [part.encoded for part in (data, judged) if part is not None]
-    drawing = {"weights": weights, "sample": sample, "chances": chances}
-    common = {"watcher": watcher, "snapshots": snapshots, **drawing}
-    with used_rows(student, *seen):
-        return _teach(student, data, schedule, lessons, judged, seed=seed, **common)
-
-
-def _teach(
-    student: Student,
-    data: TrainingSet,
-    schedule: Schedule,
-    lessons: Lessons,
-    held: TrainingSet | None,
-    *,
-    seed: int,
-    **common: Any,
-) -> Fit:
-    if lessons.kind == "two-stage":
+    run = partial(fit, student, seed=seed, watcher=watcher, snapshots=snapshots)
+    with sparse_embeddings(student, *seen):
+        if distillation.kind != "two-stage":
+            return run(goal, schedule, held=judged)
         faster = replace(schedule, learning_rate=FASTER * schedule.learning_rate)
-        guide = _inside(lessons, schedule.precision)
-        inside = fit(student, data, faster, seed=seed, guide=guide, only_guide=True, **common)
-        last = fit(student, data, schedule, seed=seed, teacher=lessons.logits, held=held, **common)
+        inside = run(replace(goal, teacher=None, guide=guide, only_guide=True), faster)
+        last = run(goal, schedule, held=judged)
         return replace(last, steps=inside.steps + last.steps, seconds=inside.seconds + last.seconds)
-    common["held"] = held
-    if lessons.kind == "hidden":
-        guide = _hidden(lessons, schedule.precision)
-        return fit(student, data, schedule, seed=seed, teacher=lessons.logits, guide=guide, **common)
-    if lessons.kind == "direction":
-        guide, labels = _directions(lessons, schedule.precision), LABELS if data.classes > 1 else 0.0
-        return fit(student, data, schedule, seed=seed, teacher=lessons.logits, labels=labels, guide=guide, **common)
-    return fit(student, data, schedule, seed=seed, teacher=lessons.logits, **common)
 
 
-def _hidden(lessons: Lessons, precision: str) -> Guide:
+def _guide(distillation: Distillation, precision: str) -> Guide:
+    """What is compared inside student and teacher, as a loss of a batch; the teacher runs when it is called."""
+
     def guide(outputs: Any, batch: dict[str, Tensor]) -> Tensor:
-        return hidden_loss(outputs.hidden, _watched(lessons, batch, precision).hidden)
-
-    return guide
-
-
-def _inside(lessons: Lessons, precision: str) -> Guide:
-    def guide(outputs: Any, batch: dict[str, Tensor]) -> Tensor:
-        return two_stage(outputs, _watched(lessons, batch, precision)).stage1
-
-    return guide
-
-
-def _directions(lessons: Lessons, precision: str) -> Guide:
-    def guide(outputs: Any, batch: dict[str, Tensor]) -> Tensor:
+        assert distillation.teacher is not None
+        with torch.no_grad(), autocast(precision):
+            watched = distillation.teacher.to(device())(**batch, details=True)
+        if distillation.kind == "hidden":
+            return hidden_loss(outputs.hidden, watched.hidden)
+        if distillation.kind == "two-stage":
+            return two_stage(outputs, watched).stage1
         nobody = torch.zeros(len(outputs.logits), dtype=torch.int64, device=outputs.logits.device)
-        found = direction_matching(outputs, _watched(lessons, batch, precision), nobody)
+        found = direction_matching(outputs, watched, nobody)
         return found.total - found.prediction  # logits and labels count example by example, elsewhere
 
     return guide
-
-
-def _watched(lessons: Lessons, batch: dict[str, Tensor], precision: str) -> Any:
-    assert lessons.teacher is not None
-    with torch.no_grad(), autocast(precision):
-        return lessons.teacher.to(device())(**batch, details=True)

@@ -4,8 +4,8 @@ Sample weights belong to example ids. A batch carries its ids, so the order in w
 never matters; predictions are put back by id too (the published boosting code indexes a shuffled loader by
 position and re-weights the wrong examples, reference numerics §5.2.1).
 
-On one CPU process, the same seed and options give the same bits. See bebert_export/distributed.py for several
-processes, snapshots.py for resuming, early_stopping.py for early stopping.
+On one CPU process, the same seed and options give the same bits. See distributed.py for several processes, snapshots.py
+for resuming, early_stopping.py for early stopping.
 """
 
 import random
@@ -19,33 +19,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from bebert_export.data.batches import Encoded, collate, shuffled_batches, sorted_batches
+from bebert_export.data.batches import EncodedExamples, TrainingSet, collate, shuffled_batches, sorted_batches
 from bebert_export.distributed import add_arrays, add_up, device, is_main, processes
 from bebert_export.training.early_stopping import Stopping, held_out_scores
-from bebert_export.training.loss import Guide, Objective, example_losses
+from bebert_export.training.loss import Objective, Weighting
 from bebert_export.training.optimizer import adamw, linear_decay
 from bebert_export.training.schedule import Schedule
 from bebert_export.training.snapshots import Running, Snapshots
 
-__all__ = ["Fit", "Schedule", "TrainingSet", "Watcher", "example_losses", "fit", "predict", "seed_everything"]
-
-Floats = NDArray[np.floating]
 PREDICTION_BATCH = 256
 RANK_SEED = 1_000_003  # times the number of a process, added to its seed: dropout must differ among them
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """M encoded examples with class ids int64[M] (classes >= 2) or values float32[M] (classes == 1)."""
-
-    encoded: Encoded
-    targets: NDArray[np.int64] | NDArray[np.float32]
-    classes: int
-
-    def part(self, places: NDArray[np.int64]) -> "TrainingSet":
-        """Some of the examples, in the order of `places`."""
-        ids, types = ([rows[i] for i in places] for rows in (self.encoded.ids, self.encoded.types))
-        return TrainingSet(Encoded(ids, types), self.targets[places], self.classes)
 
 
 @dataclass(frozen=True)
@@ -80,59 +63,35 @@ def seed_everything(seed: int) -> None:
 
 def fit(
     model: nn.Module,
-    data: TrainingSet,
+    objective: Objective,
     schedule: Schedule,
     *,
     seed: int,
     watcher: Watcher,
-    weights: Floats | None = None,
-    sample: NDArray[np.int64] | None = None,
-    chances: NDArray[np.float64] | None = None,
-    teacher: NDArray[np.float32] | None = None,
-    labels: float = 0.0,
-    guide: Guide | None = None,
-    only_guide: bool = False,
     held: TrainingSet | None = None,
     snapshots: Snapshots | None = None,
 ) -> Fit:
-    """Train `model` in place on loss = mean over the batch of weights[id] · example loss; it comes back on the CPU.
+    """Train `model` in place on the objective, batch by batch; it comes back on the CPU.
 
-    weights   : float[M] by example id, scaled to mean 1 here; None means all 1
-    sample    : example ids to train on, any number of times each; None means every one once
-    chances   : float64[M], sum 1: every epoch is M examples drawn anew with these; None means no drawing
-    teacher   : float32[M, K] logits by example id to distil from; None means the labels
-    labels    : weight of the labels beside a teacher
-    guide     : (outputs, batch) -> a further loss of the batch; only_guide: nothing else counts
     held      : examples that are not trained on, for early stopping where `schedule.patience` is above 0
     snapshots : where to go on from, and to keep snapshots in; None keeps none
     Raises FloatingPointError if the loss stops being finite.
     """
     seed_everything(seed)
-    examples = len(data.encoded) if sample is None else len(sample)
+    lengths, weighting = objective.data.encoded.lengths, objective.weighting
+    examples = len(lengths) if weighting.sample is None else len(weighting.sample)
     steps = schedule.steps(examples)
-    objective = Objective(
-        encoded=data.encoded,
-        targets=torch.from_numpy(data.targets),
-        weights=None if weights is None else torch.from_numpy((weights / weights.mean()).astype(np.float32)),
-        teacher=None if teacher is None else torch.from_numpy(teacher),
-        labels=labels,
-        guide=guide,
-        only_guide=only_guide,
-        precision=schedule.precision,
-    )
     model.to(device()).train()
     running = _start(model, schedule, examples, held)
     snapshot = None if snapshots is None else snapshots.next(seed)
     if processes().num_processes > 1:
-        first = next(_batches(data.encoded.lengths, sample, chances, schedule.batch_size, seed))
-        _set_quantizer_steps(model, objective, first, seed)
+        _set_quantizer_steps(model, objective, next(_batches(lengths, weighting, schedule.batch_size, seed)), seed)
     if snapshot is not None:
         snapshot.restore(running)
     start = time.perf_counter() - running.seconds
-    batches = _batches(data.encoded.lengths, sample, chances, schedule.batch_size, seed)
-    places = islice(batches, len(running.losses), steps)
+    places = islice(_batches(lengths, weighting, schedule.batch_size, seed), len(running.losses), steps)
     for index in () if running.finished else places:
-        loss = objective.loss(model, index)
+        loss = objective.loss(model, index, schedule.precision)
         if loss is not None:
             loss.backward()
         total, save = add_up(model.parameters(), loss, snapshot is not None and is_main() and snapshot.due())
@@ -167,7 +126,7 @@ def fit(
 
 
 @torch.no_grad()
-def predict(model: nn.Module, encoded: Encoded, classes: int) -> NDArray[np.float32]:
+def predict(model: nn.Module, encoded: EncodedExamples, classes: int) -> NDArray[np.float32]:
     """Logits of every example in the order of the file, float32[M, K]; dropout off, the model stays where it was.
 
     Several processes share the batches, and every one gets all logits. Always computed in float32.
@@ -192,16 +151,14 @@ def _start(model: nn.Module, schedule: Schedule, examples: int, held: TrainingSe
 
 
 def _batches(
-    lengths: NDArray[np.int64],
-    sample: NDArray[np.int64] | None,
-    chances: NDArray[np.float64] | None,
-    batch_size: int,
-    seed: int,
+    lengths: NDArray[np.int64], weighting: Weighting, batch_size: int, seed: int
 ) -> Iterator[NDArray[np.int64]]:
     """Example ids of one batch after the other, epoch after epoch, always the same for a seed."""
     order = np.random.default_rng(seed)
     while True:
-        drawn = sample if chances is None else order.choice(len(lengths), len(lengths), p=chances)
+        drawn = weighting.sample
+        if weighting.chances is not None:
+            drawn = order.choice(len(lengths), len(lengths), p=weighting.chances)
         for places in shuffled_batches(lengths if drawn is None else lengths[drawn], batch_size, order):
             yield places if drawn is None else drawn[places]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bebert_export.data.batches import Encoded, collate
+from bebert_export.data.batches import TrainingSet, collate
 from bebert_export.distributed import autocast, device, share
 
 Guide = Callable[[Any, dict[str, Tensor]], Tensor]
@@ -32,24 +33,44 @@ def example_losses(logits: Tensor, targets: Tensor, teacher: Tensor | None) -> T
 
 
 @dataclass(frozen=True)
-class Objective:
-    """Loss of a batch = mean over it of weights[id] · example loss, plus what the guide says.
+class Weighting:
+    """How much each of M examples counts, by its id; by default all the same.
 
-    targets : int64[M] or float32[M];  weights : float32[M] or None;  teacher : float32[M, K] or None, all on the CPU
+    weights : float[M], factors of the examples' losses, scaled to mean 1; None means all 1
+    sample  : ids of the examples to train on, any number of times each; None means every one once
+    chances : float64[M], sum 1: every epoch is M examples drawn anew with these; None means no drawing
+    """
+
+    weights: NDArray[np.floating] | None = None
+    sample: NDArray[np.int64] | None = None
+    chances: NDArray[np.float64] | None = None
+
+    @cached_property
+    def factors(self) -> NDArray[np.float32] | None:
+        """The weights with mean 1, float32[M]."""
+        return None if self.weights is None else (self.weights / self.weights.mean()).astype(np.float32)
+
+
+EVENLY = Weighting()
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a training minimises: mean over a batch of factor[id] · example loss, plus what the guide says.
+
+    teacher : float32[M, K] logits by example id to distil from; None means the labels
     labels  : weight of the labels beside a teacher
     guide   : (outputs, batch) -> a further loss, a mean over the rows of the batch; only_guide: nothing else counts
     """
 
-    encoded: Encoded
-    targets: Tensor
-    weights: Tensor | None
-    teacher: Tensor | None
-    labels: float
-    guide: Guide | None
-    only_guide: bool
-    precision: str
+    data: TrainingSet
+    weighting: Weighting = EVENLY
+    teacher: NDArray[np.float32] | None = None
+    labels: float = 0.0
+    guide: Guide | None = None
+    only_guide: bool = False
 
-    def loss(self, model: nn.Module, index: NDArray[np.int64]) -> Tensor | None:
+    def loss(self, model: nn.Module, index: NDArray[np.int64], precision: str) -> Tensor | None:
         """Part of this process in the loss of the examples `index`, []; None if none of them falls to it.
 
         Parts of all processes add up to the loss of the batch. All pad to its longest text, so that a mean over
@@ -59,16 +80,18 @@ class Objective:
         if rows.start == rows.stop:
             return None
         batch = self.batch(index, rows)
-        ids = torch.from_numpy(index[rows])
-        targets = self.targets[ids].to(device())
-        soft = None if self.teacher is None else self.teacher[ids].to(device())
-        with autocast(self.precision):
+        targets, soft, factors = (
+            None if values is None else torch.from_numpy(values[index[rows]]).to(device())
+            for values in (self.data.targets, self.teacher, self.weighting.factors)
+        )
+        assert targets is not None
+        with autocast(precision):
             outputs = model(**batch)
         logits = outputs.logits.float()
         each = example_losses(logits, targets, soft)
         if self.labels and soft is not None:
             each = each + self.labels * example_losses(logits, targets, None)
-        loss = (each if self.weights is None else each * self.weights[ids].to(device())).mean()
+        loss = (each if factors is None else each * factors).mean()
         if self.guide is not None:
             loss = self.guide(outputs, batch) + (0 if self.only_guide else loss)
         part = (rows.stop - rows.start) / len(index)
@@ -76,4 +99,4 @@ class Objective:
 
     def batch(self, index: NDArray[np.int64], rows: slice) -> dict[str, Tensor]:
         """Some rows of the padded batch of the examples `index`, on the device."""
-        return {name: tensor[rows].to(device()) for name, tensor in collate(self.encoded, index).items()}
+        return {name: tensor[rows].to(device()) for name, tensor in collate(self.data.encoded, index).items()}

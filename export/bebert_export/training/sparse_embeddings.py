@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from bebert_export.data.batches import Encoded
+from bebert_export.data.batches import EncodedExamples
 from bebert_export.student.layers import QuantEmbedding
 
 
 @contextmanager
-def used_rows(model: nn.Module, *encoded: Encoded) -> Iterator[None]:
+def sparse_embeddings(model: nn.Module, *encoded: EncodedExamples) -> Iterator[None]:
     """Inside, the word tables of `model` have only the rows that occur in `encoded`, and row 0 (padding) first.
 
     Other texts must not be shown to the model inside.

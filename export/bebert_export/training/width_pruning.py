@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bebert_export.data.batches import collate
-from bebert_export.training.loop import TrainingSet, example_losses
+from bebert_export.data.batches import TrainingSet, collate
+from bebert_export.training.loss import example_losses
 from bebert_infer.errors import InputError
 
 BATCH, BATCHES = 32, 32  # examples that importance is measured on; more change no choice that matters
@@ -30,7 +30,9 @@ def kept_heads(heads: int, width: float) -> int:
     return round(heads * width)
 
 
-def narrow(model: nn.Module, data: TrainingSet, heads: int, width: float, seed: int) -> tuple[dict[str, Tensor], int]:
+def prune_width(
+    model: nn.Module, data: TrainingSet, heads: int, width: float, seed: int
+) -> tuple[dict[str, Tensor], int]:
     """State dict of `model` (a BERT classifier with `heads` heads) cut to `width`, and its number of heads.
 
     Raises InputError for a width that `kept_heads` refuses.
