@@ -1,15 +1,17 @@
 """`bebert demo`: the small ensemble in this package classifies real sentences, with its size, speed and accuracy."""
 
 import time
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bebert_infer.ensemble import Ensemble
+from bebert_infer.cli.options import Threads
 from bebert_infer.errors import safe
-from bebert_infer.measure.cost import full_precision_bytes
-from bebert_infer.measure.sample_models import demo_path
+
+if TYPE_CHECKING:  # what loads Numba is imported when the command is called
+    from bebert_infer.ensemble import Ensemble
 
 # Drawn at random from sentences of 8 to 16 words of the test split of "From Group to Individual Labels using Deep
 # Features" (Kotzias et al., KDD 2015), CC BY 4.0, with the label that people gave them; no training saw them.
@@ -23,8 +25,12 @@ SENTENCES = (
 )
 
 
-def run_demo(console: Console, threads: int | None = None) -> None:
-    """Print answers, size, latency, recorded accuracy, and how to do the same in Python."""
+def demo(threads: Threads = None) -> None:
+    """Classify real sentences with the small ensemble that comes with this package."""
+    from bebert_infer.ensemble import Ensemble
+    from bebert_infer.measure.sample_models import demo_path
+
+    console = Console()
     with console.status("loading the model; the first run on a machine also compiles the kernels"):
         model = Ensemble.from_pretrained(demo_path(), threads=threads)
         model.predict([SENTENCES[0][0]])
@@ -44,7 +50,9 @@ def run_demo(console: Console, threads: int | None = None) -> None:
     console.print(escape(safe(call)), soft_wrap=True, highlight=False)
 
 
-def _print_facts(console: Console, model: Ensemble, median: float) -> None:
+def _print_facts(console: Console, model: "Ensemble", median: float) -> None:
+    from bebert_infer.measure.cost import full_precision_bytes
+
     config = model.config
     size, parent = config.tensors_bytes, full_precision_bytes(config.members[0], config)
     facts = Table(show_header=False, box=None)

@@ -1,21 +1,20 @@
 """`bebert doctor`: what this machine is, what the kernels make of it, and whether they compute what they should."""
 
 import json
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from bebert_infer.cli.options import Json, Threads
 from bebert_infer.console import plain
 from bebert_infer.measure.machine import examine
 
 
 def doctor(
-    threads: Annotated[
-        int | None, typer.Option(help="Thread budget, as for the other commands.", show_default=False)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of a table.")] = False,
+    threads: Threads = None,
+    as_json: Json = False,
 ) -> None:
     """Show CPU, instruction sets, kernels, cache and threads, and check the kernels against plain NumPy.
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from bebert_infer.atomic_files import check_target, write_json, writing
+from bebert_infer.cli.options import Model, Threads
 from bebert_infer.console import plain, wide_console
 from bebert_infer.errors import DataError, InputError
 from bebert_infer.optional import load_export
@@ -18,7 +19,7 @@ if TYPE_CHECKING:  # what loads Numba is imported when the command is called
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Folder of a packed model.", show_default=False)],
+    model: Model,
     data: Annotated[
         Path | None,
         typer.Argument(
@@ -50,7 +51,7 @@ def evaluate(
     json: Annotated[Path | None, typer.Option(help="Write all figures to this .json.", show_default=False)] = None,
     plots: Annotated[Path | None, typer.Option(help="Draw them into this folder.", show_default=False)] = None,
     truncate: Annotated[bool, typer.Option(help="Cut over-long texts instead of refusing them.")] = False,
-    threads: Annotated[int | None, typer.Option(help="Thread budget.", show_default=False)] = None,
+    threads: Threads = None,
 ) -> None:
     """Score members and ensembles on a labelled file: metrics with intervals, calibration, agreement, noise.
 

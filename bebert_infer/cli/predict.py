@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from bebert_infer.cli.options import refuse_unused
+from bebert_infer.cli.options import Model, Threads, refuse_unused
 from bebert_infer.cli.predict_view import Progress, answer_table
 from bebert_infer.console import plain
 from bebert_infer.errors import InputError, safe
@@ -54,7 +54,7 @@ class OnError(StrEnum):
 
 def predict(
     context: typer.Context,
-    model: Annotated[Path, typer.Argument(help="Folder of a packed model.", show_default=False)],
+    model: Model,
     texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify.", show_default=False)] = None,
     pair: Annotated[str | None, typer.Option(help="Second text of a pair, for one text.", show_default=False)] = None,
     input: Annotated[
@@ -132,10 +132,7 @@ def predict(
             min=1, help="Tokens of a text or window. Default: the model's.", show_default=False, rich_help_panel=LONG
         ),
     ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(help="Thread budget. Default: BEBERT_THREADS, else what the machine grants.", show_default=False),
-    ] = None,
+    threads: Threads = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON for machines; of --input, one object a line.")
     ] = False,

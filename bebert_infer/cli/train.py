@@ -1,15 +1,17 @@
-"""`bebert train`: the options of a training run; the work is in `bebert_export.train`, loaded when called."""
+"""`bebert train`: its options are those of `TrainOptions`; the work is in `bebert_export.train`, loaded when called."""
 
 import tomllib
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from bebert_infer.cli.options import listed, options_of
 from bebert_infer.errors import InputError
 from bebert_infer.optional import load_export
+
+Options = load_export("pipeline.options").TrainOptions  # without torch
 
 
 def _read_recipe(context: typer.Context, recipe: str | None) -> str | None:
@@ -39,34 +41,8 @@ def _list_recipes(wanted: bool) -> None:
         raise typer.Exit
 
 
+@options_of(Options, tensorboard="--tensorboard")
 def train(
-    init: Annotated[str, typer.Option(help="Pretrained BERT encoder: a folder or a hub id.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Run folder; called again, the run resumes.", show_default=False)],
-    train: Annotated[
-        Path | None,
-        typer.Option(
-            help=".tsv, .csv, .jsonl or .parquet with the columns sentence1[, sentence2], label.", show_default=False
-        ),
-    ] = None,
-    dev: Annotated[
-        Path | None, typer.Option(help="The same, for the report; never used for choosing.", show_default=False)
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            help="GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli or rte. Gives metrics, label names, regression, "
-            "and the data too unless --train and --dev say where it is.",
-            show_default=False,
-        ),
-    ] = None,
-    scheme: Annotated[str, typer.Option(help="Bits of weights-embeddings-activations: 1-1-4 or 1-1-1.")] = "1-1-4",
-    members: Annotated[
-        int,
-        typer.Option(help="Boosting rounds; a finished run called with more adds them. 0: full precision only."),
-    ] = 2,
-    base: Annotated[
-        str | None, typer.Option(help="binarybert (1-1-4), bibert (1-1-1) or bit (both).", show_default=False)
-    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -80,94 +56,7 @@ def train(
         bool,
         typer.Option("--list-recipes", help="Say which recipes come along.", is_eager=True, callback=_list_recipes),
     ] = False,
-    labels: Annotated[
-        str | None, typer.Option(help="Names for the label values, in sorted order.", show_default=False)
-    ] = None,
-    regression: Annotated[bool, typer.Option(help="Labels are scores.")] = False,
-    combine: Annotated[str | None, typer.Option(help="Rule of the ensemble.", show_default=False)] = None,
-    hold_out: Annotated[
-        float, typer.Option(help="Share of the training file kept for alphas and other choices, not trained on.")
-    ] = 0.1,
-    boosting: Annotated[
-        str, typer.Option(help="weights (in the loss), resample, or bagging (the baseline).")
-    ] = "weights",
-    shrinkage: Annotated[
-        float, typer.Option(help="Factor of alphas, up to 1; the smaller, the more evenly members count.")
-    ] = 1.0,
-    warm_start: Annotated[
-        str,
-        typer.Option(help="Members start from the first student: first; the member before: previous; one each: own."),
-    ] = "first",
-    start_from: Annotated[
-        Path | None,
-        typer.Option(
-            help="Run folder of a larger task: students go on from its first student. Same base, scheme, steps and "
-            "width; --init is its full_precision/.",
-            show_default=False,
-        ),
-    ] = None,
-    compat: Annotated[
-        str | None, typer.Option(help="published: alphas and hard vote of BEBERT's own code.", show_default=False)
-    ] = None,
-    steps: Annotated[
-        str | None,
-        typer.Option(
-            help="Activation bits of students to train in between, widest first, as in 2 (BiT) or 4,2,1; each starts "
-            "and learns from the one before. Not for binarybert.",
-            show_default=False,
-        ),
-    ] = None,
-    distill: Annotated[
-        str,
-        typer.Option(
-            help="How members learn: none (labels only: BEBERT), or from full precision (with --steps from the last of "
-            "those) by prediction, hidden (BiT), two-stage (BinaryBERT) or direction (BiBERT)."
-        ),
-    ] = "none",
-    start_distill: Annotated[
-        str | None,
-        typer.Option(
-            help="How students before the members learn: ternary (default as --distill), of --steps (default hidden).",
-            show_default=False,
-        ),
-    ] = None,
-    width: Annotated[float, typer.Option(help="Share of heads and neurons to keep; BinaryBERT: 0.5.")] = 1.0,
-    vocabulary_size: Annotated[
-        int | None, typer.Option(help="Keep only so many word pieces, and --max-length positions.", show_default=False)
-    ] = None,
-    max_length: Annotated[int, typer.Option(help="Tokens a text may have.")] = 128,
-    epochs: Annotated[float, typer.Option(help="Epochs of each member.")] = 3.0,
-    start_epochs: Annotated[
-        float, typer.Option(help="Epochs of each student before the members: ternary, or of --steps.")
-    ] = 3.0,
-    teacher_epochs: Annotated[
-        float, typer.Option(help="Of the full-precision model; 0: --init is fine-tuned already.")
-    ] = 3.0,
-    batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 32,
-    learning_rate: Annotated[float, typer.Option(help="Of all students.")] = 2e-4,
-    teacher_learning_rate: Annotated[float, typer.Option(help="Of the full-precision model.")] = 5e-5,
-    dropout: Annotated[float, typer.Option(help="Dropout of every stage.")] = 0.1,
-    seed: Annotated[int, typer.Option(help="Same seed, same machine: same model.")] = 42,
-    patience: Annotated[
-        int, typer.Option(help="Early stopping: evaluations of the held-out part without progress; 0: off.")
-    ] = 0,
-    precision: Annotated[
-        str, typer.Option(help="Of training: float32, bfloat16, or auto (bfloat16 where it is faster).")
-    ] = "auto",
-    budget_minutes: Annotated[
-        float | None,
-        typer.Option(
-            help="Fewer epochs in all stages, by one factor, so that the run ends in time.", show_default=False
-        ),
-    ] = None,
-    snapshot_minutes: Annotated[
-        float, typer.Option(help="Between snapshots of the running stage, to resume from after a kill; 0: none.")
-    ] = 5.0,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write OUT/tensorboard too.")] = False,
-    threads: Annotated[int | None, typer.Option(help="Thread budget.", show_default=False)] = None,
-    licence: Annotated[
-        str | None, typer.Option(help="Licence of data and model, for the model card.", show_default=False)
-    ] = None,
+    **values: Any,
 ) -> None:
     """Train an ensemble: fine-tune full precision, make binary members, boost, pack, evaluate on packed bits.
 
@@ -188,14 +77,11 @@ def train(
 
     [dim]torchrun --standalone --nproc-per-node 2 -m bebert_infer train --init …[/]
     """
-    values = dict(locals())
-    del values["recipe"], values["list_recipes"]
-    values["labels"] = None if labels is None else tuple(label.strip() for label in labels.split(","))
-    values["steps"] = _bits(steps or "")
+    options = Options(**listed(Options, values))
     module = load_export("train", extra="train")
     console = Console(quiet=not module.is_main())
-    options = module.TrainOptions(**values)
-    if not members:
+    out = options.out
+    if not options.members:
         scores = module.train_full_precision(options, console)["dev"]
         console.print(", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items()))
         place = out / "full_precision"
@@ -206,14 +92,6 @@ def train(
     results = module.train(options, console)
     console.print(_table(results))
     console.print(f"model in {out / 'model'}, all figures in {out / 'results.json'}")
-
-
-def _bits(text: str) -> tuple[int, ...]:
-    """Whole numbers of a comma list. Raises InputError."""
-    try:
-        return tuple(int(word) for word in text.split(",") if word.strip())
-    except ValueError:
-        raise InputError(f'steps is "{text}"; accepted are numbers of bits, as in 2 or 4,2') from None
 
 
 def _table(results: dict[str, Any]) -> Table:

@@ -292,7 +292,7 @@ def test_a_path_is_printed_as_it_is_whatever_it_holds(model, monkeypatch, capsys
     from rich.console import Console
 
     from bebert_infer.artifact.folder import read_config
-    from bebert_infer.cli import main as cli
+    from bebert_infer.cli import convert as cli
 
     config = read_config(model)
     parity = SimpleNamespace(

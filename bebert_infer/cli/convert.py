@@ -1,0 +1,104 @@
+"""`bebert convert`: published checkpoints to a packed model; the work is in `bebert_export.convert`."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bebert_infer.console import plain, wide_console
+from bebert_infer.errors import InputError
+from bebert_infer.optional import load_export
+
+console = Console()
+
+
+def convert(
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folders or files of published checkpoints; several make one ensemble.", show_default=False
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
+    alphas: Annotated[str | None, typer.Option(help="Weights of the members: 0.6,0.4", show_default=False)] = None,
+    combine: Annotated[
+        str | None,
+        typer.Option(help="vote, logits, probabilities; regression: mean, median.", show_default=False),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Folder with vocab.txt or tokenizer.json.", show_default=False)
+    ] = None,
+    labels: Annotated[str | None, typer.Option(help="Label names: negative,positive", show_default=False)] = None,
+    max_length: Annotated[int | None, typer.Option(min=1, help="Token limit for texts.", show_default=False)] = None,
+    memory_limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            envvar="BEBERT_PICKLE_MEMORY",
+            help="MiB that reading a pickle may take. Default: 4 times the file and 512 more.",
+            show_default=False,
+        ),
+    ] = None,
+    time_limit: Annotated[
+        int, typer.Option(min=1, envvar="BEBERT_PICKLE_SECONDS", help="Seconds of CPU time for reading a pickle.")
+    ] = 120,
+) -> None:
+    """Convert published checkpoints (BinaryBERT, BEBERT, BiBERT, BiT, TernaryBERT) to one packed model.
+
+    Pickles (.bin) are read without running their code, in a process of its own with limits on memory and time.
+    The packed engine is compared with the PyTorch graph, code by code,
+    and nothing is written unless they agree.
+    """
+    module = load_export("convert")
+    started = time.perf_counter()
+    with console.status("reading, packing and checking"):
+        converted = module.convert(
+            checkpoints,
+            out,
+            alphas=None if alphas is None else _numbers(alphas),
+            combination=combine,
+            tokenizer=tokenizer,
+            labels=None if labels is None else [label.strip() for label in labels.split(",")],
+            max_length=max_length,
+            limits=load_export("checkpoints.untrusted_pickle").ProcessLimits(memory_limit, time_limit),
+        )
+    _print_conversion(converted, out, time.perf_counter() - started)
+
+
+def _print_conversion(converted: Any, out: Path, seconds: float) -> None:
+    config, parity = converted.written.config, converted.written.parity
+    table = Table("member", "family", "hidden × attention × FFN", "layers", "bits W-E-A", "ignored keys")
+    for index, (member, checkpoint) in enumerate(zip(config.members, converted.checkpoints, strict=True)):
+        width = f"{member.hidden_size} × {member.attention_size} × {member.intermediate_size}"
+        table.add_row(
+            str(index),
+            f"{member.family}, {member.branches} branch{'es' if member.branches > 1 else ''}",
+            width,
+            str(member.num_hidden_layers),
+            member.scheme,
+            str(len(checkpoint.ignored)),
+        )
+    wide_console().print(table)
+    console.print(
+        f"parity: {parity.codes:,} codes over {parity.tokens} tokens, {parity.flips} flips at a threshold, "
+        f"hidden states within {parity.max_hidden_difference:.1e}, logits within {parity.max_logit_difference:.1e}, "
+        f"label agreement {parity.label_agreement:.0%}"
+    )
+    if converted.written.zeros:
+        console.print(f"{converted.written.zeros:,} weights were exactly 0 and are stored as +1")
+    text = "text and token ids" if config.tokenizer else "token ids only (add text with --tokenizer)"
+    console.print(
+        f"{config.tensors_bytes:,} bytes in {plain(str(out))}, combined by {config.combination}; takes {text}; "
+        f"{seconds:.1f} s",
+        soft_wrap=True,
+    )
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f'--alphas is "{text}"; accepted are numbers with commas, like 0.6,0.4') from None
