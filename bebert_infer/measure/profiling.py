@@ -42,7 +42,7 @@ def profile(ensemble: Ensemble, tokens: int = 128, rounds: int = 20, member: int
     from bebert_kernels.tuning.roofline import adders_per_second, bound
 
     assert isinstance(ensemble.engine, NativeEngine)
-    native = ensemble.engine.programs[member]
+    native = ensemble.engine.members[member]
     limits = ensemble.limits
     if not 1 <= tokens <= limits.positions:
         raise InputError(f"tokens is {tokens}; this model accepts 1 to {limits.positions}")

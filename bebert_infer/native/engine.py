@@ -15,8 +15,7 @@ from bebert_infer.model.attention import BooleanAttention, SoftmaxAttention
 from bebert_infer.model.batch import Batch
 from bebert_infer.model.member import Member
 from bebert_infer.model.noise import Noise
-from bebert_infer.native.lower_linear import code_bits
-from bebert_infer.native.lower_member import LINEARS, MemberProgram
+from bebert_infer.native.lower_unfused import can_fuse, lowered
 from bebert_infer.native.memory import workspace_bytes
 from bebert_infer.native.workspace import Workspace
 from bebert_infer.threads import ThreadTeam
@@ -24,15 +23,14 @@ from bebert_kernels.abi import frame, slot
 from bebert_kernels.abi.frame import Frame, Phase
 from bebert_kernels.abi.instruction import FIELDS
 from bebert_kernels.abi.precompile import precompile
-from bebert_kernels.abi.stage import Stage, available
+from bebert_kernels.abi.stage import Stage
 from bebert_kernels.abi.table import width
 from bebert_kernels.bitsliced.encode import bitsliced_encode
 from bebert_kernels.bitsliced.epilogue import bitsliced_epilogue, bitsliced_sign_epilogue
 from bebert_kernels.bitsliced.gemm import bitsliced_gemm
-from bebert_kernels.bitsliced.triples import MAX_DEPTH
 from bebert_kernels.lookup.stages import lookup_encode, lookup_epilogue, lookup_gemm
 from bebert_kernels.popcount.stages import popcount_encode, popcount_gemm
-from bebert_kernels.program import stages
+from bebert_kernels.program import stages, unfused
 from bebert_kernels.program.interpreter import run
 from bebert_kernels.program.linear import linear
 
@@ -42,21 +40,15 @@ RunParallel = Callable[[list[Callable[[], None]], Callable[[], None]], None]  # 
 class NativeEngine:
     """Members as programs, and the threads that run them: whole members first, then rows within a member.
 
-    members : of the ensemble, in its order; those without a program answer by the truth
+    members : of the ensemble, in its order
     """
 
     name = "native"
 
     def __init__(self, members: list[Member], threads: int):
-        lowered = lower_members(members)
-        self.members = [a or _OnTruth(b) for a, b in zip(lowered, members, strict=True)]
+        self.members = lower_members(members)
         self.threads = threads
         self.team = ThreadTeam(threads)
-
-    @property
-    def programs(self) -> "list[NativeMember]":
-        """Those members that run as programs."""
-        return [member for member in self.members if isinstance(member, NativeMember)]
 
     def member_logits(self, batch: Batch, noise: list[Noise] | None = None) -> NDArray[np.float32]:
         """Logits float32[members, S, labels] of a ragged batch; one call runs at a time.
@@ -83,78 +75,38 @@ class NativeEngine:
 
     def pinned(self) -> list[dict[int, NDArray]]:
         """Arrays that programs point to, by address, of each program: weights as kernels read them, tables."""
-        return [member.program.pinned for member in self.programs]
+        return [member.program.pinned for member in self.members]
 
     def workspace_bytes(self, rows: int, sentences: int, tokens: int) -> list[int]:
         """Bytes of the workspace of each program after calls of at most so many rows, sentences, tokens a sentence."""
-        return [
-            workspace_bytes(member.program.sizes, rows, sentences, tokens, self.threads) for member in self.programs
-        ]
+        return [workspace_bytes(member.program.sizes, rows, sentences, tokens, self.threads) for member in self.members]
 
 
-def can_lower(member: Member) -> bool:
-    """Whether a native program computes this member: fixed quantizers, GELU only where its sign is enough."""
-    linears = [member.pooler]
-    for block in member.blocks:
-        linears += [getattr(block, name) for name in LINEARS]
-        if block.gelu and not all(branch.quantizer.kind == "sign" for branch in block.output.branches):
-            return False
-        attention = block.attention
-        if isinstance(attention, BooleanAttention):
-            if any(branch.quantizer.kind != "sign" for branch in block.attention_output.branches):
-                return False
-        elif attention.probabilities.kind not in ("codes", "bool") or attention.probabilities.minimum:
-            return False
-        elif attention.probabilities.signed:
-            return False
-        elif any(q.kind == "dynamic" for q in (attention.query, attention.key, attention.value)):
-            return False
-    for layer in linears:
-        if len({code_bits(branch.quantizer) for branch in layer.branches}) != 1:
-            return False
-        for branch in layer.branches:
-            if branch.quantizer.kind == "dynamic" or branch.depth > MAX_DEPTH:
-                return False
-    return True
-
-
-def lower_members(members: list[Member]) -> "list[NativeMember | None]":
-    """Return the native form of every member that has one; None for the others, and for all of them without a JIT."""
-    native = [available() and can_lower(member) for member in members]
-    precompile(_stages([member for member, possible in zip(members, native, strict=True) if possible]))
-    if any(native):
-        # Compiled or loaded now: a process that forks in its first call would leave numba's lock to the child, locked.
-        tables = np.zeros((0, FIELDS), np.int64), np.zeros((0, width(Phase)), np.int64)
-        run(*tables, np.zeros(slot.COUNT, np.int64), np.ones(width(Frame), np.int64), 0)
-    return [NativeMember(member) if possible else None for member, possible in zip(members, native, strict=True)]
+def lower_members(members: list[Member]) -> "list[NativeMember]":
+    """Return the native form of every member; what they need is compiled first, side by side."""
+    precompile(_stages(members))
+    # Compiled or loaded now: a process that forks in its first call would leave numba's lock to the child, locked.
+    tables = np.zeros((0, FIELDS), np.int64), np.zeros((0, width(Phase)), np.int64)
+    run(*tables, np.zeros(slot.COUNT, np.int64), np.ones(width(Frame), np.int64), 0)
+    return [NativeMember(member) for member in members]
 
 
 def _stages(members: list[Member]) -> list[Stage]:
     """What these members will need, so that it can be compiled side by side; the longest ones at both ends."""
-    if not members:
-        return []
-    boolean = any(isinstance(block.attention, BooleanAttention) for member in members for block in member.blocks)
-    softmax = any(isinstance(block.attention, SoftmaxAttention) for member in members for block in member.blocks)
+    fused = [block.attention for member in members if can_fuse(member) for block in member.blocks]
+    rest = [member for member in members if not can_fuse(member)]
+    boolean = any(isinstance(attention, BooleanAttention) for attention in fused)
+    softmax = any(isinstance(attention, SoftmaxAttention) for attention in fused)
     found = [linear, bitsliced_encode, stages.embed]
     found += [bitsliced_sign_epilogue] if boolean else []
     found += [lookup_gemm, lookup_encode] if softmax else []
     found += [lookup_epilogue, popcount_encode, stages.by_rows, stages.norm, stages.gather, stages.classify]
     found += [stages.attend_on_bits] if boolean else []
     found += [stages.attend_on_codes] if softmax else []
+    if rest:
+        found += [unfused.attend_on_floats, unfused.quantize_rows, unfused.combine_branches, unfused.measure_rows]
+        found += [unfused.activate] if any(block.gelu for member in rest for block in member.blocks) else []
     return [*found, popcount_gemm, bitsliced_epilogue, bitsliced_gemm]
-
-
-class _OnTruth:
-    """A member without a program: the truth answers."""
-
-    def __init__(self, member: Member):
-        self.member = member
-
-    def forward(
-        self, batch: Batch, run_parallel: RunParallel | None = None, *, threads: int = 1, noise: Noise | None = None
-    ) -> NDArray[np.float32]:
-        """As `NativeMember.forward`, on one thread."""
-        return self.member.forward(batch, noise=noise)
 
 
 class NativeMember:
@@ -162,7 +114,7 @@ class NativeMember:
 
     def __init__(self, member: Member):
         self.member = member
-        self.program = MemberProgram(member)
+        self.program = lowered(member)
         self._free: deque[Workspace] = deque()  # no lock: a thread that is gone after a fork cannot hold it
 
     def forward(

@@ -40,12 +40,16 @@ def add_linear(program: Program, layer: BinaryLinear, source: int | None, sinks:
         inputs = [Input(rule.ALREADY_CODED) for _ in quantizers]
     else:
         inputs = [Input(code_rule(one), numbers(one), shift(one, depth)) for one in quantizers]
-    made = Layer(slot.FLOATS if source is None else source, inputs, branches, sinks)
-    choice = choose_gemm(made.outputs, depth, made.bits)
+    add_product(program, Layer(slot.FLOATS if source is None else source, inputs, branches, sinks), name)
+
+
+def add_product(program: Program, made: Layer, name: str) -> None:
+    """Encode and multiply, by the products that are fastest here for such a layer, for few rows and for many."""
+    choice = choose_gemm(made.outputs, made.depth, made.bits)
     few, many = PRODUCTS[choice.few], PRODUCTS[choice.many]
     program.block = min(program.block, many.rows)
     program.sizes.layers |= {made.shape(few), made.shape(many)}
-    macs = made.outputs * depth * len(branches)
+    macs = made.outputs * made.depth * len(made.branches)
     adders = (made.bits or 1) if many is BITSLICED else 0  # rows of signs with zeros take two
     if few is many:
         program.add(many.encode, made.encode(many), "encode")

@@ -28,7 +28,7 @@ LINEARS = ("query", "key", "value", "attention_output", "intermediate", "output"
 
 
 class MemberProgram(Program):
-    """Written while it is made; `member` must be one that `native.supported`."""
+    """Fused: codes go from layer to layer. Written while it is made; `member` must be one that `can_fuse`."""
 
     def __init__(self, member: Member):
         tables = member.embeddings
@@ -55,9 +55,13 @@ class MemberProgram(Program):
             self.phase(frame.ROWS)
             self._gather()
         add_linear(self, member.pooler, slot.FIRST, [self._floats(member.pooler)], "pooler")
+        self._classify()
+        self.phase(frame.SENTENCES)
+
+    def _classify(self) -> None:
+        member = self.member
         classify = Classify(self.sizes.hidden, self.sizes.labels, member.classifier_weight, member.classifier_bias)
         self.add(stages.classify, classify, "classifier")
-        self.phase(frame.SENTENCES)
 
     def _gather(self) -> None:
         """From here on rows are first tokens, one a sentence."""

@@ -18,6 +18,7 @@ from bebert_kernels.checks import array as checked_array
 from bebert_kernels.checks import rows as checked_rows
 from bebert_kernels.program.layer import LayerShape
 
+STORES = 3 + 2 * (slot.FLAGS + 1)  # shared buffers of every program: hidden rows, first rows, logits, two stores
 ROUND = 64  # rows are rounded up to this, so that a slightly longer sentence needs no new memory
 
 
@@ -28,6 +29,7 @@ class Sizes:
     hidden, labels : C and the count of labels        vocabulary, positions, types : rows of the tables
     layers : the kinds of linear layers                      floats : widest float output of one
     words, codes : words or bytes of queries                 scratch : count of keys -> words of scratch for attention
+    shared : bytes a row of slots that unfused programs need  dots : their widest outputs
     """
 
     hidden: int
@@ -39,6 +41,8 @@ class Sizes:
     floats: int = 1
     words: int = 0
     codes: int = 0
+    dots: int = 0
+    shared: dict[int, int] = field(default_factory=dict)
     scratch: Callable[[int], int] = field(default=lambda keys: 8)
 
 
@@ -79,6 +83,7 @@ class Workspace:
                 *zip((slot.HIDDEN, slot.FIRST, slot.LOGITS), self._shared, strict=False),
                 *((slot.IDS, batch.ids), (slot.POSITIONS, batch.positions), (slot.TYPES, batch.types)),
                 (slot.OFFSETS, batch.offsets),
+                *zip(self.sizes.shared, self._shared[STORES:], strict=True),
                 *self._own[thread].items(),
             ):
                 slots[place] = array.ctypes.data
@@ -141,7 +146,9 @@ def shared_bytes(sizes: Sizes, rows: int, sentences: int) -> list[int]:
     """
     store = max(8 * sizes.words, sizes.codes)
     stores = [rows * store] * 3 + [rows * 8 * sizes.words] * 3 + [3 * rows]
-    return [4 * rows * sizes.hidden, 4 * sentences * sizes.hidden, 4 * sentences * sizes.labels, *stores, *stores]
+    of_sentences = [4 * sentences * sizes.hidden, 4 * sentences * sizes.labels]
+    unfused = [rows * size for size in sizes.shared.values()]
+    return [4 * rows * sizes.hidden, *of_sentences, *stores, *stores, *unfused]
 
 
 def scratch_bytes(sizes: Sizes, rows: int, keys: int) -> dict[int, int]:
@@ -151,6 +158,8 @@ def scratch_bytes(sizes: Sizes, rows: int, keys: int) -> dict[int, int]:
     """
     rows = min(BLOCK, rows)
     slots = {slot.FLOATS: 4 * rows * sizes.floats, slot.ATTENTION: 8 * sizes.scratch(keys), slot.LANES: 4 * 16}
+    if sizes.dots:
+        slots |= {slot.DOTS: 4 * rows * sizes.dots, slot.DOTS + 1: 4 * rows * sizes.dots, slot.CODED: 16 * BLOCK}
     for layer in sizes.layers:
         for place, size in layer.scratch(rows).items():
             slots[place] = max(slots.get(place, 0), size)

@@ -91,6 +91,78 @@ class Attend(NamedTuple):
     numbers: Address
 
 
+class Measure(NamedTuple):
+    """Least and largest value of each row of a slot, float32[rows, width], to a half of RANGES."""
+
+    source: int
+    width: int
+    half: int
+
+
+class Quantize(NamedTuple):
+    """Rows of a slot, float32[rows, width], to BYTES of input 0; their step and minimum to CODED.
+
+    half    : of RANGES, not read if `numbers` are STORED      branch : 0 or 1
+    rule    : of `abi/rule.py`, with `numbers` float32[4] and `shift` float32[width]
+    source_of_numbers : STORED, or SYMMETRIC or ASYMMETRIC statistics of values within `clip` float32[2]
+    """
+
+    source: int
+    width: int
+    half: int
+    branch: int
+    rule: int
+    source_of_numbers: int
+    numbers: Address
+    shift: Address
+    clip: Address
+
+
+class Combine(NamedTuple):
+    """DOTS of one or two branches to outputs.
+
+    scales, sums : list of float32[outputs] of each branch      bias : float32[outputs]
+    to           : slot of float32[rows, outputs]; `adds`: to what is there; `relu`: of the result
+    """
+
+    outputs: int
+    branch_count: int
+    scales: Address
+    sums: Address
+    bias: Address
+    to: int
+    adds: int
+    relu: int
+
+
+class Activate(NamedTuple):
+    """GELU of the rows of WIDE, to ACTIVATED."""
+
+    width: int
+
+
+class Site(NamedTuple):
+    """A quantizer within attention on floats; fields as those of `Quantize`."""
+
+    rule: int
+    source_of_numbers: int
+    numbers: Address
+    clip: Address
+
+
+class AttendFloats(NamedTuple):
+    """Attention from queries, keys, values in float32, a sentence at a time.
+
+    sites : list of `Site`: of queries, keys, values and probabilities; None for attention on bits
+    half  : of RANGES that receives those of the context
+    """
+
+    heads: int
+    size: int
+    sites: Address
+    half: int
+
+
 class Gather(NamedTuple):
     """First tokens."""
 
@@ -109,3 +181,6 @@ class Classify(NamedTuple):
 read_encode, read_linear, read_embed, read_norm = reader(Encode), reader(Linear), reader(Embed), reader(Norm)
 read_attend, read_gather, read_classify = reader(Attend), reader(Gather), reader(Classify)
 read_by_rows = reader(ByRows)
+read_measure, read_quantize = reader(Measure), reader(Quantize)
+read_combine, read_activate = reader(Combine), reader(Activate)
+read_site, read_attend_floats = reader(Site), reader(AttendFloats)

@@ -30,6 +30,7 @@ def _pointer(kind: Any) -> Any:
 
 
 as_float32 = _pointer(types.float32)
+as_int16 = _pointer(types.int16)
 as_int32 = _pointer(types.int32)
 as_int64 = _pointer(types.int64)
 as_int8 = _pointer(types.int8)

@@ -9,6 +9,9 @@ from bebert_kernels.abi.table import reader
 # ALREADY_CODED: byte codes stand in BYTES, an earlier stage has made them.
 SIGN, GELU_SIGN, CODES, RELU_CODES, ALREADY_CODED = range(5)
 
+# Where step and minimum of a quantizer come from: they are stored, or statistics of a sentence (`rows/ranges.py`).
+STORED, SYMMETRIC, ASYMMETRIC = range(3)
+
 
 class Numbers(NamedTuple):
     """Of a quantizer, float32: code = clamp(rne((x + shift - minimum) / step), low, high)."""

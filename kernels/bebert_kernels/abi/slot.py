@@ -17,6 +17,10 @@ QUERY_NO_ZEROS, KEY_NO_ZEROS, VALUE_NO_ZEROS = 13, 14, 15  # uint8[rows], 1 = no
 STORE = 9  # slots of one such store; the second one follows the first
 NONZERO, FLAGS = 3, 6  # from the words of something to its non-zero words, and to its flags
 NOISE = 25  # float32[rows, C] to add to the embeddings, or address 0
+# Of programs that keep floats between quantizers (`program/unfused.py`): queries (then the context), keys and values
+# float32[rows, A]; outputs of `intermediate`, and those after GELU, float32[rows, I]; least and largest value of each
+# row, float32[2, rows, 2]: one half is read while the other is written.
+QUERY_FLOATS, KEY_FLOATS, VALUE_FLOATS, WIDE, ACTIVATED, RANGES = range(26, 32)
 
 LOCAL = 32
 
@@ -41,4 +45,8 @@ INPUT = 6  # from one input to the next; there are two
 CHAIN, TABLE, NOTHING, COUNTER, SUMS = range(51, 56)
 # Of one thread, of other stages: scratch of attention, float32[16] of a lane sum.
 ATTENTION, LANES = 56, 57
-COUNT = 58
+# Of one thread, of unfused programs: dot products float32[rows, N] of both branches, step and minimum of each row's
+# codes float32[2, rows, 2].
+DOTS = 58
+CODED = 60
+COUNT = 61

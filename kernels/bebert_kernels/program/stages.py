@@ -95,7 +95,7 @@ def norm(arguments: int, slot_address: int, frame: int, domain: int, first: int,
 
 
 @kernel
-def _sentence(slots: Table, call: Frame, domain: int, query: int) -> tuple[int, int, int]:
+def sentence_of(slots: Table, call: Frame, domain: int, query: int) -> tuple[int, int, int]:
     """Of a query row: behind the last query of its sentence, and the sentence's rows.
 
     Queries are tokens, or the first tokens of sentences, one a row.
@@ -128,7 +128,7 @@ def attend_on_bits(arguments: int, slot_address: int, frame: int, domain: int, f
     flags = array(as_uint8(slots[slot.BYTES_NO_ZEROS]), (rows,))
     query = first
     while query < first + rows:
-        last, key_first, key_last = _sentence(slots, call, domain, query)
+        last, key_first, key_last = sentence_of(slots, call, domain, query)
         last = min(last, first + rows)
         a, b = query - first, last - first
         boolean_attention(
@@ -150,7 +150,7 @@ def attend_on_codes(arguments: int, slot_address: int, frame: int, domain: int, 
     out = array(as_float32(slots[slot.FLOATS]), (rows, heads * size))
     query = first
     while query < first + rows:
-        last, key_first, key_last = _sentence(slots, call, domain, query)
+        last, key_first, key_last = sentence_of(slots, call, domain, query)
         last = min(last, first + rows)
         softmax_attention(
             q, k, v, query, last, key_first, key_last, heads,
