@@ -151,6 +151,8 @@ def can_fuse(member: Member) -> bool:
         attention = block.attention
         if block.gelu and not all(sign_is_enough(branch.quantizer) for branch in block.output.branches):
             return False
+        if not block.gelu and any(branch.quantizer.is_sign for branch in block.output.branches):
+            return False  # signs of ReLU outputs are 0 or +1, and sinks of signs know no ReLU
         if isinstance(attention, BooleanAttention):
             if any(branch.quantizer != Quantizer("sign") for branch in block.attention_output.branches):
                 return False
