@@ -59,7 +59,10 @@ class UnfusedProgram(MemberProgram):
         sites = None
         if not isinstance(attention, BooleanAttention):
             quantizers = (attention.query, attention.key, attention.value, attention.probabilities)
-            sites = [Site(code_rule(q), statistics(q), numbers(q), clip(q)) for q in quantizers]
+            # Probabilities are rounded whatever their quantizer, as the truth does.
+            rules = [*(code_rule(quantizer) for quantizer in quantizers[:3]), rule.CODES]
+            made = zip(rules, quantizers, strict=True)
+            sites = [Site(coded, statistics(q), numbers(q), clip(q)) for coded, q in made]
         self.sizes.scratch = lambda keys: scratch_words(keys, attention.heads, attention.head_size)
         arguments = AttendFloats(attention.heads, attention.head_size, sites, OF_REST)
         self.add(unfused.attend_on_floats, arguments, "attention")
@@ -154,7 +157,8 @@ def can_fuse(member: Member) -> bool:
         if not block.gelu and any(branch.quantizer.is_sign for branch in block.output.branches):
             return False  # signs of ReLU outputs are 0 or +1, and sinks of signs know no ReLU
         if isinstance(attention, BooleanAttention):
-            if any(branch.quantizer != Quantizer("sign") for branch in block.attention_output.branches):
+            # Attention on bits leaves the signs of its context for one input.
+            if [branch.quantizer for branch in block.attention_output.branches] != [Quantizer("sign")]:
                 return False
             continue
         probabilities = attention.probabilities
