@@ -33,7 +33,7 @@ ROOMS = {
     "kernels.abi": "kernels.jit kernels.packing",
     "kernels.emit": "kernels.abi kernels.jit",
     "kernels.rows": "kernels.emit kernels.abi kernels.jit kernels.reference kernels.packing",
-    "kernels.attention": "kernels.emit kernels.abi kernels.jit kernels.reference kernels.packing",
+    "kernels.attention": "kernels.rows kernels.emit kernels.abi kernels.jit kernels.reference kernels.packing",
     "kernels.bitsliced": "kernels.rows kernels.emit kernels.abi kernels.jit kernels.packing",
     "kernels.lookup": "kernels.bitsliced kernels.rows kernels.emit kernels.abi kernels.jit kernels.packing",
     "kernels.popcount": "kernels.lookup kernels.bitsliced kernels.rows kernels.emit kernels.abi kernels.jit "
