@@ -109,12 +109,13 @@ def kernel_choices() -> list[dict[str, Any]] | None:
 
 
 def self_test() -> dict[str, Any]:
-    """Compare small random ensembles of both schemes with the truth, bit for bit."""
+    """Compare products of odd sizes and small random ensembles of both schemes with the truth, bit for bit."""
     from bebert_infer.ensemble import Ensemble
     from bebert_infer.measure.sample_models import random_model
+    from bebert_kernels.tuning.single_layer import check_products
 
     started = time.perf_counter()
-    cases = {}
+    cases = check_products()
     ids = np.random.default_rng(1).integers(0, 50, (3, 21))
     mask = np.arange(21) < np.array([[21], [1], [8]])
     for scheme in ("1-1-1", "1-1-4"):

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
-from kernel_bench.case import LOW, Case, Sizes, Work, shape
-from kernel_bench.general_cases import pairs
+from kernel_bench.case import LOW, Case, Sizes, Work, pairs, shape
 from numpy.typing import NDArray
 
 from bebert_kernels import packing

@@ -45,7 +45,7 @@ class Work:
 
     call      : what is timed               expected : what NumPy says that `result` is, to the bit
     result    : what is compared, if not what `call` returns
-    functions : kernels and functions of `compiled` that it enters by
+    functions : kernels and stages that it enters by
     macs      : multiply-adds; 0 for other kernels, whose rates are those of `elements` (values that go in or come out,
                 whichever are more) and, where it is known, `octets` (bytes read and written, each once)
     planes    : bitplanes of the activations where weights are signs: the bound is that of `tuning/roofline.py`
@@ -98,6 +98,16 @@ def check(case: Case, work: Work) -> None:
         found, expected = (found,), (expected,)
     for have, want in zip(found, expected, strict=True):
         assert np.array_equal(np.asarray(have), want), f"{case.name} {case.shape} computes something else"
+
+
+def hidden(s: Sizes) -> tuple[int, ...]:
+    """Shape of hidden states."""
+    return s.tokens, s.width
+
+
+def pairs(s: Sizes) -> tuple[int, ...]:
+    """Heads, queries, keys, values of a head: the multiply-adds of one product of attention."""
+    return s.heads, s.tokens, s.tokens, s.head_size
 
 
 def shape(*sizes: int) -> str:

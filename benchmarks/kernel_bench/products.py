@@ -8,13 +8,12 @@ planes" at packed bits. Weights are prepared before, as when a model is loaded.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
-from typing import Any
 
 import numpy as np
 from kernel_bench.case import BITS, LOW, Case, Sizes, Work, shape
 from numpy.typing import NDArray
 
-from bebert_kernels import compiled, packing
+from bebert_kernels import packing
 from bebert_kernels.abi.frame import BLOCK
 from bebert_kernels.abi.product import Product
 from bebert_kernels.bitsliced.epilogue import bitsliced_epilogue
@@ -26,7 +25,6 @@ from bebert_kernels.lookup.stages import lookup_epilogue
 from bebert_kernels.popcount.product import POPCOUNT
 from bebert_kernels.popcount.stages import popcount_gemm
 from bebert_kernels.program.linear import linear
-from bebert_kernels.reference import integers as reference
 from bebert_kernels.rows.quantize import MINUS, PLUS, ZERO
 from bebert_kernels.tuning.single_layer import OneLayer
 
@@ -91,28 +89,6 @@ def of_engine(data: Data, product: Product, kind: str, made: bool = False) -> Ca
 
     layer(codes, no_zeros)
     return call
-
-
-def _popcount_signs(data: Data, zeros: bool) -> Work:
-    packed = packing.pack_weight_signs(data.signs)
-    nonzero = packing.pack_bits(np.random.default_rng(1).random(data.signs.shape) < 0.9) if zeros else None
-    arguments = (packed, nonzero, data.packed, data.signs.shape[1])
-    return _product(data, compiled.xnor_gemm, arguments, lambda: reference.xnor_gemm(*arguments), 1)
-
-
-def _popcount_codes(data: Data) -> Work:
-    arguments = (*compiled.pack_codes(data.codes, BITS), data.packed, True)
-    return _product(data, compiled.and_gemm, arguments, lambda: reference.and_gemm(*arguments), BITS)
-
-
-def _chosen(data: Data) -> Work:
-    weights = compiled.code_weights(data.packed, data.codes.shape[1])
-    arguments = (data.codes, weights, BITS)
-    return _product(data, compiled.code_gemm, arguments, lambda: data.dots(data.codes), BITS)
-
-
-def _product(data: Data, function: Callable, arguments: tuple[Any, ...], expected: Callable, planes: int) -> Work:
-    return Work(lambda: function(*arguments), expected, (function,), macs=_macs(data), planes=planes)
 
 
 def _of_engine(data: Data, product: Product, kind: str, made: bool = False) -> Work:
@@ -192,10 +168,6 @@ def _onednn_int8(data: Data) -> Work:
 
 
 PRODUCTS: list[tuple[str, str, Callable[[Data], Work], str]] = [  # a new one gets its line here
-    ("xnor_gemm", "signs from bits", partial(_popcount_signs, zeros=False), ""),
-    ("xnor_gemm", "signs with zeros from bits", partial(_popcount_signs, zeros=True), ""),
-    ("and_gemm", "4-bit codes from planes", _popcount_codes, ""),
-    ("code_gemm", "4-bit codes from bytes", _chosen, ""),
     ("popcount", "signs from planes", partial(_of_engine, product=POPCOUNT, kind="signs", made=True), ""),
     ("popcount", "signs with zeros from planes", partial(_of_engine, product=POPCOUNT, kind=ZEROS, made=True), ""),
     ("popcount", "signs from bytes", partial(_of_engine, product=POPCOUNT, kind="signs"), ""),

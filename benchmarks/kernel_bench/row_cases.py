@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
-from kernel_bench.case import BITS, LOW, Case, Sizes, Work, octets, shape
-from kernel_bench.general_cases import hidden
+from kernel_bench.case import BITS, LOW, Case, Sizes, Work, hidden, octets, shape
 from numba import njit
 from numpy.typing import NDArray
 

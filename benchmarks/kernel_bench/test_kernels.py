@@ -1,6 +1,6 @@
 """Every kernel under pytest-benchmark on one thread; each is compared with NumPy before it is timed.
 
-make bench-kernels                                        (ONLY="xnor_gemm or NumKong" chooses, RECORD=1 keeps)
+make bench-kernels                                        (ONLY="popcount or NumKong" chooses, RECORD=1 keeps)
 python -m pytest benchmarks/kernel_bench/test_kernels.py --benchmark-enable --benchmark-quiet -k attend
 """
 

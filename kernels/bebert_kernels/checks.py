@@ -1,11 +1,10 @@
-"""What the compiled kernels accept: dtype, shape and memory layout, checked before any address is used."""
+"""What kernels accept: dtype, shape and memory layout of arrays, checked before any address is used."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-LARGEST = float(np.finfo(np.float32).max)
 Size = int | str  # a letter stands for any size
 
 
@@ -38,14 +37,6 @@ def whole(name: str, value: Any, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
         raise ValueError(f"{name} is {value!r}; accepted: an integer from {low} to {high}")
     return int(value)
-
-
-def real(name: str, value: Any) -> np.float32:
-    """The value as float32, if it is finite there; else ValueError."""
-    # Compared before it is narrowed: catching NumPy's overflow warning costs ten times as much.
-    if isinstance(value, (int, float, np.integer, np.floating)) and abs(float(value)) <= LARGEST:
-        return np.float32(value)
-    raise ValueError(f"{name} is {value!r}; accepted: a number that is finite in float32")
 
 
 def rows(name: str, value: Any, count: Size, table: str, size: int) -> NDArray[np.int64]:

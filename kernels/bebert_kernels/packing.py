@@ -5,27 +5,12 @@ takes W = ceil(K / 64) words, and the bits beyond K are 0 in every packed array,
 0 and no dot product needs a correction. In a sign plane bit 1 means negative.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
 Words = NDArray[np.uint64]
 
 WORD_BITS = 64
-
-
-class CodeWeights(NamedTuple):
-    """Weight signs as `code_gemm` wants them on this CPU; made once, when a model is loaded.
-
-    signs  : uint64[N, W]                        bit 1 = -1
-    depth  : values per row before padding
-    panels : uint64[ceil(N/16), ceil(K/4)] or None   the same bits rearranged, where the byte product is used
-    """
-
-    signs: Words
-    depth: int
-    panels: Words | None
 
 
 def words(depth: int) -> int:

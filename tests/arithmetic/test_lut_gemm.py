@@ -18,10 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llvmlite import ir
 
-from bebert_kernels import compiled, packing
+from bebert_kernels import packing
 from bebert_kernels.jit.kernel import cpu_features
 from bebert_kernels.lookup import gemm as lut_gemm
 from bebert_kernels.lookup import tile as lut_tile
+from bebert_kernels.reference import integers as reference
 
 pytestmark = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="the look-up product has no form without JIT")
 
@@ -103,11 +104,11 @@ def test_any_shape_and_number_of_bits(rows, outputs, depth, bits, seed):
 
 
 @pytest.mark.parametrize(("outputs", "depth"), BERT)
-def test_the_shapes_of_bert_equal_the_other_kernels(outputs, depth):
+def test_the_shapes_of_bert_equal_the_reference(outputs, depth):
     """Signed codes are counted from the lowest; what that adds is the same for all rows."""
     codes, negative = random_case(1, 17, outputs, depth)
     signs = packing.pack_bits(negative)
-    usual = compiled.code_gemm((codes.view(np.int8) - np.int8(8)), compiled.code_weights(signs, depth), 4)
+    usual = reference.code_dots(codes.view(np.int8) - np.int8(8), signs)
     below = -8 * np.where(negative, -1, 1).sum(axis=1, dtype=np.int32)
     assert np.array_equal(product(lut_gemm.SHAPE, codes, negative) + below, usual)
 

@@ -15,9 +15,9 @@ SCRIPT = """
 import sys
 import cross
 cross.target(sys.argv[1], cross.FEATURES[sys.argv[1]])
-from numba import boolean, int32, int64, types, uint64
+from numba import int64
 from bebert_kernels.bitsliced import tile as count_tile
-from bebert_kernels.popcount import xnor_gemm
+from bebert_kernels.popcount import stages as popcount
 from bebert_kernels.lookup import stages as lut_product
 from bebert_kernels.jit.kernel import kernel
 look_up_1, look_up_4 = count_tile.make_lookup(1, False), count_tile.make_lookup(4, False)
@@ -32,13 +32,12 @@ def four(table, index, state, carry, rows):
     for r in range(rows):
         look_up_4(table, index + 128 * r, index, state, state + 144 * r, carry + 16 * r)
 
-words = uint64[:, ::1]
-xnor_gemm.xnor_gemm.compile((words, words, words, int64, int32[:, ::1]))
 for function in (one, four):
     function.compile((int64,) * 5)
 lut_product.lookup_gemm.compile()
+popcount.popcount_gemm.compile()
 codes = {
-    "xnor": "".join(xnor_gemm.xnor_gemm.inspect_asm().values()),
+    "popcount": popcount.popcount_gemm._compiled._library.get_asm_str(),
     "one": "".join(one.inspect_asm().values()),
     "four": "".join(four.inspect_asm().values()),
     "table": lut_product.lookup_gemm._compiled._library.get_asm_str(),

@@ -8,17 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from rich.console import Console
 
 from bebert_infer.cli import doctor
 from bebert_infer.errors import InputError
 from bebert_infer.measure import machine
-from bebert_kernels import compiled
 from bebert_kernels.jit import cache as kernel_cache
 from bebert_kernels.jit import isa
 from bebert_kernels.jit import kernel as jit
+from bebert_kernels.tuning.single_layer import OneLayer
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -44,7 +43,7 @@ def test_json_tells_everything_and_stdout_holds_nothing_else():
     cache = facts["cache"]
     assert Path(cache["folder"]).parent == Path(os.environ["BEBERT_CACHE_DIR"]).resolve()
     assert cache["state"] == "private, writable" and cache["kernels"] > 0 and cache["bytes"] > 0
-    assert facts["self_test"]["passed"] and len(facts["self_test"]["cases"]) == 7
+    assert facts["self_test"]["passed"] and len(facts["self_test"]["cases"]) == 12
     assert facts["kernels"] and {"shape", "bits", "few_rows", "chosen"} < set(facts["kernels"][0])
 
 
@@ -70,13 +69,13 @@ def test_bad_settings_are_one_sentence_and_exit_code_2(environment, message):
 
 
 def test_a_wrong_kernel_is_named(monkeypatch):
-    right = compiled.xnor_gemm
-    monkeypatch.setattr(compiled, "xnor_gemm", lambda *arguments: right(*arguments) + np.int32(1))
+    right = OneLayer.__call__
+    monkeypatch.setattr(OneLayer, "__call__", lambda layer, *given: right(layer, *given) + (layer._bits == 0))
     test = machine.self_test()
     assert not test["passed"]
-    assert not test["cases"]["product of signs"] and test["cases"]["product of 4-bit codes"]
+    assert not test["cases"]["popcount product of signs"] and test["cases"]["popcount product of 4-bit codes"]
     facts = facts_with(self_test=test)
-    assert "WRONG: product of signs, " in printed(facts)
+    assert "WRONG: popcount product of signs, " in printed(facts)
 
 
 def test_a_wrong_kernel_is_exit_code_1(monkeypatch, capsys):

@@ -43,14 +43,14 @@ def test_every_family_with_odd_dimensions_agrees_with_torch(tmp_path, name):
 
 def test_a_wrong_engine_is_refused_and_nothing_is_written(checkpoint, tmp_path, monkeypatch):
     """Parity must notice a mistake in the engine: here, LayerNorm with a doubled bias."""
-    from bebert_kernels import compiled
+    from bebert_kernels.reference import floats
 
-    real = compiled.layer_norm
+    real = floats.layer_norm
 
     def wrong(x, residual, weight, bias, eps):
         return real(x, residual, weight, 2 * bias, eps)
 
-    monkeypatch.setattr(compiled, "layer_norm", wrong)
+    monkeypatch.setattr(floats, "layer_norm", wrong)
     with pytest.raises(ParityError, match="nothing was written"):
         convert([checkpoint], tmp_path / "model")
     assert not (tmp_path / "model").exists()

@@ -1,14 +1,13 @@
-"""The specification: every kernel in plain NumPy on unpacked values; `reference_float` holds the float ones.
+"""The specification: every kernel in plain NumPy on unpacked values; `floats.py` holds the float ones.
 
 Letters as in kernels/README.md: M rows, N outputs, K depth, W = ceil(K / 64) words, P planes, T tokens,
-H heads, D head size, C = H * D. Float inputs are finite. `bebert_kernels.compiled` has the same names,
-signatures and results, checks its arguments, and is what to run.
+H heads, D head size, C = H * D. Float inputs are finite.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_kernels.packing import WORD_BITS, CodeWeights, Words, pack_bits, unpack_bits
+from bebert_kernels.packing import WORD_BITS, Words, pack_bits, unpack_bits
 from bebert_kernels.reference.floats import (
     Floats,
     dense,
@@ -26,9 +25,8 @@ __all__ = [
     "and_gemm",
     "bit_context",
     "code_context",
-    "code_gemm",
+    "code_dots",
     "code_scores",
-    "code_weights",
     "dense",
     "embed",
     "gelu",
@@ -174,25 +172,6 @@ def code_dots(codes: Codes, signs: Words) -> NDArray[np.int32]:
     kind = np.float32 if 255 * depth <= 1 << 24 else np.float64
     weights = np.float32(1) - np.float32(2) * unpack_bits(signs, depth)
     return (codes.astype(kind) @ weights.T.astype(kind, copy=False)).astype(np.int32)
-
-
-def code_weights(signs: Words, depth: int) -> CodeWeights:
-    """Prepare weight signs uint64[N, W] of rows of `depth` values for `code_gemm`; here nothing is needed."""
-    return CodeWeights(signs, depth, None)
-
-
-def code_gemm(codes: Codes, weights: CodeWeights, bits: int) -> NDArray[np.int32]:
-    """Dot product of every row of codes with every row of weight signs, by whichever kernel is fastest.
-
-    out[m, n] = sum_k codes[m, k] * sign[n, k]
-
-    codes   : int8 or uint8 [M, K]   of 1 to 8 bits
-    weights : from `code_weights` of the same backend
-    returns : int32[M, N]
-
-    All kernels give the same integers: bitplanes here, bitplanes or bytes in `compiled`.
-    """
-    return and_gemm(*pack_codes(codes, bits), weights.signs, codes.dtype == np.int8)
 
 
 def score_bits(q: Words, q_nonzero: Words, k: Words, k_nonzero: Words) -> Words:

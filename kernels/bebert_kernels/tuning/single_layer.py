@@ -10,8 +10,8 @@ from bebert_kernels.abi.table import row
 from bebert_kernels.bitsliced.product import BITSLICED
 from bebert_kernels.bitsliced.triples import aligned
 from bebert_kernels.checks import array, whole
-from bebert_kernels.packing import Words, words
-from bebert_kernels.program.layer import Layer
+from bebert_kernels.packing import Words, pack_weight_signs, words
+from bebert_kernels.program.layer import PRODUCTS, Layer
 from bebert_kernels.program.linear import linear
 
 
@@ -86,3 +86,19 @@ class OneLayer:
             self.encode(codes[rows], no_zeros[rows])
             self.multiply(first, rows.stop - first)
         return self.result[: len(codes)]
+
+
+def check_products() -> dict[str, bool]:
+    """Whether each product gives the integers of NumPy here, by its name and what it multiplies; odd in every size."""
+    rng, found = np.random.default_rng(0), {}
+    rows, outputs, depth = 19, 71, 203
+    weights = rng.choice(np.array([-1, 1], np.int8), (outputs, depth))
+    for product in PRODUCTS.values():
+        for bits in (bits for bits in (0, 2, 4, 8) if bits in product.bits):
+            values = rng.integers(0, 1 << bits, (rows, depth)) if bits else rng.integers(-1, 2, (rows, depth))
+            codes = values if bits else np.choose(values + 1, [3, 2, 0])  # signs as `rows/quantize.py` has them
+            layer = OneLayer(pack_weight_signs(weights), depth, bits, rows, product=product)
+            dots = layer(codes.astype(np.uint8), (values != 0).all(axis=1).astype(np.uint8))
+            kind = f"{bits}-bit codes" if bits else "signs"
+            found[f"{product.name} product of {kind}"] = bool(np.array_equal(dots, values @ weights.T.astype(np.int64)))
+    return found
