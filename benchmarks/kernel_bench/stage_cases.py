@@ -30,7 +30,7 @@ from bebert_kernels.lookup.product import LOOKUP
 from bebert_kernels.program.interpreter import run
 from bebert_kernels.program.stages import by_rows
 
-PROGRAMS = {"1-1-1": BITSLICED, "1-1-4": LOOKUP}  # scheme -> product of its codes or signs
+PROGRAMS = {"1-1-1": BITSLICED, "1-1-4": LOOKUP, "1-1-8": BITSLICED}  # scheme -> product of its codes or signs
 STAGES = {  # stage, layer; where a scheme has several, the first is taken
     "1-1-1": [
         *(("embed", "embeddings"), ("bitsliced_encode", "encode"), ("linear", "query, key, value")),
@@ -41,6 +41,10 @@ STAGES = {  # stage, layer; where a scheme has several, the first is taken
         *(("lookup_encode", "encode"), ("linear", "query, key, value")),
         *(("attend_on_codes", "attention"), ("linear", "attention output")),
         *(("linear", "intermediate"), ("linear", "output")),
+    ],
+    "1-1-8": [
+        *(("measure_rows", "statistics"), ("quantize_rows", "quantize"), ("combine_branches", "intermediate")),
+        *(("attend_on_floats", "attention"), ("activate", "gelu")),
     ],
 }
 
@@ -101,7 +105,8 @@ def _stage(sizes: Sizes, scheme: str, operation: str, name: str) -> Work:
         for branch in (Branch(*row) for row in program.pinned[layer.branches]):
             found += [known[a] for a in (branch.gemm, branch.epilogue, branch.sign_epilogue) if a]
     if operation.startswith("attend"):
-        macs, planes = 2 * sizes.width * batch.rows, int(operation == "attend_on_bits")
+        queries = batch.rows if domain == frames.SENTENCES else 1  # of a row: a sentence, or one query
+        macs, planes = 2 * sizes.width * batch.rows * queries, int(operation == "attend_on_bits")
     return Work(
         runs(place),
         lambda: made.reference.logits(made.ids),
@@ -137,7 +142,7 @@ def _shape(s: Sizes, scheme: str, operation: str, name: str) -> str:
 
 
 def cases(sizes: Sizes) -> Iterator[Case]:
-    """Stages of both schemes, then their programs as a whole."""
+    """Stages of each scheme, then its program as a whole."""
     for scheme, shown in STAGES.items():
         for operation, name in shown:
             what = f"{scheme} {name}" if operation == "linear" else scheme

@@ -52,10 +52,10 @@ def stages() -> list[Any]:
     from bebert_kernels.bitsliced import encode, epilogue, gemm
     from bebert_kernels.lookup import stages as lookup
     from bebert_kernels.popcount import stages as popcount
-    from bebert_kernels.program import linear
+    from bebert_kernels.program import linear, unfused
     from bebert_kernels.program import stages as others
 
-    modules: list[ModuleType] = [gemm, linear, lookup, popcount, epilogue, encode, others]
+    modules: list[ModuleType] = [gemm, linear, lookup, popcount, epilogue, encode, others, unfused]
     found = {id(value): value for module in modules for value in vars(module).values() if isinstance(value, Stage)}
     return list(found.values())
 
