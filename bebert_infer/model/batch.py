@@ -85,14 +85,14 @@ def checked_inputs(
         ("token_type_ids", types, limits.types),
         ("attention_mask", mask, 2),
     ):
-        wrong = np.argwhere((values < 0) | (values >= count))
-        if len(wrong):
-            row, column = wrong[0]
+        wrong = (values < 0) | (values >= count)
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
             raise InputError(f"{name}[{row}, {column}] is {values[row, column]}; this model accepts 0 to {count - 1}")
     real = mask.astype(bool)
-    headless = np.flatnonzero(~real[:, :1].all(axis=1))
-    if len(headless):
-        raise InputError(f"attention_mask[{headless[0]}, 0] is 0; the first token carries the answer and must be real")
+    if not real[:, :1].all():
+        headless = np.flatnonzero(~real[:, 0])[0]
+        raise InputError(f"attention_mask[{headless}, 0] is 0; the first token carries the answer and must be real")
     return ids, real, types
 
 

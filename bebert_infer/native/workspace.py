@@ -55,6 +55,7 @@ class Workspace:
         self._rows = self._sentences = self._keys = 0
         self._shared: list[NDArray] = []
         self._own: list[dict[int, NDArray]] = []
+        self._addresses: list[int] = []  # of _shared
         self._call: tuple[Batch, NDArray[np.float32] | None] | None = None
 
     def prepare(self, batch: Batch, threads: int, noise: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
@@ -73,26 +74,31 @@ class Workspace:
             self._own = []
         while len(self._own) < threads:
             self._own.append(self._scratch())
-        if len(self.slots) < threads:
-            self.slots = np.zeros((threads, slot.COUNT), np.int64)
+        if len(self.slots) < threads or not self._addresses:
+            self._addresses = [array.ctypes.data for array in self._shared]
+            self.slots = np.array([self._fixed_slots(own) for own in self._own], np.int64)
         self._call = (batch, noise)  # keeps the arrays below alive
-        for thread in range(threads):
-            slots = self.slots[thread]
-            slots[slot.NOISE] = 0 if noise is None else noise.ctypes.data
-            for place, array in (
-                *zip((slot.HIDDEN, slot.FIRST, slot.LOGITS), self._shared, strict=False),
-                *((slot.IDS, batch.ids), (slot.POSITIONS, batch.positions), (slot.TYPES, batch.types)),
-                (slot.OFFSETS, batch.offsets),
-                *zip(self.sizes.shared, self._shared[STORES:], strict=True),
-                *self._own[thread].items(),
-            ):
-                slots[place] = array.ctypes.data
-            for store in range(2):
-                for which in range(slot.STORE):  # the flags of queries, keys and values lie in one array
-                    array = self._shared[3 + min(which, slot.FLAGS) + (slot.FLAGS + 1) * store]
-                    flags = max(0, which - slot.FLAGS) * batch.rows
-                    slots[slot.QUERY + slot.STORE * store + which] = array.ctypes.data + flags
+        slots = self.slots[:threads]
+        slots[:, slot.NOISE] = 0 if noise is None else noise.ctypes.data
+        slots[:, slot.IDS], slots[:, slot.POSITIONS] = batch.ids.ctypes.data, batch.positions.ctypes.data
+        slots[:, slot.TYPES], slots[:, slot.OFFSETS] = batch.types.ctypes.data, batch.offsets.ctypes.data
+        for store in range(2):  # the flags of queries, keys and values lie in one array
+            for which in range(slot.FLAGS + 1, slot.STORE):
+                flags = self._addresses[3 + slot.FLAGS + (slot.FLAGS + 1) * store] + (which - slot.FLAGS) * batch.rows
+                slots[:, slot.QUERY + slot.STORE * store + which] = flags
         return self._shared[2][: batch.sentences * self.sizes.labels].reshape(batch.sentences, -1)
+
+    def _fixed_slots(self, own: dict[int, NDArray]) -> NDArray[np.int64]:
+        """The slots of a thread but for those of a call: asking for addresses takes longer than a short sentence."""
+        slots = np.zeros(slot.COUNT, np.int64)
+        slots[[slot.HIDDEN, slot.FIRST, slot.LOGITS]] = self._addresses[:3]
+        for store in range(2):
+            first, places = slot.QUERY + slot.STORE * store, self._addresses[3 + (slot.FLAGS + 1) * store :]
+            slots[first : first + slot.FLAGS + 1] = places[: slot.FLAGS + 1]
+        slots[list(self.sizes.shared)] = self._addresses[STORES:]
+        for place, array in own.items():
+            slots[place] = array.ctypes.data
+        return slots
 
     def _check(self, batch: Batch, noise: NDArray[np.float32] | None) -> int:
         """Return the tokens of the longest sentence."""
@@ -121,7 +127,7 @@ class Workspace:
         return self.sizes.scratch(self._keys)
 
     def _grow(self) -> None:
-        sizes = shared_bytes(self.sizes, self._rows, self._sentences)
+        sizes, self._addresses = shared_bytes(self.sizes, self._rows, self._sentences), []
         self._shared = [aligned((size // 4,), np.float32) for size in sizes[:3]]
         self._shared += [aligned((size,), np.uint8) for size in sizes[3:]]
 

@@ -13,7 +13,7 @@ class Branch(NamedTuple):
     panels         : weights as the gemm reads them
     depth, triples : K; triples of a row (bitsliced, else 0)
     planes, sign   : bits of a code; 1 for signs, whose codes may have two planes, one with zeros as + and one as -
-    offset         : int32, what an epilogue adds to its sums
+    offset         : int32, what an epilogue adds to its sums; None where all are 0 (popcount, lookup)
     scale, add     : float32; add may be None: zeros, for the second branch only
     input          : number of its input, 0 or 1
     outputs        : N

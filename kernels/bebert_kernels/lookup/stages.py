@@ -86,7 +86,8 @@ def lookup_epilogue(branches: int, slot_address: int, number: int, start: int, r
         output = start + part * PANEL
         if output >= branch.outputs:
             return
-        offset, scale, add = branch.offset + 4 * output, branch.scale + 4 * output, branch.add + 4 * output
+        scale, add = branch.scale + 4 * output, branch.add + 4 * output
+        offset = branch.offset + 4 * output if branch.offset != 0 else slots[slot.NOTHING]
         for r in range(row, row + rows):
             sums = slots[slot.STATE + number] + 4 * PANEL * (part * BLOCK + r)
             out = slots[slot.OUT] + slots[slot.OUT_STRIDE] * (r - row) + 4 * PANEL * part
