@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from command import bebert
 from msgspec.structs import replace
 from tokenizers.implementations import BertWordPieceTokenizer
 
@@ -52,7 +53,7 @@ def test_predict_prints_label_score_and_votes(model):
 
 
 def test_predict_json_is_for_machines(model):
-    done = run("predict", model, "a good film", "--json")
+    done = bebert("predict", model, "a good film", "--json")
     (record,) = json.loads(done.stdout)
     assert record["text"] == "a good film" and len(record["votes"]) == 3
     assert sum(record["probabilities"].values()) == pytest.approx(1)
@@ -72,7 +73,7 @@ def test_files_in_and_jsonl_out_keep_the_order(model, tmp_path, suffix):
     else:
         columns = {"text": [a for a, _ in texts], "text_pair": [b for _, b in texts]}
         pyarrow.parquet.write_table(pa.table(columns), source)
-    done = run("predict", model, "--input", source, "--output", target)
+    done = bebert("predict", model, "--input", source, "--output", target)
     assert done.returncode == 0, done.stderr
     records = [json.loads(line) for line in target.read_text().splitlines()]
     assert [(r["text"], r["text_pair"]) for r in records] == texts
@@ -85,27 +86,27 @@ def test_a_failure_in_the_middle_leaves_the_old_output(model, tmp_path):
     rows = [{"text": "good"}] * 80 + [{"text": "good " * 50}]
     source.write_text("\n".join(map(json.dumps, rows)))
     target.write_text("earlier answers\n")
-    done = run("predict", model, "--input", source, "--output", target)
+    done = bebert("predict", model, "--input", source, "--output", target)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert f'the "text" in line 81 of {source} has 52 tokens; this model accepts at most 12' in done.stderr
     assert "mend row 81, or pass --on-error skip" in done.stderr
     assert f"80 answers are kept in {target}.part" in done.stderr
     assert target.read_text() == "earlier answers\n"
-    other = run("predict", model, "--input", source, "--output", target, "--truncate")
+    other = bebert("predict", model, "--input", source, "--output", target, "--truncate")
     assert other.returncode == 2 and "a run with another options; pass --restart to drop them" in other.stderr
-    again = run("predict", model, "--input", source, "--output", target, "--on-error", "skip")
+    again = bebert("predict", model, "--input", source, "--output", target, "--on-error", "skip")
     assert again.returncode == 0 and "going on after 80 answers" in again.stderr
     assert "81 predictions in" in again.stdout and "(80 of an earlier run, 1 rows with errors)" in again.stdout
     assert len(list(tmp_path.iterdir())) == 2
-    cut = run("predict", model, "--input", source, "--output", target, "--truncate")
+    cut = bebert("predict", model, "--input", source, "--output", target, "--truncate")
     assert cut.returncode == 0 and "(1 texts cut at their end)" in cut.stdout
 
 
 def test_long_texts_may_be_read_in_windows(model):
-    done = run("predict", model, "good " * 50, "--long", "windows", "--overlap", "2", "--json")
+    done = bebert("predict", model, "good " * 50, "--long", "windows", "--overlap", "2", "--json")
     (record,) = json.loads(done.stdout)
     assert record["windows"] == 6 and sum(record["probabilities"].values()) == pytest.approx(1)
-    cut = run("predict", model, "good " * 50, "--long", "truncate", "--json")
+    cut = bebert("predict", model, "good " * 50, "--long", "truncate", "--json")
     assert json.loads(cut.stdout)[0]["cut"] == 40 and "warning: 1 of 1 texts lost their end" in cut.stderr
 
 
@@ -179,7 +180,7 @@ def test_control_c_keeps_the_answers_so_far(model, tmp_path):
     assert 0 < kept < 1200
     with source.open("a"):  # neither size nor time changes
         pass
-    assert run("predict", model, "--input", source, "--output", target).returncode == 0
+    assert bebert("predict", model, "--input", source, "--output", target).returncode == 0
     rows = [json.loads(line)["row"] for line in target.read_text().splitlines()]
     assert rows == list(range(1, 1201)) and not part.exists()
 
@@ -221,7 +222,7 @@ def test_control_c_keeps_the_answers_so_far(model, tmp_path):
 )
 def test_bad_use_is_one_sentence_and_exit_code_2(model, arguments, code, message):
     pytest.importorskip("torch")
-    done = run(*[str(model) if a == "MODEL" else a for a in arguments])
+    done = bebert(*[str(model) if a == "MODEL" else a for a in arguments])
     assert done.returncode == code
     assert message in done.stderr and "Traceback" not in done.stderr
 
@@ -231,7 +232,7 @@ def test_a_damaged_model_is_a_failure_with_exit_code_1(model, tmp_path):
 
     broken = Path(shutil.copytree(model, tmp_path / "broken"))
     (broken / "model.safetensors").write_bytes(b"short")
-    done = run("predict", broken, "good")
+    done = bebert("predict", broken, "good")
     assert done.returncode == 1 and "incomplete copy" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -244,11 +245,11 @@ def test_a_missing_extra_names_the_pip_command(tmp_path):
 
 
 def test_inspect_itemises_every_byte(model):
-    facts = json.loads(run("inspect", model, "--json").stdout)
+    facts = json.loads(bebert("inspect", model, "--json").stdout)
     header = (model / "model.safetensors").read_bytes()[:8]
     tensors = (model / "model.safetensors").stat().st_size - 8 - int.from_bytes(header, "little")
     assert sum(facts["bytes"].values()) == tensors
-    assert run("inspect", model).returncode == 0
+    assert bebert("inspect", model).returncode == 0
 
 
 def test_inspect_cuts_nothing_where_there_is_no_terminal_or_a_narrow_one(model):
@@ -308,5 +309,5 @@ def test_a_path_is_printed_as_it_is_whatever_it_holds(model, monkeypatch, capsys
 
 @pytest.mark.parametrize("command", ["predict", "inspect", "demo", "convert", "train", "augment"])
 def test_every_command_explains_itself(command):
-    done = run(command, "--help")
+    done = bebert(command, "--help")
     assert done.returncode == 0 and "Usage" in done.stdout

@@ -1,13 +1,8 @@
 """`bebert train --recipe`: options from a file, the command line first, mistakes in one sentence."""
 
-import subprocess
-import sys
 from pathlib import Path
 
-
-def bebert(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from bebert_infer.cli.main import main; main()", "train", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+from command import bebert
 
 
 def recipe(folder: Path, text: str) -> str:
@@ -23,8 +18,8 @@ def everything(folder: Path) -> str:
 def test_options_come_from_the_file_and_the_command_line_comes_first(tmp_path):
     """`members` is the first option that is checked, so its value tells where it came from."""
     file = recipe(tmp_path, everything(tmp_path))
-    assert "members is -1" in bebert("--recipe", file).stderr
-    assert "members is -2" in bebert("--members", "-2", "--recipe", file).stderr
+    assert "members is -1" in bebert("train", "--recipe", file).stderr
+    assert "members is -2" in bebert("train", "--members", "-2", "--recipe", file).stderr
 
 
 def test_a_list_is_what_the_command_line_writes_with_commas(tmp_path):
@@ -32,11 +27,14 @@ def test_a_list_is_what_the_command_line_writes_with_commas(tmp_path):
     file = recipe(
         tmp_path, everything(tmp_path).replace("members = -1", 'steps = [2, 4]\nscheme = "1-1-1"\nbase = "bit"')
     )
-    assert "steps are 2,4; accepted for bit" in bebert("--recipe", file).stderr
+    assert "steps are 2,4; accepted for bit" in bebert("train", "--recipe", file).stderr
 
 
 def test_a_wrong_file_is_one_sentence(tmp_path):
-    assert "has lerning_rate; accepted are base, " in bebert("--recipe", recipe(tmp_path, "lerning-rate = 1")).stderr
-    assert "cannot be read" in bebert("--recipe", recipe(tmp_path, "= = =")).stderr
-    assert "cannot be read" in bebert("--recipe", str(tmp_path / "none.toml")).stderr
-    assert "Missing option" in bebert("--recipe", recipe(tmp_path, "members = 2")).stderr
+    assert (
+        "has lerning_rate; accepted are base, "
+        in bebert("train", "--recipe", recipe(tmp_path, "lerning-rate = 1")).stderr
+    )
+    assert "cannot be read" in bebert("train", "--recipe", recipe(tmp_path, "= = =")).stderr
+    assert "cannot be read" in bebert("train", "--recipe", str(tmp_path / "none.toml")).stderr
+    assert "Missing option" in bebert("train", "--recipe", recipe(tmp_path, "members = 2")).stderr
