@@ -1,6 +1,7 @@
 # Two commands set up everything in a virtual environment of their own:
 #   make demo    install the runtime and classify real sentences with the model that comes along
 #   make test    install what training and tests need too, check style and types, run all tests
+# Long forms of tests (every instruction set, more examples) are run by: make test-long
 # One more checks what a Raspberry Pi computes, on an emulated one:
 #   make test-arm64    set up an aarch64 Python (no root needed on Debian), run kernels and models on it
 # And one builds the pages: make docs    a site of docs/, README and the docstrings, in build/site
@@ -12,13 +13,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test docs test-arm64 test-arm64-short lint types format fuzz bench-kernels soak clean
+.PHONY: demo test test-long docs test-arm64 test-arm64-short lint types format fuzz bench-kernels soak clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/bebert demo
 
 test: lint types
-	$(BIN)/python -m pytest --numprocesses 2
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+test-long: $(VENV)/.everything
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m long
 
 docs: $(VENV)/.everything
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

@@ -203,7 +203,9 @@ def run_as_script(tmp_path: Path, **environment: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("name", IMITATED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "x86-64" else pytest.mark.long) for name in IMITATED]
+)
 def test_smaller_cpus(name, tmp_path):
     wanted = set(IMITATED[name].split())
     if platform.machine() not in ("x86_64", "AMD64") or not wanted <= jit.cpu_features():

@@ -157,7 +157,13 @@ def test_a_level_after_other_numba_code_was_compiled_is_an_error():
     assert run(code, BEBERT_ISA="").returncode == 0
 
 
-@pytest.mark.parametrize("level", HERE[:-1])
+# Kernels are compiled anew for each: the lowest level and the one that most CPUs have are enough between two commits.
+OFTEN = {HERE[0], "avx2", "neon"}
+
+
+@pytest.mark.parametrize(
+    "level", [pytest.param(level, marks=() if level in OFTEN else pytest.mark.long) for level in HERE[:-1]]
+)
 def test_every_level_of_this_cpu_gives_the_same_bits(level):
     """Products, all kernel functions against their NumPy twins, and whole members, as `bebert doctor` checks them."""
     code = (

@@ -272,7 +272,9 @@ CPUS = {
 }
 
 
-@pytest.mark.parametrize("cpu", CPUS)
+@pytest.mark.parametrize(
+    "cpu", ["generic", "python", *(pytest.param(cpu, marks=pytest.mark.long) for cpu in ("x86-64", "haswell"))]
+)
 def test_everything_on_another_cpu(cpu, tmp_path):
     if cpu in {"x86-64", "haswell"} and platform.machine() not in {"x86_64", "AMD64"}:
         pytest.skip("an x86 processor is needed to imitate another")
