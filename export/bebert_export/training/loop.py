@@ -45,7 +45,7 @@ class Fit:
 
 
 class Watcher:
-    """Told about every optimizer step; this one does nothing, those of progress.py show and log."""
+    """Told about every optimizer step; this one does nothing, those of pipeline/progress.py show and log."""
 
     def step(self, step: int, steps: int, loss: float, examples: int, learning_rate: float) -> None:
         """Optimizer step `step` of `steps` is done on `examples` examples; `learning_rate` was that of the matrices."""
