@@ -13,12 +13,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-long docs test-arm64 test-arm64-short lint types format fuzz bench-kernels soak clean
+.PHONY: demo test pytest test-long docs test-arm64 test-arm64-short lint types format fuzz bench-kernels soak clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/bebert demo
 
-test: lint types
+test: lint
+	$(MAKE) --no-print-directory --jobs 2 types pytest # side by side: mypy keeps one core busy, and not to the end
+
+pytest: $(VENV)/.everything
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-long: $(VENV)/.everything
