@@ -1,6 +1,7 @@
 """Imports go one way, room by room and file by file; the runtime stays light, and no folder shadows a package."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -183,6 +184,22 @@ def test_a_room_uses_only_the_rooms_below_it(room):
         if room_of(module) == room:
             strange = {other for other in imports_of(module) if room_of(other) not in allowed}
             assert not strange, f"{module} imports {', '.join(sorted(strange))}, and {room} may not"
+
+
+# Child processes import through the first two, which stay empty; the third gathers classes.
+UNSPOKEN = {"export.checkpoints", "export.peers", "export.quantizers"}
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if "." in room and room not in UNSPOKEN])
+def test_a_room_says_which_of_its_files_others_use(room):
+    if modules().get(room, Path()).name != "__init__.py":
+        return  # a single file
+    said = re.search(r"^__all__ = (\[.*?\])$", modules()[room].read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    public = {f"{room}.{name}" for name in ast.literal_eval(said[1])} if said else set()
+    used = {other for module in modules() if room_of(module) != room for other in imports_of(module)}
+    used = {other for other in used if room_of(other) == room} - {room}
+    assert used <= public, f"say so in __all__ of {room}"
+    assert public <= set(modules()), f"__all__ of {room} names what is not there"
 
 
 def test_no_rooms_go_round_in_a_circle():

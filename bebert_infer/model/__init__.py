@@ -1,3 +1,3 @@
 """The truth: a member in plain NumPy, written to be read."""
 
-__all__ = ["batch", "engine", "loading", "member", "noise"]
+__all__ = ["attention", "batch", "block", "engine", "linear", "loading", "member", "noise", "quantizer"]

@@ -1,1 +1,3 @@
 """One training run of one network: loop, loss, optimizer, distillation."""
+
+__all__ = ["distillation", "loop", "loss", "schedule", "snapshots", "sparse_embeddings", "width_pruning"]

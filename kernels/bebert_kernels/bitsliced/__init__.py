@@ -1,3 +1,3 @@
 """Products by majority tables on bit-sliced counters."""
 
-__all__ = ["product"]
+__all__ = ["counters", "encode", "epilogue", "gemm", "product", "thresholds", "tile", "triples"]

@@ -1,3 +1,3 @@
 """Products by byte look-up tables of the activations."""
 
-__all__ = ["product"]
+__all__ = ["gemm", "product", "stages"]

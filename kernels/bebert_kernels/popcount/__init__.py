@@ -1,3 +1,3 @@
 """Products by XNOR- and AND-popcount straight from the packed words."""
 
-__all__ = ["product"]
+__all__ = ["product", "stages"]

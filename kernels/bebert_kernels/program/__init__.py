@@ -1,3 +1,3 @@
 """The interpreter of a program and the stages that it calls."""
 
-__all__ = ["interpreter", "layer", "stages"]
+__all__ = ["interpreter", "layer", "linear", "stages", "unfused"]
