@@ -126,8 +126,9 @@ class UnfusedProgram(MemberProgram):
         ones, zeros = np.ones(outputs, np.float32), np.zeros(outputs, np.float32)
         weights = Weights(branch.signs, depth, code_bits(quantizer), quantizer.range[0], ones, zeros, 0)
         sink = Sink(TO_FLOATS, 0, outputs, slot.DOTS + index)
-        # A row of scratch for clipped values (`quantize_rows`) shares the place of the dots of all rows.
-        self.sizes.dots = max(self.sizes.dots, outputs, -(-(depth + 2) // 64))
+        self.sizes.dots = max(self.sizes.dots, outputs)
+        # A row of clipped values and their range (`quantize_rows`) shares the place of the dots of all rows.
+        self.sizes.clipped = max(self.sizes.clipped, depth + 2)
         add_product(self, Layer(slot.FLOATS, [Input(rule.ALREADY_CODED)], [weights], [sink]), name)
 
 

@@ -29,7 +29,7 @@ class Sizes:
     hidden, labels : C and the count of labels        vocabulary, positions, types : rows of the tables
     layers : the kinds of linear layers                      floats : widest float output of one
     words, codes : words or bytes of queries                 scratch : count of keys -> words of scratch for attention
-    shared : bytes a row of slots that unfused programs need  dots : their widest outputs
+    shared : bytes a row of slots that unfused programs need  dots, clipped : their widest outputs; floats of a row
     """
 
     hidden: int
@@ -42,6 +42,7 @@ class Sizes:
     words: int = 0
     codes: int = 0
     dots: int = 0
+    clipped: int = 0
     shared: dict[int, int] = field(default_factory=dict)
     scratch: Callable[[int], int] = field(default=lambda keys: 8)
 
@@ -165,7 +166,8 @@ def scratch_bytes(sizes: Sizes, rows: int, keys: int) -> dict[int, int]:
     rows = min(BLOCK, rows)
     slots = {slot.FLOATS: 4 * rows * sizes.floats, slot.ATTENTION: 8 * sizes.scratch(keys), slot.LANES: 4 * 16}
     if sizes.dots:
-        slots |= {slot.DOTS: 4 * rows * sizes.dots, slot.DOTS + 1: 4 * rows * sizes.dots, slot.CODED: 16 * BLOCK}
+        dots = 4 * max(rows * sizes.dots, sizes.clipped)
+        slots |= {slot.DOTS: dots, slot.DOTS + 1: dots, slot.CODED: 16 * BLOCK}
     for layer in sizes.layers:
         for place, size in layer.scratch(rows).items():
             slots[place] = max(slots.get(place, 0), size)
