@@ -1,6 +1,5 @@
 """The export check proves what answers: a native stage that is broken, any one, is refused, and nothing is written."""
 
-import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -57,45 +56,13 @@ def test_every_stage_that_does_nothing_is_refused(family, broken, tmp_path):
     assert len(stages) >= 8
     for number, name in stages:
         if name in ("encode", "quantize"):
-            continue  # codes that nobody made may be no codes, and look-ups leave their tables: numbers instead, below
+            continue  # codes that nobody made may be no codes, and look-ups would leave their tables
         # Statistics that nobody takes may still stand in memory from the run before: those of one column, then.
         change = ((number, 2), 1) if name == "statistics" else ((number, 0), nothing.address)
         broken(lambda program, change=change: program.instructions.__setitem__(*change))
         with pytest.raises(ParityError, match="engine's logits differ from the truth's"):
             convert([source], tmp_path / name)
         assert not (tmp_path / name).exists()
-
-
-@pytest.mark.parametrize("family", BROKEN)
-def test_every_wrong_number_or_weight_is_refused(family, broken, tmp_path):
-    """A scale, an offset, a gamma, one bit of the weights: each array that a program points to, a little changed."""
-    source = make_checkpoint(tmp_path / "source", FAMILIES[family])
-    seen = []
-    broken(seen.append)
-    convert([source], tmp_path / "good")
-    arrays = list(seen[0].pinned.values())
-    # What tables are made of, not the tables: a wrong address would end the process. Zeros stay zeros of shifts.
-    wrong = [i for i, array in enumerate(arrays) if array.dtype in (np.float32, np.int32) and array.any()]
-    assert len(wrong) > 10
-    accepted = []
-    for which in wrong[:: max(1, len(wrong) // 25)]:
-
-        def change(program, which=which):
-            array = list(program.pinned.values())[which]
-            copy = array.copy()
-            array.flags.writeable = True
-            array[...] = copy + 1 if array.dtype == np.int32 else copy * np.float32(1.25) + np.float32(0.01)
-            seen.append((array, copy))
-
-        broken(change)
-        try:
-            convert([source], tmp_path / f"bad{which}")
-            accepted.append((which, arrays[which].shape))
-        except ParityError:
-            pass
-        array, copy = seen.pop()
-        array[...] = copy
-    assert not accepted, f"of {len(wrong)} arrays these may be wrong unseen: {accepted}"
 
 
 def test_flips_are_counted_against_the_values_near_a_threshold(tmp_path):
