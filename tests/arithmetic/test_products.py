@@ -70,8 +70,9 @@ def test_depths_around_words_vectors_and_chunks(name, bits):
 def test_all_panels_and_blocks_of_rows(name, bits):
     half = PANEL_OUTPUTS // 2
     for outputs in (1, half - 1, half, half + 1, PANEL_OUTPUTS, 2 * PANEL_OUTPUTS + 1):
-        check(name, 9, outputs, 70, bits, outputs)
-    for rows in (1, 2, 7, 8, 9, 127, 128, 129, 130):
+        for rows in (1, 2, 7, 8, 9, 129, 130) if bits in (0, 4) else (9,):
+            check(name, rows, outputs, 70, bits, outputs)
+    for rows in (1, 2, 7, 127, 128):
         check(name, rows, half + 3, 70, bits, rows)
 
 

@@ -1,4 +1,7 @@
-"""The fast product: whole integers against NumPy, signs decided by limits against the floats they replace."""
+"""What only the bitsliced product has: its order of outputs, its depth, and signs decided by limits instead of floats.
+
+Its integers are those of `test_products.py`.
+"""
 
 import numpy as np
 import pytest
@@ -6,83 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bebert_kernels import packing
-from bebert_kernels.abi.stage import available
 from bebert_kernels.bitsliced.thresholds import sign_limits
 from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
 from bebert_kernels.bitsliced.triples import MAX_DEPTH, natural_places, order, pack_panels, panel_lanes
 from bebert_kernels.reference.integers import GELU_ZERO
-from bebert_kernels.rows.quantize import MINUS, NOWHERE, PLUS, ZERO
-
-if not available():
-    pytest.skip("programs are compiled code", allow_module_level=True)
-
-from bebert_kernels.tuning.single_layer import OneLayer
-
-
-def check_codes(rows: int, outputs: int, depth: int, bits: int, low: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    weights = rng.choice(np.array([-1, 1], np.int8), (outputs, depth))
-    codes = rng.integers(0, 1 << bits, (rows, depth)).astype(np.uint8)
-    layer = OneLayer(packing.pack_weight_signs(weights), depth, bits, rows, low)
-    want = (codes.astype(np.int64) + low) @ weights.astype(np.int64).T
-    assert np.array_equal(layer(codes, np.zeros(rows, np.uint8)), want)
-
-
-def check_signs(rows: int, outputs: int, depth: int, zeros: float, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    weights = rng.choice(np.array([-1, 1], np.int8), (outputs, depth))
-    signs = rng.choice(np.array([-1, 1], np.int64), (rows, depth))
-    signs[(rng.random((rows, depth)) < zeros) & (rng.random((rows, 1)) < 0.7)] = 0
-    codes = np.choose(signs + 1, [MINUS, ZERO, PLUS]).astype(np.uint8)
-    layer = OneLayer(packing.pack_weight_signs(weights), depth, 0, rows)
-    assert np.array_equal(layer(codes, (signs != 0).all(axis=1).astype(np.uint8)), signs @ weights.T.astype(np.int64))
-
-
-@pytest.mark.parametrize("depth", [1, 2, 3, 63, 64, 65, 95, 96, 97, 127, 128, 129, 191, 193, 384])
-def test_products_of_all_depths(depth: int) -> None:
-    for bits in (1, 2, 3, 4, 5, 8):
-        check_codes(3, PANEL_OUTPUTS + 5, depth, bits, -(1 << bits) // 2, depth)
-    for zeros in (0.0, 0.2):
-        check_signs(5, PANEL_OUTPUTS + 5, depth, zeros, depth)
-
-
-@pytest.mark.parametrize(
-    "outputs",
-    [1, PANEL_OUTPUTS // 2 - 1, PANEL_OUTPUTS // 2, PANEL_OUTPUTS // 2 + 1, PANEL_OUTPUTS, 2 * PANEL_OUTPUTS + 1],
-)
-@pytest.mark.parametrize("rows", [1, 2, 7, 8, 9, 129, 130])
-def test_products_of_all_panels_and_rows(outputs: int, rows: int) -> None:
-    check_codes(rows, outputs, 70, 4, 0, rows)
-    check_signs(rows, outputs, 70, 0.05, rows)
-
-
-def test_largest_sums() -> None:
-    weights = np.full((2, MAX_DEPTH), -1, np.int8)
-    for bits in (4, 8):
-        layer = OneLayer(packing.pack_weight_signs(weights), MAX_DEPTH, bits, 1)
-        codes = np.full((1, MAX_DEPTH), (1 << bits) - 1, np.uint8)
-        assert layer(codes, np.zeros(1, np.uint8)).tolist() == [[-((1 << bits) - 1) * MAX_DEPTH] * 2]
+from bebert_kernels.rows.quantize import NOWHERE
 
 
 def test_too_deep_a_layer_is_refused() -> None:
     with pytest.raises(ValueError, match=f"depth is {MAX_DEPTH + 1}; accepted: 1 to {MAX_DEPTH}"):
         pack_panels(np.zeros((1, 69), np.uint64), MAX_DEPTH + 1)
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    st.integers(1, 40),
-    st.integers(1, 2 * PANEL_OUTPUTS),
-    st.integers(1, 400),
-    st.integers(0, 8),
-    st.integers(0, 2**32 - 1),
-)
-def test_products_of_any_shape(rows: int, outputs: int, depth: int, bits: int, seed: int) -> None:
-    if bits:
-        check_codes(rows, outputs, depth, bits, -3, seed)
-    else:
-        check_signs(rows, outputs, depth, 0.1, seed)
 
 
 def test_orders_are_inverse() -> None:
