@@ -29,7 +29,7 @@ from bebert_kernels.emit.emitter import Emitter, vector_code
 from bebert_kernels.emit.vectors import I8, I32, I64, fill
 from bebert_kernels.packing import Words
 
-AHEAD = 6144  # bytes from the weights that are counted to those that are asked for: what memory delivers meanwhile
+AHEAD = 3072  # bytes from the weights that are counted to those that are asked for: what memory delivers meanwhile
 GROUP = 3  # halves of vectors, in words, that are counted together
 CHUNK = 9  # groups before bytes are emptied: 8 * (3 * 9 + 2) < 256
 
@@ -99,7 +99,6 @@ class _Tile:
     def _several(self, n: ir.Value) -> None:
         b, e = self.b, self.e
         starts = [b.mul(b.add(n, I64(j)), self.words) for j in range(self.lanes)]
-        self._prefetch(starts[0])
         pairs = [(starts[j], starts[j + self.lanes // 2]) for j in range(self.lanes // 2)]
         totals = [[self._zero(self.whole) for _ in pairs] for _ in self.rows]
         singles = [self._zero(self.whole) for _ in self.rows]  # lane j is output j
@@ -125,6 +124,7 @@ class _Tile:
         """Add all words of one plane that fill halves of vectors."""
         b, half = self.b, self.lanes // 2
         counts = [[self._zero(self.octets) for _ in pairs] for _ in self.rows]
+        lines = self.lanes * half * GROUP // 8  # of weights in a group
 
         def group(w: ir.Value, size: int) -> None:
             places = [b.add(w, I64(half * i)) for i in range(size)]
@@ -140,6 +140,9 @@ class _Tile:
                 for place in places:
                     parts = [b.add(start, place) for start in pair]
                     words.append(self.e.join([self.e.load(self.weights, part, self.half) for part in parts]))
+                if size == GROUP:
+                    for line in range(j * lines // len(pairs), (j + 1) * lines // len(pairs)):
+                        self._prefetch(self.e.place(b.add(pairs[0][0], I64(8 * line)), w, self.lanes))
                 for r, given in enumerate(inputs):
                     different = [self._different(x, word) for x, word in zip(given, words, strict=True)]
                     if self.adders and size == GROUP:
@@ -251,11 +254,10 @@ class _Tile:
         self.b.store(value, place)
         return place
 
-    def _prefetch(self, start: ir.Value) -> None:
-        """Ask for as many weights as are counted now, AHEAD of them, into the second cache; they need not exist."""
-        b, pointer, line = self.b, I8.as_pointer(), 64
+    def _prefetch(self, place: ir.Value) -> None:
+        """Ask for the line of weights AHEAD of a place, which need not exist."""
+        b, pointer = self.b, I8.as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
         function = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
-        ahead = b.bitcast(b.gep(self.weights, [b.add(start, I64(AHEAD // 8))]), pointer)
-        with self.e.loop(I64(0), b.mul(self.words, I64(8 * self.lanes)), line) as (place, _):
-            b.call(function, [b.gep(ahead, [place]), I32(0), I32(2), I32(1)])
+        address = b.bitcast(b.gep(self.weights, [b.add(place, I64(AHEAD // 8))]), pointer)
+        b.call(function, [address, I32(0), I32(3), I32(1)])
