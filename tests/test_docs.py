@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-PAGES += [path for path in sorted(ROOT.glob("*/**/README.md")) if "demo_model" not in path.parts]
+ROOMS = ("bebert_infer", "kernels", "export", "benchmarks", "tests")
+PAGES += [path for room in ROOMS for path in sorted((ROOT / room).rglob("README.md")) if "demo_model" not in path.parts]
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 
 

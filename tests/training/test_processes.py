@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from bebert_export.training.loop import Watcher, predict
 from bebert_export.training.loss import Objective, Weighting
 from bebert_export.training.schedule import Schedule
 
+HELPERS = Path(__file__).parents[1] / "helpers"
 SIZES = {"vocab_size": 40, "hidden_size": 16, "attention_size": 16, "num_heads": 2, "intermediate_size": 32}
 REST = {"num_layers": 1, "max_positions": 16, "dropout": 0.0}
 
@@ -69,7 +71,9 @@ def test_two_processes_train_what_one_trains(tmp_path):
     write_data(tmp_path / "train.tsv", 120, 1)
     write_data(tmp_path / "dev.tsv", 20, 2)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "BEBERT_BACKEND": "reference"}
+    # The processes run this file as a script: they have no pytest to add the helpers to their path.
+    path = os.pathsep.join([str(HELPERS), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "BEBERT_BACKEND": "reference", "PYTHONPATH": path}
     done = subprocess.run(
         [*launch, __file__, str(tmp_path)],
         env=environment,
