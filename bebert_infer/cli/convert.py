@@ -83,9 +83,10 @@ def _print_conversion(converted: Any, out: Path, seconds: float) -> None:
         )
     wide_console().print(table)
     console.print(
-        f"parity: {parity.codes:,} codes over {parity.tokens} tokens, {parity.flips} flips at a threshold, "
-        f"hidden states within {parity.max_hidden_difference:.1e}, logits within {parity.max_logit_difference:.1e}, "
-        f"label agreement {parity.label_agreement:.0%}"
+        f"parity: {parity.codes:,} codes over {parity.tokens} tokens; {parity.near_threshold:,} values lie within "
+        f"float rounding of a threshold, where either code is right, and {parity.flips:,} of them got the other code "
+        f"than in PyTorch; hidden states within {parity.max_hidden_difference:.1e}, logits within "
+        f"{parity.max_logit_difference:.1e}; the engine's logits are the reference's, bit for bit"
     )
     if converted.written.zeros:
         console.print(f"{converted.written.zeros:,} weights were exactly 0 and are stored as +1")

@@ -1,12 +1,17 @@
 """The export check proves what answers: a native stage that is broken, any one, is refused, and nothing is written."""
 
+import numpy as np
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
 from toy_checkpoints import FAMILIES, make_checkpoint
 
 from bebert_export.convert import convert
+from bebert_export.pack.exchange import ROUNDING, Exchange
+from bebert_export.pack.write_model import write_ensemble
+from bebert_export.quantizers import Lsq, Sign
+from bebert_export.student.bert import Student, StudentConfig
 from bebert_infer.artifact.folder import read_config
 from bebert_infer.errors import ParityError
 from bebert_infer.native import engine, lower_unfused
@@ -71,3 +76,85 @@ def test_flips_are_counted_against_the_values_near_a_threshold(tmp_path):
     convert([source], tmp_path / "model")
     parity = read_config(tmp_path / "model").evidence["parity"]
     assert 0 <= parity["flips"] <= parity["near_threshold"] < parity["codes"]
+
+
+def exchanged(x: list[float], truth: list[int], quantizer) -> Exchange:
+    """What the check sees at one quantizer whose input is x, where the truth's codes are these."""
+    exchange = Exchange("site", {"site": np.array(truth, np.int8)})
+    exchange(quantizer, (torch.tensor(x),), torch.empty(0))
+    return exchange
+
+
+def four_bits(step: float = 0.5) -> Lsq:
+    """Thresholds at 0.25, 0.75, ... for that step; codes -8 to 7."""
+    return Lsq(torch.nn.Parameter(torch.tensor(step)), 4, True)
+
+
+NEAR = 0.25 + 3 * ROUNDING  # the largest value below is 4, so rounding explains 4 * ROUNDING
+
+
+def test_a_flip_within_rounding_of_its_threshold_is_none_of_ours():
+    found = exchanged([NEAR, 4.0, 1.1], [0, 7, 2], four_bits())
+    assert (found.codes, found.near_threshold, found.flips, found.fault) == (3, 1, 1, "")
+
+
+def test_as_many_flips_as_there_are_values_near_a_threshold_are_accepted():
+    found = exchanged([NEAR] * 5000 + [4.0], [0] * 5000 + [7], four_bits())
+    assert (found.near_threshold, found.flips, found.fault) == (5000, 5000, "")
+
+
+def test_a_flip_just_outside_is_a_fault():
+    found = exchanged([NEAR + 2 * ROUNDING, 4.0], [0, 7], four_bits())
+    assert found.near_threshold == 0 and found.fault.startswith("1 of 2 codes differ, by up to 1, as far as 0.0001")
+
+
+def test_a_flip_by_two_steps_is_a_fault():
+    assert "by up to 2" in exchanged([NEAR, 4.0], [-1, 7], four_bits()).fault
+
+
+def test_small_steps_make_flips_likelier_in_steps_and_no_likelier_in_values():
+    """Rounding is that of the values; a model with small steps is no worse for it."""
+    step = 0.001
+    found = exchanged([0.0005 + ROUNDING / 2, 1.0], [0, 7], four_bits(step))
+    assert found.flips == 1 and not found.fault
+
+
+def test_no_threshold_lies_outside_the_range_of_codes():
+    """A value that saturates is far from all thresholds, also where it is a multiple of half a step."""
+    found = exchanged([7.25, -9.75, 4.0], [7, -8, 7], four_bits())
+    assert (found.near_threshold, found.flips) == (0, 0)
+    assert exchanged([7.25], [6], four_bits()).fault
+
+
+@pytest.mark.parametrize(("value", "fault"), [(0.9 * ROUNDING, False), (1.1 * ROUNDING, True)])
+def test_signs_flip_only_near_zero(value, fault):
+    found = exchanged([value, 1.0], [-1, 1], Sign())
+    assert found.flips == 1 and bool(found.fault) == fault
+
+
+@pytest.mark.long
+def test_a_bert_base_of_the_published_layout_is_accepted(tmp_path):
+    """Thousands of its nine million codes flip, each within rounding of its threshold."""
+    config = StudentConfig(
+        "binarybert",
+        4,
+        vocab_size=30522,
+        hidden_size=768,
+        attention_size=384,
+        num_heads=6,
+        intermediate_size=1536,
+        num_layers=12,
+        max_positions=512,
+    )
+    torch.manual_seed(0)
+    student = Student(config).eval()
+    with torch.no_grad():
+        for name, parameter in student.named_parameters():
+            if parameter.dim() == 2:
+                parameter.normal_(0.005, 0.04)
+            elif parameter.dim() == 0:
+                parameter.fill_(0.07 if name.endswith("clip_attn") else 0.3)
+    written = write_ensemble([student], tmp_path / "model", alphas=[1.0], combination="vote", labels=["no", "yes"])
+    parity = written.parity
+    assert parity.codes > 8_000_000
+    assert parity.near_threshold >= parity.flips > 0

@@ -65,7 +65,7 @@ def write_ensemble(
         length = TokenizerConfig(max_length or config.max_position_embeddings)
         config = msgspec.structs.replace(config, tokenizer=length)
     config, _ = finish_config(config, tensors)
-    parity = check_parity(students, Ensemble(Artifact(Path(out), config, tensors, tokenizer_json)))
+    parity = check_parity(students, Ensemble(Artifact(Path(out), config, tensors, tokenizer_json), backend="native"))
     facts = (evidence or {}) | {"parity": parity.summary(), "weights_exactly_zero": zeros}
     config = msgspec.structs.replace(config, evidence=facts)
     config = write_artifact(out, config, tensors, tokenizer_json, model_card(config, tensors, card))
