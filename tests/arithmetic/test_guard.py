@@ -49,12 +49,13 @@ def test_kernels_stay_inside_their_arrays(what, side):
     check(run(what, side))
 
 
-@pytest.mark.parametrize("side", ["start", "end"])
+@pytest.mark.parametrize("side", [pytest.param("start", marks=pytest.mark.long), "end"])
 @pytest.mark.parametrize("product", ["popcount", "bitsliced", "lookup"])
 def test_programs_stay_inside_weights_inputs_and_workspaces(product, side):
     check(run("members", side, BEBERT_PRODUCT=product))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", ["arrays", "layers"])
 def test_kernels_of_a_smaller_instruction_set_stay_inside_too(what):
     """Vectors are of other widths there, and tails are others."""

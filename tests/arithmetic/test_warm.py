@@ -37,7 +37,14 @@ def run(folder: Path, change: str) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("change", ["", "sys.executable = '/nowhere/python'", "sys.executable = '/bin/false'"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "",
+        pytest.param("sys.executable = '/nowhere/python'", marks=pytest.mark.long),
+        "sys.executable = '/bin/false'",
+    ],
+)
 def test_a_first_run_compiles_and_the_next_one_finds_it(tmp_path: Path, change: str) -> None:
     folder = tmp_path / "cache"
     folder.mkdir(mode=0o700)

@@ -6,6 +6,7 @@ logits may differ by float32 rounding in another order of summation: limits as t
 """
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ import pytest
 
 pytest.importorskip("torch")
 
+from filelock import FileLock
+
 from bebert_export.convert import convert
+from bebert_export.pack.write_model import write_ensemble
 from bebert_infer import Ensemble
 
 # case -> (hidden tolerance, logit tolerance); suffix of the stored values to meet ("_f64" where float32 is off)
@@ -46,13 +50,16 @@ DYNAMIC = ("ternarybert_2_2_8", "binarybert_1_1_8")
 
 @pytest.fixture(scope="module")
 def converted(golden: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return the packed model of a case, converted once."""
-    root = tmp_path_factory.mktemp("converted")
+    """Return the packed model of a case, converted once for all processes that test."""
+    own = tmp_path_factory.getbasetemp()
+    root = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
     @functools.cache
     def convert_once(case: str) -> Path:
-        out = root / case.replace("/", "_")
-        convert([golden / case], out)
+        out = root / f"converted-{case.replace('/', '_')}"
+        with FileLock(f"{out}.lock"):
+            if not out.exists():
+                convert([golden / case], out)
         return out
 
     return convert_once
@@ -94,13 +101,15 @@ def test_ensemble_meets_the_published_combinations(golden, tmp_path):
     """Member logits, both coefficient vectors, all three rules: scores and predictions."""
     case = golden / "bebert_ensemble"
     expected = np.load(case / "expected.npz")
-    sources = [case / f"member_{i}" for i in range(3)]
+    first = convert([case / f"member_{i}" for i in range(3)], tmp_path / "first")
+    students = [checkpoint.student for checkpoint in first.checkpoints]
+    labels = first.written.config.labels
     rules = {"vote": "hard_vote_scores", "logits": "sum_alpha_logits", "probabilities": "sum_alpha_softmax"}
     alphas = {"a": [0.83, 0.47, 0.61], "b": [0.9, -0.25, 0.52]}
     for rule, key in rules.items():
         for name, values in alphas.items():
             out = tmp_path / f"{rule}_{name}"
-            convert(sources, out, alphas=values, combination=rule)
+            write_ensemble(students, out, alphas=values, combination=rule, labels=labels)
             model = Ensemble.from_pretrained(out)
             inputs = _inputs(case, "batch")
             np.testing.assert_allclose(model.member_logits(*inputs), expected["member_logits"], atol=1e-5, rtol=0)

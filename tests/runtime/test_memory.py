@@ -135,7 +135,7 @@ def test_calls_leave_nothing_to_the_collector(threads, backend):
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="reads the resident size in /proc")
-@pytest.mark.parametrize("scheme", ["1-1-1", "1-1-4"])
+@pytest.mark.parametrize("scheme", ["1-1-1", pytest.param("1-1-4", marks=pytest.mark.long)])
 def test_thousands_of_calls_of_mixed_lengths_need_no_more_memory(scheme):
     """100,000 calls: `make soak`."""
     command = [sys.executable, str(HELPERS / "soak.py"), "--calls", "3000", "--scheme", scheme]

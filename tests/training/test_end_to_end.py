@@ -25,7 +25,7 @@ from bebert_infer.combine import combine
     [
         ("1-1-4", "binarybert", {}),
         ("1-1-1", "bibert", {}),
-        ("1-1-1", "bit", {"steps": (2,), "distill": "hidden", "epochs": 8}),
+        pytest.param("1-1-1", "bit", {"steps": (2,), "distill": "hidden", "epochs": 8}, marks=pytest.mark.long),
     ],
 )
 def test_packed_accuracy_is_that_of_pytorch(tmp_path, monkeypatch, scheme, base, changes):

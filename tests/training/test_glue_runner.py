@@ -175,6 +175,7 @@ def test_a_cell_that_fails_says_why_and_does_not_keep_others_from_running(folder
         run(folder, monkeypatch, "--settings", str(tmp_path / "bad.toml"))
 
 
+@pytest.mark.long
 def test_an_encoder_of_a_first_task_is_tuned_once_for_all_its_cells(folder, monkeypatch, tmp_path, capsys):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "CoLA").symlink_to(folder / "data" / "CoLA")

@@ -120,6 +120,7 @@ def test_a_run_that_ended_with_a_weak_member_says_the_same_when_it_is_read_again
     assert again["seconds"]["training"] == first["seconds"]["training"]
 
 
+@pytest.mark.long
 def test_a_budget_of_time_counts_the_students_of_all_members(folder, tmp_path):
     chosen = own(folder, tmp_path / "run", budget_minutes=0.2, epochs=40, start_epochs=40)
     train(chosen, QUIET)
