@@ -8,7 +8,9 @@ from kernel_bench.case import LOW, Case, Sizes, Work, pairs, shape
 from numpy.typing import NDArray
 
 from bebert_kernels import packing
-from bebert_kernels.attention.boolean import boolean_attention, scratch_words
+from bebert_kernels.abi.rule import SoftmaxNumbers
+from bebert_kernels.attention.boolean import Signs, boolean_attention, scratch_words
+from bebert_kernels.attention.sentence import Sentence
 from bebert_kernels.attention.softmax import scratch_units, softmax_attention
 from bebert_kernels.reference import integers as reference
 from bebert_kernels.rows.quantize import MINUS, PLUS, ZERO
@@ -21,12 +23,16 @@ def _bits(s: Sizes, zeros: float) -> Work:
     nonzero = [rng.random((s.tokens, s.heads, s.head_size)) >= zeros for _ in range(3)]
     planes = [(packing.pack_bits(mask & (rng.random(mask.shape) < 0.5)), packing.pack_bits(mask)) for mask in nonzero]
     plain = np.stack([mask.all(axis=(1, 2)) for mask in nonzero]).astype(np.uint8)
-    flat = [plane.reshape(s.tokens, -1) for pair in planes for plane in pair]
+    flat = [
+        Signs(*(plane.reshape(s.tokens, -1) for plane in pair), flags)
+        for pair, flags in zip(planes, plain, strict=True)
+    ]
+    sentence = Sentence(0, s.tokens, 0, s.tokens)
     scratch = np.empty(scratch_words(s.tokens, s.head_size), np.uint64)
     out, out_plain = np.empty((s.tokens, s.width), np.uint8), np.empty(s.tokens, np.uint8)
 
     def call() -> tuple[NDArray, NDArray]:
-        boolean_attention(*flat, plain, 0, s.tokens, 0, s.tokens, s.heads, s.head_size, scratch, out, out_plain)
+        boolean_attention(*flat, sentence, s.heads, scratch, out, out_plain)
         return out, out_plain
 
     def expected() -> tuple[NDArray, NDArray]:
@@ -42,10 +48,11 @@ def _codes(s: Sizes, heads: int) -> Work:
     width = heads * s.head_size
     q, k, v = np.random.default_rng(0).integers(LOW, -LOW, (3, s.tokens, width), dtype=np.int8)
     scratch = np.empty(scratch_units(s.tokens, s.head_size), np.int32)
-    out, numbers = np.empty((s.tokens, width), np.float32), [np.float32(value) for value in NUMBERS]
+    out, numbers = np.empty((s.tokens, width), np.float32), SoftmaxNumbers(*(np.float32(n) for n in NUMBERS))
+    sentence = Sentence(0, s.tokens, 0, s.tokens)
 
     def call() -> NDArray:
-        softmax_attention(q, k, v, 0, s.tokens, 0, s.tokens, heads, *numbers, scratch, out)
+        softmax_attention(q, k, v, sentence, heads, numbers, scratch, out)
         return out
 
     def expected() -> NDArray:

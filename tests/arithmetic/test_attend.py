@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from bebert_kernels import packing
+from bebert_kernels.abi.rule import SoftmaxNumbers
 from bebert_kernels.attention import boolean as boolean_attention
 from bebert_kernels.attention import softmax as softmax_attention
+from bebert_kernels.attention.sentence import Sentence
 from bebert_kernels.jit import kernel as jit
 from bebert_kernels.reference import integers as reference
 
@@ -58,9 +60,9 @@ def check_bits(signs: list[np.ndarray], queries: slice, keys: slice) -> np.ndarr
     scratch = np.random.default_rng(0).integers(0, 2**63, length + 1, dtype=np.uint64)
     guard = scratch[length]
     out, out_plain = np.full(expected.shape, 99, np.uint8), np.full(len(expected), 99, np.uint8)
-    arrays = [plane for pair in planes for plane in pair]
-    spans = (queries.start, queries.stop, keys.start, keys.stop)
-    boolean_attention.boolean_attention(*arrays, plain, *spans, heads, size, scratch[:length], out, out_plain)
+    arrays = [boolean_attention.Signs(*pair, flags) for pair, flags in zip(planes, plain, strict=True)]
+    sentence = Sentence(queries.start, queries.stop, keys.start, keys.stop)
+    boolean_attention.boolean_attention(*arrays, sentence, heads, scratch[:length], out, out_plain)
     assert np.array_equal(out, expected)
     assert np.array_equal(out_plain, (context != 0).all(axis=1))
     assert scratch[length] == guard
@@ -87,11 +89,9 @@ def check_codes(
     scratch = np.random.default_rng(0).integers(-(2**31), 2**31, length + 1).astype(np.int32)
     guard = scratch[length]
     out = np.full(expected.shape, np.nan, np.float32)
-    spans = (queries.start, queries.stop, keys.start, keys.stop)
-    score_scale, step, low, high, out_scale = (np.float32(number) for number in (scales[0], step, 0, high, scales[1]))
-    softmax_attention.softmax_attention(
-        *codes, *spans, heads, score_scale, step, low, high, out_scale, scratch[:length], out
-    )
+    sentence = Sentence(queries.start, queries.stop, keys.start, keys.stop)
+    numbers = SoftmaxNumbers(*(np.float32(number) for number in (scales[0], step, 0, high, scales[1])))
+    softmax_attention.softmax_attention(*codes, sentence, heads, numbers, scratch[:length], out)
     assert np.array_equal(out.view(np.int32), expected.view(np.int32))
     assert scratch[length] == guard
     return attention

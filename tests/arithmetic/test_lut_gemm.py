@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from llvmlite import ir
 
 from bebert_kernels import packing
+from bebert_kernels.emit.emitter import Emitter
 from bebert_kernels.jit.kernel import cpu_features
 from bebert_kernels.lookup import gemm as lut_gemm
 from bebert_kernels.lookup import tile as lut_tile
@@ -197,7 +198,7 @@ def test_the_block_is_one_instruction_a_look_up_on_other_cpus(feature, triple, c
     data, sums, count = ir.IntType(8).as_pointer(), ir.IntType(32).as_pointer(), ir.IntType(64)
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [data, data, sums, count]), "block")
     builder = ir.IRBuilder(function.append_basic_block())
-    lut_tile.PanelBlock(builder, shape, shape.rows, *function.args[:3]).emit(function.args[3])
+    lut_tile.PanelBlock(Emitter(builder), shape, shape.rows, *function.args[:3]).emit(function.args[3])
     builder.ret_void()
     assembly = assembly_of(module, triple, cpu)
     lines = [line.split() for line in assembly.splitlines()]

@@ -12,11 +12,13 @@ import numpy as np
 from bebert_kernels import packing
 from bebert_kernels.abi import rule, slot
 from bebert_kernels.abi.instruction import Classify
-from bebert_kernels.abi.rule import Numbers
+from bebert_kernels.abi.rule import Numbers, SoftmaxNumbers
 from bebert_kernels.abi.stage import available
 from bebert_kernels.abi.table import row
 from bebert_kernels.attention import boolean, softmax
-from bebert_kernels.emit.scale import LANES, make_scale
+from bebert_kernels.attention.sentence import Sentence
+from bebert_kernels.emit.scale import make_scale
+from bebert_kernels.emit.vectors import FLOAT_LANES
 from bebert_kernels.rows.embed import EmbeddingTables, embed_row
 from bebert_kernels.rows.layer_norm import norm_rows
 from bebert_kernels.rows.quantize import MINUS, ZERO, quantize_row
@@ -71,7 +73,7 @@ def embed(ids, positions, types, signs, scales, position, token_type):
 def scale_add(acc, scale, add):
     """As `reference.scale_add`."""
     rows, outputs = acc.shape
-    wide = -(-outputs // LANES) * LANES
+    wide = -(-outputs // FLOAT_LANES) * FLOAT_LANES
     factor, offset = np.zeros(wide, np.float32), np.zeros(wide, np.int32)
     factor[:outputs] = scale
     sums, found = np.zeros((rows, wide), np.int32), np.zeros((rows, wide), np.float32)
@@ -106,10 +108,14 @@ def boolean_attention(q, q_nonzero, k, k_nonzero, v, v_nonzero, size):
     flags = np.zeros((3, max(queries, keys)), np.uint8)
     for which, (plane, rows) in enumerate(((q_nonzero, queries), (k_nonzero, keys), (v_nonzero, keys))):
         flags[which, :rows] = packing.unpack_bits(plane, size).all(axis=(1, 2))
-    arrays = [part.reshape(len(part), -1) for part in (q, q_nonzero, k, k_nonzero, v, v_nonzero)]
+    pairs = ((q, q_nonzero), (k, k_nonzero), (v, v_nonzero))
+    signs = [
+        boolean.Signs(*(part.reshape(len(part), -1) for part in pair), rows)
+        for pair, rows in zip(pairs, flags, strict=True)
+    ]
     scratch = np.empty(boolean.scratch_words(keys, size), np.uint64)
     out, no_zeros = np.empty((queries, heads * size), np.uint8), np.empty(queries, np.uint8)
-    boolean.boolean_attention(*arrays, flags, 0, queries, 0, keys, heads, size, scratch, out, no_zeros)
+    boolean.boolean_attention(*signs, Sentence(0, queries, 0, keys), heads, scratch, out, no_zeros)
     return np.where(out == ZERO, 0, np.where(out == MINUS, -1, 1)).astype(np.int8), no_zeros.astype(bool)
 
 
@@ -117,8 +123,8 @@ def softmax_attention(q, k, v, heads, scale, step, high, context_scale):
     """Context float32[Tq, H * D] of codes; attention codes are 0 .. high, of `step` each."""
     scratch = np.empty(softmax.scratch_units(len(k), q.shape[1] // heads), np.int32)
     out = np.empty(q.shape, np.float32)
-    numbers = (np.float32(number) for number in (scale, step, 0, high, context_scale))
-    softmax.softmax_attention(q, k, v, 0, len(q), 0, len(k), heads, *numbers, scratch, out)
+    numbers = SoftmaxNumbers(*(np.float32(number) for number in (scale, step, 0, high, context_scale)))
+    softmax.softmax_attention(q, k, v, Sentence(0, len(q), 0, len(k)), heads, numbers, scratch, out)
     return out
 
 

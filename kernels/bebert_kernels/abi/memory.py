@@ -9,33 +9,31 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from bebert_kernels.abi import slot
+from bebert_kernels.emit.emitter import Emitter, Value, emitted
+from bebert_kernels.emit.vectors import F32, I8, I16, I32, I64
 from bebert_kernels.jit.kernel import kernel
 
 
-def _pointer(kind: Any) -> Any:
+def _pointer(kind: Any, element: ir.Type) -> Any:
     """Intrinsic: int64 address -> pointer to `kind`."""
 
-    @intrinsic
-    def pointer(typing_context, address):  # type: ignore[no-untyped-def]
-        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-            return builder.inttoptr(arguments[0], context.get_value_type(kind).as_pointer())
-
-        return types.CPointer(kind)(types.int64), generate
+    @emitted(types.CPointer(kind))
+    def pointer(e: Emitter, address: Value) -> Value:
+        return e.builder.inttoptr(address, element.as_pointer())
 
     return pointer
 
 
-as_float32 = _pointer(types.float32)
-as_int16 = _pointer(types.int16)
-as_int32 = _pointer(types.int32)
-as_int64 = _pointer(types.int64)
-as_int8 = _pointer(types.int8)
-as_uint8 = _pointer(types.uint8)
-as_uint64 = _pointer(types.uint64)
+as_float32 = _pointer(types.float32, F32)
+as_int16 = _pointer(types.int16, I16)
+as_int32 = _pointer(types.int32, I32)
+as_int64 = _pointer(types.int64, I64)
+as_int8 = _pointer(types.int8, I8)
+as_uint8 = _pointer(types.uint8, I8)
+as_uint64 = _pointer(types.uint64, I64)
 
 array = numba.carray  # array(as_float32(address), (rows, columns)) inside a kernel
 
@@ -60,68 +58,36 @@ def floats_at(slots: NDArray[np.int64], place: int, first: int, rows: int, width
     return array(as_float32(slots[place] + 4 * row_of(place, first) * width), (rows, width))
 
 
-@intrinsic
-def now(typing_context):  # type: ignore[no-untyped-def]
+@emitted(types.int64)
+def now(e: Emitter) -> Value:
     """Monotonic time in nanoseconds, int64, by the C library's clock_gettime."""
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        word = ir.IntType(64)
-        place = builder.alloca(ir.ArrayType(word, 2))
-        kind = ir.FunctionType(ir.IntType(32), [ir.IntType(32), place.type])
-        function = builder.module.globals.get("clock_gettime") or ir.Function(builder.module, kind, "clock_gettime")
-        builder.call(function, [ir.IntType(32)(1), place])
-        seconds, rest = (builder.load(builder.gep(place, [word(0), word(i)])) for i in (0, 1))
-        return builder.add(builder.mul(seconds, word(1_000_000_000)), rest)
-
-    return types.int64(), generate
+    b = e.builder
+    place = b.alloca(ir.ArrayType(I64, 2))
+    e.call("clock_gettime", I32, I32(1), place)
+    seconds, rest = (b.load(b.gep(place, [I64(0), I64(i)])) for i in (0, 1))
+    return b.add(b.mul(seconds, I64(1_000_000_000)), rest)
 
 
-@intrinsic
-def atomic_add(typing_context, address, value):  # type: ignore[no-untyped-def]
+@emitted(types.int64)
+def atomic_add(e: Emitter, address: Value, value: Value) -> Value:
     """Add to the int64 at an address, seen by all threads; returns the value before."""
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
-        return builder.atomic_rmw("add", place, arguments[1], "seq_cst")
-
-    return types.int64(types.int64, types.int64), generate
+    return e.builder.atomic_rmw("add", e.pointer(address, 0, I64), value, "seq_cst")
 
 
-@intrinsic
-def sched_yield(typing_context):  # type: ignore[no-untyped-def]
+@emitted()
+def sched_yield(e: Emitter) -> None:
     """Let another thread run: sched_yield."""
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        kind = ir.FunctionType(ir.IntType(32), [])
-        function = builder.module.globals.get("sched_yield") or ir.Function(builder.module, kind, "sched_yield")
-        builder.call(function, [])
-        return context.get_dummy_value()
-
-    return types.void(), generate
+    e.call("sched_yield", I32)
 
 
-@intrinsic
-def atomic_load(typing_context, address):  # type: ignore[no-untyped-def]
+@emitted(types.int64)
+def atomic_load(e: Emitter, address: Value) -> Value:
     """The int64 at an address as another thread left it."""
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
-        return builder.load_atomic(place, "acquire", 8)
-
-    return types.int64(types.int64), generate
+    return e.builder.load_atomic(e.pointer(address, 0, I64), "acquire", 8)
 
 
-@intrinsic
-def prefetch(typing_context, address):  # type: ignore[no-untyped-def]
+@emitted()
+def prefetch(e: Emitter, address: Value) -> None:
     """Ask for the cache line at an address, which need not exist, into the second-level cache."""
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
-        name = "llvm.prefetch.p0"
-        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-        place = builder.inttoptr(arguments[0], pointer)
-        builder.call(function, [place, *(ir.Constant(number, value) for value in (0, 2, 1))])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), generate
+    pointer = e.builder.inttoptr(address, I8.as_pointer())
+    e.call("llvm.prefetch.p0", ir.VoidType(), pointer, I32(0), I32(2), I32(1))

@@ -11,8 +11,9 @@ import numba
 from llvmlite import ir
 from numba import types
 from numba.core.ccallback import CFunc
-from numba.extending import intrinsic
 
+from bebert_kernels.emit.emitter import Emitter, Value, emitted
+from bebert_kernels.emit.vectors import I64
 from bebert_kernels.jit.cache import cache_for
 
 
@@ -52,7 +53,6 @@ class Stage:
 
 COUNT = 6
 _ARGUMENTS = (types.int64,) * COUNT
-_WORD = ir.IntType(64)
 
 
 def stage(function: Callable[..., Any]) -> Stage:
@@ -60,16 +60,11 @@ def stage(function: Callable[..., Any]) -> Stage:
     return Stage(function)
 
 
-@intrinsic
-def call(typing_context, address, a, b, c, d, e, f):  # type: ignore[no-untyped-def]
+@emitted()
+def call(e: Emitter, address: Value, a: Value, b: Value, c: Value, d: Value, f: Value, g: Value) -> None:
     """Call the stage at an address."""
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-        kind = ir.FunctionType(ir.VoidType(), [_WORD] * COUNT)
-        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * (1 + COUNT)), generate
+    kind = ir.FunctionType(ir.VoidType(), [I64] * COUNT)
+    e.builder.call(e.builder.inttoptr(address, kind.as_pointer()), [a, b, c, d, f, g])
 
 
 def available() -> bool:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
-from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from bebert_kernels.abi.stage import Stage
+from bebert_kernels.emit.emitter import Emitter, Value, emitted
+from bebert_kernels.emit.vectors import F32, I64
 
 Table = NDArray[np.int64]
 Address = Any  # of a field: an array, a stage, a list or None while a program is written; an int64 in kernels
@@ -53,20 +53,14 @@ def width(kind: type[tuple]) -> int:
 def reader(kind: type[Row], element: Any = types.int64) -> Callable[[int, int], Row]:
     """Return the function with which kernels read a row: (address of the table, number of the row) -> the named tuple.
 
-    element : Numba's type of all fields, of 8 bytes or 4
+    element : Numba's type of all fields, int64 or float32
     """
     fields, size = width(kind), element.bitwidth // 8
-    result = types.NamedUniTuple(element, fields, kind)
+    item = I64 if element == types.int64 else F32
 
-    @intrinsic
-    def read(typing_context, table, number):  # type: ignore[no-untyped-def]  # numba inspects the signature
-        def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-            word = ir.IntType(64)
-            address = builder.add(arguments[0], builder.mul(arguments[1], word(fields * size)))
-            first = builder.inttoptr(address, context.get_value_type(element).as_pointer())
-            values = [builder.load(builder.gep(first, [word(i)])) for i in range(fields)]
-            return context.make_tuple(builder, signature.return_type, values)
+    @emitted(types.NamedUniTuple(element, fields, kind))
+    def read(e: Emitter, table: Value, number: Value) -> list[Value]:
+        first = e.pointer(e.place(table, number, fields * size), 0, item)
+        return [e.load(first, i, item, size) for i in range(fields)]
 
-        return result(types.int64, types.int64), generate
-
-    return read  # type: ignore[return-value]  # numba adds the first argument
+    return read  # type: ignore[no-any-return]

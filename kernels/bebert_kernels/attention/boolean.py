@@ -9,24 +9,24 @@ that count. Both are the same operation, a row of signs against 64 columns of si
     context   1 for chosen keys    keys               64 values of a head
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils
 from numpy.typing import NDArray
 
 from bebert_kernels.attention.nibble_planes import (
     CODE_WORDS,
-    LANES,
+    COLUMNS,
     NIBBLES,
     PLANE_WORDS,
     code_word,
     key_planes,
     value_planes,
 )
-from bebert_kernels.attention.nibble_tile import compare_once
-from bebert_kernels.emit.emitter import Emitter, aligned, vector_code
+from bebert_kernels.attention.nibble_tile import compare
+from bebert_kernels.attention.sentence import Sentence
+from bebert_kernels.emit.emitter import Emitter, Value, aligned, vector_code
 from bebert_kernels.emit.vectors import I1, I8, I64, fill
 from bebert_kernels.jit.kernel import kernel
 from bebert_kernels.packing import WORD_BITS, Words
@@ -35,32 +35,45 @@ QUERIES = 32  # rows that go through both products together
 
 Bytes = NDArray[np.uint8]
 
-_BITS, _BYTES = (ir.VectorType(kind, LANES) for kind in (I1, I8))
+_BITS, _BYTES = (ir.VectorType(kind, COLUMNS) for kind in (I1, I8))
+
+
+class Signs(NamedTuple):
+    """Packed signs of all rows of a batch, head by head, Wd = ceil(D / 64).
+
+    words    : uint64[R, H * Wd], bit 1 = negative, and 0 where the value is 0
+    nonzero  : uint64[R, H * Wd], bit 0 = the value is 0
+    no_zeros : uint8[R], 1 = no zero in this row: its non-zero words are not read
+    """
+
+    words: Words
+    nonzero: Words
+    no_zeros: Bytes
 
 
 def scratch_words(keys: int, size: int) -> int:
     """Words of scratch that `boolean_attention` needs for a sentence of `keys` keys and heads of `size` values."""
-    blocks, words = -(-keys // LANES), -(-size // WORD_BITS)
+    blocks, words = -(-keys // COLUMNS), -(-size // WORD_BITS)
     planes = 4 * blocks * words * NIBBLES * PLANE_WORDS
-    return PLANE_WORDS + planes + blocks * LANES + QUERIES * (CODE_WORDS * (words + blocks) + 2)
+    return PLANE_WORDS + planes + blocks * COLUMNS + QUERIES * (CODE_WORDS * (words + blocks) + 2)
 
 
-def _emit_put_codes(e: Emitter, positive: Any, negative: Any, count: Any, out: Any, row: Any, column: Any) -> None:
+def _emit_put_codes(
+    e: Emitter, positive: Value, negative: Value, count: Value, out: Any, row: Value, column: Value
+) -> None:
     b = e.builder
     above, below = (b.bitcast(word, _BITS) for word in (positive, negative))
     codes = b.select(above, fill(_BYTES, 0), b.select(below, fill(_BYTES, 3), fill(_BYTES, 2)))
-    place = e.place(column, row, b.extract_value(out.shape, 1))
-    with b.if_else(b.icmp_signed("==", count, I64(LANES))) as (whole, part):
+    place = e.place(column, row, e.size(out))
+    with b.if_else(b.icmp_signed("==", count, I64(COLUMNS))) as (whole, part):
         with whole:
-            e.store(codes, out.data, place, align=1)
+            e.store(codes, out.data, place)
         with part:
-            with b.if_else(b.icmp_signed("==", count, I64(LANES // 2))) as (half, ragged):
+            with b.if_else(b.icmp_signed("==", count, I64(COLUMNS // 2))) as (half, ragged):
                 with half:
-                    e.store(e.shuffle(codes, codes, list(range(LANES // 2))), out.data, place, align=1)
+                    e.store(e.shuffle(codes, codes, list(range(COLUMNS // 2))), out.data, place)
                 with ragged:
-                    kept = cgutils.alloca_once(b, _BYTES)
-                    b.store(codes, kept)
-                    octets = b.bitcast(kept, I8.as_pointer())
+                    octets = b.bitcast(e.variable(codes), I8.as_pointer())
                     with e.loop(I64(0), count) as (i, _):
                         b.store(b.load(b.gep(octets, [i])), b.gep(out.data, [b.add(place, i)]))
 
@@ -79,126 +92,95 @@ def _inside(count: int, word: int) -> np.uint64:
 
 
 @kernel
-def _planes(
-    signs: Words,
-    nonzero: Words,
-    plain: Bytes,
-    first: int,
-    keys: int,
-    place: int,
-    inside: np.uint64,
-    parts: int,
-    scratch: Words,
-    column: int,
-    to: int,
-    stride: int,
-    further: int,
-    by_key: int,
+def _column(
+    signs: Signs, part: int, sentence: Sentence, place: int, inside: np.uint64, scratch: Words, column: int
 ) -> None:
-    """Planes of one word of all keys: of the negative bits, and where there are zeros of the positive ones.
+    """One word of all keys: the negative bits (part 0), or the positive ones where there are zeros (part 1)."""
+    for t in range(sentence.key_last - sentence.key_first):
+        row = sentence.key_first + t
+        word = signs.words[row, place]
+        if part == 1:
+            word = ~word & (inside if signs.no_zeros[row] else signs.nonzero[row, place])
+        scratch[column + t] = word
 
-    by_key : 1 = keys in the lanes (`key_planes`), 0 = values in the lanes (`value_planes`)
-    """
-    blocks = (keys + LANES - 1) // LANES
-    for part in range(parts):
-        for t in range(keys):
-            word = signs[first + t, place]
-            if part == 1:
-                word = ~word & (inside if plain[first + t] else nonzero[first + t, place])
-            scratch[column + t] = word
-        if by_key:
-            key_planes(scratch, column, blocks, to + part * further, stride)
-        else:
-            value_planes(scratch, column, (keys + 15) // 16, to + part * further)
+
+@kernel
+def _has_zeros(signs: Signs, sentence: Sentence) -> int:
+    """1 if any sign of the keys is 0, else 0."""
+    for t in range(sentence.key_first, sentence.key_last):
+        if not signs.no_zeros[t]:
+            return 1
+    return 0
+
+
+@kernel
+def _code_queries(q: Signs, first: int, rows: int, head: int, size: int, scratch: Words, to: int) -> None:
+    """Places of the tables of some rows of queries."""
+    words = (size + WORD_BITS - 1) // WORD_BITS
+    for i in range(rows):
+        for w in range(words):
+            m, place = first + i, head * words + w
+            nonzero = _inside(size, w) if q.no_zeros[m] else q.nonzero[m, place]
+            code_word(q.words[m, place] & nonzero, nonzero, scratch, to + (i * words + w) * CODE_WORDS)
 
 
 @kernel
 def boolean_attention(
-    q: Words,
-    q_nonzero: Words,
-    k: Words,
-    k_nonzero: Words,
-    v: Words,
-    v_nonzero: Words,
-    plain: Bytes,
-    first: int,
-    last: int,
-    key_first: int,
-    key_last: int,
-    heads: int,
-    size: int,
-    scratch: Words,
-    out: Bytes,
-    out_plain: Bytes,
+    q: Signs, k: Signs, v: Signs, sentence: Sentence, heads: int, scratch: Words, out: Bytes, out_no_zeros: Bytes
 ) -> None:
     """Byte codes of sign(context) for some query rows of one sentence.
 
     context[m, h, d] = sum over keys t with q[m, h] . k[t, h] > 0 of v[t, h, d]
 
-    q .. v_nonzero      : uint64[R, H * Wd], Wd = ceil(D / 64), head by head; bit 1 of a sign word = negative, and 0
-                          where the value is 0; bit 0 of a non-zero word = the value is 0
-    plain               : uint8[3, R], 1 = no zero in this row of q, k, v: its non-zero words are not read
-    first, last         : query rows, absolute
-    key_first, key_last : rows of the keys, at least one and at most 2**15 - 1
-    heads, size         : H, D
-    scratch             : uint64[scratch_words(keys, D)] or longer, of the caller's thread
-    out                 : uint8[last - first, H * D], written in full: 0 for +1, 2 for 0, 3 for -1
-    out_plain           : uint8[last - first], 1 = no zero in this row of out
+    sentence     : its rows; at most 2**15 - 1 keys
+    heads        : H
+    scratch      : uint64[scratch_words(keys, D)] or longer, of the caller's thread
+    out          : uint8[last - first, H * D], written in full: 0 for +1, 2 for 0, 3 for -1
+    out_no_zeros : uint8[last - first], 1 = no zero in this row of out
 
     Source: BiBERT attention, bool(sign(Q) sign(K)^T) sign(V), and the sign quantizer of its context.
     """
+    first, last, key_first, key_last = sentence
+    size = out.shape[1] // heads
     words = (size + WORD_BITS - 1) // WORD_BITS
     keys = key_last - key_first
-    blocks = (keys + LANES - 1) // LANES
+    blocks = (keys + COLUMNS - 1) // COLUMNS
     word_planes = NIBBLES * PLANE_WORDS
     planes = blocks * words * word_planes
     k_planes = aligned(scratch)  # the parts of the scratch, one after another
     v_planes = k_planes + 2 * planes
     column = v_planes + 2 * planes
-    query_codes = column + blocks * LANES
+    query_codes = column + blocks * COLUMNS
     key_codes = query_codes + QUERIES * CODE_WORDS * words
     result = key_codes + QUERIES * CODE_WORDS * blocks
-    k_zeros, v_zeros = np.int64(0), np.int64(0)
-    by_key, by_value = np.int64(1), np.int64(0)  # variables, because kernels are compiled anew for each literal
-    none = np.int64(0)
-    for t in range(key_first, key_last):
-        k_zeros |= 1 - plain[1, t]
-        v_zeros |= 1 - plain[2, t]
+    k_zeros, v_zeros = _has_zeros(k, sentence), _has_zeros(v, sentence)
     for m in range(last - first):
-        out_plain[m] = 1
+        out_no_zeros[m] = 1
     for h in range(heads):
         for w in range(words):
             place, inside = h * words + w, _inside(size, w)
-            to, stride = k_planes + w * word_planes, words * word_planes
-            _planes(
-                k, k_nonzero, plain[1], key_first, keys, place, inside, 1 + k_zeros,
-                scratch, column, to, stride, planes, by_key,
-            )  # fmt: skip
-            to = v_planes + w * blocks * word_planes
-            _planes(
-                v, v_nonzero, plain[2], key_first, keys, place, inside, 1 + v_zeros,
-                scratch, column, to, none, planes, by_value,
-            )  # fmt: skip
+            for part in range(1 + k_zeros):
+                _column(k, part, sentence, place, inside, scratch, column)
+                key_planes(scratch, column, blocks, k_planes + part * planes + w * word_planes, words * word_planes)
+            for part in range(1 + v_zeros):
+                _column(v, part, sentence, place, inside, scratch, column)
+                value_planes(scratch, column, (keys + 15) // 16, v_planes + part * planes + w * blocks * word_planes)
         for start in range(first, last, QUERIES):
             rows = min(QUERIES, last - start)
-            for i in range(rows):
-                for w in range(words):
-                    m, place = start + i, h * words + w
-                    nonzero = _inside(size, w) if plain[0, m] else q_nonzero[m, place]
-                    code_word(q[m, place] & nonzero, nonzero, scratch, query_codes + (i * words + w) * CODE_WORDS)
+            _code_queries(q, start, rows, h, size, scratch, query_codes)
             for block in range(blocks):
                 to = k_planes + block * words * word_planes
-                compare_once(scratch, rows, query_codes, words, (size + 15) // 16, to, planes, k_zeros, result)
+                compare(scratch, rows, query_codes, words, (size + 15) // 16, to, planes * k_zeros, result)
                 inside = _inside(keys, block)
                 for i in range(rows):
                     chosen = scratch[result + 2 * i] & inside
                     code_word(np.uint64(0), chosen, scratch, key_codes + (i * blocks + block) * CODE_WORDS)
             for w in range(words):
                 to = v_planes + w * blocks * word_planes
-                compare_once(scratch, rows, key_codes, blocks, (keys + 15) // 16, to, planes, v_zeros, result)
+                compare(scratch, rows, key_codes, blocks, (keys + 15) // 16, to, planes * v_zeros, result)
                 inside, count = _inside(size, w), min(WORD_BITS, size - w * WORD_BITS)
                 for i in range(rows):
                     positive, negative = scratch[result + 2 * i], scratch[result + 2 * i + 1]
                     m = start + i - first
-                    out_plain[m] &= np.uint8((positive | negative) & inside == inside)
+                    out_no_zeros[m] &= np.uint8((positive | negative) & inside == inside)
                     put_codes(positive, negative, count, out, m, h * size + w * WORD_BITS)

@@ -16,11 +16,11 @@ from bebert_kernels.emit.vectors import I1, I8, I16, I64, fill
 from bebert_kernels.packing import Words
 
 NIBBLES = 16  # of a word
-LANES = 64
-PLANE_WORDS = LANES // 8
+COLUMNS = 64  # that one look-up serves: keys, or values of a head
+PLANE_WORDS = COLUMNS // 8
 CODE_WORDS = NIBBLES * 2 // 8  # words that hold the codes of one word
 
-_BITS, _BYTES = (ir.VectorType(kind, LANES) for kind in (I1, I8))
+_BITS, _BYTES = (ir.VectorType(kind, COLUMNS) for kind in (I1, I8))
 
 
 def _emit_key_planes(e: Emitter, scratch: Any, column: Any, blocks: Any, to: Any, stride: Any) -> None:
@@ -30,7 +30,7 @@ def _emit_key_planes(e: Emitter, scratch: Any, column: Any, blocks: Any, to: Any
     with e.loop(I64(0), blocks) as (block, _):
         vectors = []
         for i in range(8):
-            octets = e.load(scratch.data, e.place(e.place(column, block, LANES), 8 * i), _BYTES)
+            octets = e.load(scratch.data, e.place(e.place(column, block, COLUMNS), 8 * i), _BYTES)
             vectors.append(b.bitcast(e.shuffle(octets, octets, order), eight))
         for step in (4, 2, 1):  # rows that are `step` apart exchange the words that are `step` apart
             low = [i if not i & step else i - step + 8 for i in range(8)]
@@ -55,10 +55,10 @@ def key_planes(scratch: Words, column: int, blocks: int, to: int, stride: int) -
     to     : place of the planes; each block is `stride` words further
     """
     octets = scratch.view(np.uint8)
-    for t in range(blocks * LANES):
+    for t in range(blocks * COLUMNS):
         word = int(scratch[column + t])
         for j in range(NIBBLES):
-            octets[8 * (to + t // LANES * stride + j * PLANE_WORDS) + t % LANES] = (word >> (4 * j)) & 15
+            octets[8 * (to + t // COLUMNS * stride + j * PLANE_WORDS) + t % COLUMNS] = (word >> (4 * j)) & 15
 
 
 def _emit_value_planes(e: Emitter, scratch: Any, column: Any, quads: Any, to: Any) -> None:
@@ -78,7 +78,7 @@ def value_planes(scratch: Words, column: int, quads: int, to: int) -> None:
     octets = scratch.view(np.uint8)
     for j in range(4 * quads):
         four = [int(word) for word in scratch[column + 4 * j : column + 4 * j + 4]]
-        for d in range(LANES):
+        for d in range(COLUMNS):
             octets[8 * (to + j * PLANE_WORDS) + d] = sum(((word >> d) & 1) << i for i, word in enumerate(four))
 
 

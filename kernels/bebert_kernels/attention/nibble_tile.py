@@ -16,15 +16,15 @@ from llvmlite import ir
 from numba.core import cgutils
 from numpy.typing import NDArray
 
-from bebert_kernels.attention.nibble_planes import CODE_WORDS, LANES, PLANE_WORDS
-from bebert_kernels.emit.emitter import Emitter, vector_code
+from bebert_kernels.attention.nibble_planes import CODE_WORDS, COLUMNS, PLANE_WORDS
+from bebert_kernels.emit.emitter import Emitter, Value, vector_code
 from bebert_kernels.emit.vectors import I8, I16, I32, I64, fill
 from bebert_kernels.jit.kernel import kernel
 from bebert_kernels.packing import Words
 
-ROWS = 4  # rows of a tile
+TILE_ROWS = 4
 
-_BYTES, _SHORTS = (ir.VectorType(kind, LANES) for kind in (I8, I16))
+_BYTES, _SHORTS = (ir.VectorType(kind, COLUMNS) for kind in (I8, I16))
 _TABLE = ir.VectorType(I8, 16)
 
 
@@ -39,11 +39,11 @@ def _tables() -> NDArray[np.uint8]:
 TABLES = _tables()
 
 
-def _look_up(e: Emitter, table: ir.Value, plane: ir.Value) -> ir.Value:
+def _look_up(e: Emitter, table: Value, plane: Value) -> Value:
     """Byte of the table (16 bytes) for each of 64 nibbles."""
     b = e.builder
     if "+avx512bw" in e.features:
-        return e.call("llvm.x86.avx512.pshuf.b.512", _BYTES, e.repeat(table, LANES), plane)
+        return e.call("llvm.x86.avx512.pshuf.b.512", _BYTES, e.repeat(table, COLUMNS), plane)
     if "+avx2" in e.features:
         name, width = "llvm.x86.avx2.pshuf.b", 32
     elif "+ssse3" in e.features:
@@ -51,11 +51,11 @@ def _look_up(e: Emitter, table: ir.Value, plane: ir.Value) -> ir.Value:
     elif "+neon" in e.features:
         name, width = "llvm.aarch64.neon.tbl1.v16i8", 16
     else:  # a table is linear: entry 0, and what each bit adds to it
-        zero = e.repeat(b.extract_element(table, I32(0)), LANES)
+        zero = e.repeat(b.extract_element(table, I32(0)), COLUMNS)
         value = zero
         for i in range(4):
             bit = fill(_BYTES, 1 << i)
-            step = b.sub(e.repeat(b.extract_element(table, I32(1 << i)), LANES), zero)
+            step = b.sub(e.repeat(b.extract_element(table, I32(1 << i)), COLUMNS), zero)
             hit = b.sext(b.icmp_unsigned("==", b.and_(plane, bit), bit), _BYTES)
             value = b.add(value, b.and_(hit, step))
         return value
@@ -66,22 +66,21 @@ def _look_up(e: Emitter, table: ir.Value, plane: ir.Value) -> ir.Value:
 class _Tile:
     """Emits the sums of some rows with 64 columns."""
 
-    def __init__(self, e: Emitter, scratch: Any, arguments: tuple[ir.Value, ...]) -> None:
+    def __init__(self, e: Emitter, scratch: Any, *arguments: Value) -> None:
         self.e, self.data = e, scratch.data
-        self.codes, self.code_words, self.quads, self.planes, self.positive_planes, self.zeros, self.result = arguments
+        self.codes, self.code_words, self.quads, self.planes, self.positive_planes, self.result = arguments
         self.stride = e.builder.mul(self.code_words, I64(CODE_WORDS))
         kind = ir.ArrayType(I8, TABLES.size)
         tables = cgutils.global_constant(e.builder.module, "bebert_nibbles", kind(bytearray(TABLES.tobytes())))
         tables.align = 64
         self.tables = e.builder.bitcast(tables, I8.as_pointer())
 
-    def emit(self, row: ir.Value, count: int) -> None:
+    def emit(self, row: Value, count: int) -> None:
         """Rows row .. row + count - 1: minus the sums over the positive planes, plus those over the negative ones."""
         e, b = self.e, self.e.builder
-        totals = [cgutils.alloca_once(b, _SHORTS) for _ in range(count)]
-        for total in totals:
-            b.store(fill(_SHORTS, 0), total)
-        with e.loop(b.sub(I64(1), self.zeros), I64(2)) as (part, _):
+        totals = [e.variable(fill(_SHORTS, 0)) for _ in range(count)]
+        sums_once = b.zext(b.icmp_signed("==", self.positive_planes, I64(0)), I64)
+        with e.loop(sums_once, I64(2)) as (part, _):
             start = e.place(self.planes, b.sub(I64(1), part), self.positive_planes)
             for total in totals:
                 b.store(b.neg(b.load(total)), total)
@@ -93,7 +92,7 @@ class _Tile:
                 bits = b.bitcast(b.icmp_signed(order, b.load(total), fill(_SHORTS, 0)), I64)
                 e.store(bits, self.data, b.add(e.place(self.result, b.add(row, I64(i)), 2), I64(side)))
 
-    def _word(self, row: ir.Value, start: ir.Value, quad: ir.Value, count: int) -> list[ir.Value]:
+    def _word(self, row: Value, start: Value, quad: Value, count: int) -> list[Value]:
         """Sums over at most 64 values, which fit into bytes."""
         e, b = self.e, self.e.builder
         sums = [cgutils.alloca_once(b, _BYTES) for _ in range(count)]
@@ -114,48 +113,41 @@ class _Tile:
         return [b.load(total) for total in sums]
 
 
-def _emit_compare(e: Emitter, scratch: Any, rows: Any, *arguments: Any) -> None:
-    tile, whole = _Tile(e, scratch, arguments), e.builder.and_(rows, I64(-ROWS))
-    with e.loop(I64(0), whole, ROWS) as (row, _):
-        tile.emit(row, ROWS)
+def _emit_compare(e: Emitter, scratch: Any, rows: Value, *arguments: Value) -> None:
+    tile, whole = _Tile(e, scratch, *arguments), e.builder.and_(rows, I64(-TILE_ROWS))
+    with e.loop(I64(0), whole, TILE_ROWS) as (row, _):
+        tile.emit(row, TILE_ROWS)
     with e.loop(whole, rows) as (row, _):
         tile.emit(row, 1)
 
 
 @vector_code(_emit_compare)
-def compare(
-    scratch: Words,
-    rows: int,
-    codes: int,
-    code_words: int,
-    quads: int,
-    planes: int,
-    positive_planes: int,
-    zeros: int,
-    result: int,
+def _compare(
+    scratch: Words, rows: int, codes: int, code_words: int, quads: int, planes: int, positive_planes: int, result: int
 ) -> None:
-    """Signs of the sums of rows with 64 columns: words scratch[result + 2 * i + (0, 1)], positive and negative.
-
-    codes           : place of the codes, `code_words` words of signs for each row
-    quads           : groups of four nibbles that are used
-    planes          : place of the negative planes; those of the positive bits lie `positive_planes` further
-    zeros           : 1 = the columns have zeros, so that the positive planes are needed
-    """
     octets, shorts = scratch.view(np.uint8), scratch.view(np.uint16)
     for i in range(rows):
-        total = np.zeros(LANES, np.int64)
+        total = np.zeros(COLUMNS, np.int64)
         for j in range(4 * quads):
             table = TABLES[shorts[4 * (codes + i * code_words * CODE_WORDS) + j] >> 4].view(np.int8)
             place = 8 * (planes + j * PLANE_WORDS)
-            total += table[octets[place : place + LANES] & 15]
-            if zeros:
+            total += table[octets[place : place + COLUMNS] & 15]
+            if positive_planes:
                 place += 8 * positive_planes
-                total -= table[octets[place : place + LANES] & 15]
+                total -= table[octets[place : place + COLUMNS] & 15]
         for side, flags in enumerate((total > 0, total < 0)):
             scratch[result + 2 * i + side] = np.packbits(flags, bitorder="little").view(np.uint64)[0]
 
 
 @kernel
-def compare_once(*arguments: Any) -> None:
-    """Compile `compare` once for both uses."""
-    compare(*arguments)
+def compare(
+    scratch: Words, rows: int, codes: int, code_words: int, quads: int, planes: int, positive_planes: int, result: int
+) -> None:
+    """Signs of the sums of rows with 64 columns: words scratch[result + 2 * i + (0, 1)], positive and negative.
+
+    codes           : place of the codes, `code_words` words of signs for each row
+    quads           : groups of four nibbles that are used
+    planes          : place of the negative planes
+    positive_planes : how much further those of the positive bits lie, 0 where the columns have no zeros
+    """
+    _compare(scratch, rows, codes, code_words, quads, planes, positive_planes, result)  # compiled once for both uses

@@ -1,6 +1,6 @@
 """Attention on integer codes of one sentence in one call: int8 products, softmax, codes, int8 products.
 
-Both products (`code_product.py`) are sums over groups of 4 bytes, the unit of the scratch (int32):
+Both products (`product.py`) are sums over groups of 4 bytes, the unit of the scratch (int32):
 
               row                  lanes                group of 4 bytes
     scores    codes of a query     16 keys              byte product: 4 inputs, row unsigned (q + 128, so that base is
@@ -10,14 +10,15 @@ Between them each row of scores becomes attention codes (`softmax_codes.py`).
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bebert_kernels.attention.panels import key_panel, row_units, stage, value_panel
-from bebert_kernels.attention.product import Floats, product_once
-from bebert_kernels.attention.softmax_codes import softmax_codes
-from bebert_kernels.attention.units import GROUP, Units
+from bebert_kernels.abi.rule import SoftmaxNumbers
+from bebert_kernels.attention.panels import key_panel, pad_head, row_units, value_panel
+from bebert_kernels.attention.product import Factors, Floats, product
+from bebert_kernels.attention.sentence import Sentence
+from bebert_kernels.attention.softmax_codes import Rounding, softmax_codes
+from bebert_kernels.attention.units import UNIT_INPUTS, Codes, Rows, Units
 from bebert_kernels.emit.emitter import aligned
-from bebert_kernels.emit.vectors import LANES
+from bebert_kernels.emit.vectors import FLOAT_LANES
 from bebert_kernels.jit.kernel import kernel
 
 QUERIES = 16  # rows that go through all steps together
@@ -25,35 +26,31 @@ QUERIES = 16  # rows that go through all steps together
 
 def scratch_units(keys: int, size: int) -> int:
     """Elements of scratch that `softmax_attention` needs for a sentence of `keys` keys and heads of `size` values."""
-    padded, depth = -(-keys // LANES) * LANES, -(-size // LANES) * LANES
-    panels = 2 * padded * depth // GROUP + padded + depth
-    rows = QUERIES * (depth // GROUP + padded + padded // GROUP + depth + 1)
-    return LANES + panels + rows + max(padded, QUERIES) * depth // 4
+    padded, depth = -(-keys // FLOAT_LANES) * FLOAT_LANES, -(-size // FLOAT_LANES) * FLOAT_LANES
+    panels = 2 * padded * depth // UNIT_INPUTS + padded + depth
+    rows = QUERIES * (depth // UNIT_INPUTS + padded + padded // UNIT_INPUTS + depth + 1)
+    return FLOAT_LANES + panels + rows + max(padded, QUERIES) * depth // 4
 
 
 @kernel
-def _take(floats: Floats, place: int, depth: int, rows: int, size: int, out: Floats, first: int, column: int) -> None:
-    """Copy the context of one head without its padding."""
-    for i in range(rows):
-        for d in range(size):
-            out[first + i, column + d] = floats[place + i * depth + d]
+def _head(scratch: Units, codes: Codes, first: int, column: int, count: int, size: int, staged: int) -> Rows:
+    """One head of some rows: in the array, or at byte `staged` of the scratch where it must be padded."""
+    width = codes.shape[1]
+    there = Rows(np.int64(0), first * width + column, width)
+    if size % FLOAT_LANES == 0:
+        return there
+    pad_head(scratch, codes, there, count, size, staged)
+    return Rows(np.int64(1), staged, (size + FLOAT_LANES - 1) // FLOAT_LANES * FLOAT_LANES)
 
 
 @kernel
-def softmax_attention(  # noqa: C901
-    q: NDArray[np.int8],
-    k: NDArray[np.int8],
-    v: NDArray[np.int8],
-    first: int,
-    last: int,
-    key_first: int,
-    key_last: int,
+def softmax_attention(
+    q: Codes,
+    k: Codes,
+    v: Codes,
+    sentence: Sentence,
     heads: int,
-    score_scale: np.float32,
-    step: np.float32,
-    low: np.float32,
-    high: np.float32,
-    out_scale: np.float32,
+    numbers: SoftmaxNumbers,
     scratch: Units,
     out: Floats,
 ) -> None:
@@ -61,71 +58,65 @@ def softmax_attention(  # noqa: C901
 
     scores[h, m, t] = float32(q[m, h] . k[t, h]) * score_scale
     codes           = clamp(rne(softmax(scores) / step), low, high)
-    out[m, h, d]    = float32(sum_t codes[h, m, t] * v[t, h, d]) * out_scale + 0
+    out[m, h, d]    = float32(sum_t codes[h, m, t] * v[t, h, d]) * context_scale + 0
 
-    q, k, v             : int8[R, H * D], all rows of the batch
-    first, last         : query rows, absolute
-    key_first, key_last : rows of the keys, at least one
-    heads               : H
-    step                : not 0; may be negative
-    low, high           : 0, and a whole number up to 255
-    scratch             : int32[scratch_units(keys, D)] or longer, of the caller's thread
-    out                 : float32[last - first, H * D], written in full
+    q, k, v  : int8[R, H * D], all rows of the batch
+    sentence : its rows
+    heads    : H
+    numbers  : float32; step is not 0 and may be negative; low is 0, high a whole number up to 255
+    scratch  : int32[scratch_units(keys, D)] or longer, of the caller's thread
+    out      : float32[last - first, H * D], written in full
 
     Source: BinaryBERT and BiT attention on quantized Q, K, V and probabilities.
     """
+    first, last, key_first, key_last = sentence
     width = q.shape[1]
     size = width // heads
-    chunks = (size + LANES - 1) // LANES
-    depth = chunks * LANES
+    chunks = (size + FLOAT_LANES - 1) // FLOAT_LANES
+    depth = chunks * FLOAT_LANES
     keys = key_last - key_first
-    blocks = (keys + LANES - 1) // LANES
-    padded = blocks * LANES
+    blocks = (keys + FLOAT_LANES - 1) // FLOAT_LANES
+    padded = blocks * FLOAT_LANES
     k_panel = 2 * aligned(scratch)  # the parts of the scratch, one after another
-    v_panel = k_panel + padded * depth // GROUP
-    base = v_panel + padded * depth // GROUP
+    v_panel = k_panel + padded * depth // UNIT_INPUTS
+    base = v_panel + padded * depth // UNIT_INPUTS
     zeros = base + padded
     scores = zeros + depth
     context = scores + QUERIES * padded
     queries = context + QUERIES * depth
-    codes = queries + QUERIES * depth // GROUP
-    kept = codes + QUERIES * padded // GROUP
+    codes = queries + QUERIES * depth // UNIT_INPUTS
+    kept = codes + QUERIES * padded // UNIT_INPUTS
     staged = 4 * (kept + QUERIES)  # in bytes
-    inside = np.int64(1)  # of the scratch; a variable, because kernels are compiled anew for each literal
-    odd = np.int64(size != depth)  # heads that must be padded in the scratch
-    stride = depth if odd else width
+    score_factors = Factors(queries, k_panel, depth // UNIT_INPUTS, base)
+    context_factors = Factors(codes, v_panel, padded // UNIT_INPUTS, zeros)
     floats = scratch.view(np.float32)
     # Estimates are safe where they are not negative and neither 1 / step nor a product of it leaves the normal numbers.
-    usual = step > np.float32(1e-15) and step < np.float32(1e15)
-    bound = np.float32(0.5) - (high + np.float32(1)) * np.float32(1e-6) if usual else np.float32(-1)
-    inverse = np.float32(1) / step
+    usual = numbers.step > np.float32(1e-15) and numbers.step < np.float32(1e15)
+    bound = np.float32(0.5) - (numbers.high + np.float32(1)) * np.float32(1e-6) if usual else np.float32(-1)
+    rounding = Rounding(numbers.step, np.float32(1) / numbers.step, numbers.low, numbers.high, bound)
+    one = np.int64(1)  # a variable, because kernels are compiled anew for each literal
     for d in range(depth):
         scratch[zeros + d] = 0
     for h in range(heads):
         column = h * size
-        start = key_first * width + column
-        if odd:
-            stage(scratch, k, start, width, keys, size, staged)
-        key_panel(scratch, k, odd, staged if odd else start, stride, keys, chunks, k_panel, base)
-        if odd:
-            stage(scratch, v, start, width, keys, size, staged)
-        value_panel(scratch, v, odd, staged if odd else start, stride, keys, chunks, v_panel)
+        key_panel(scratch, k, _head(scratch, k, key_first, column, keys, size, staged), keys, chunks, k_panel, base)
+        value_panel(scratch, v, _head(scratch, v, key_first, column, keys, size, staged), keys, chunks, v_panel)
         for m in range(first, last, QUERIES):
             rows = min(QUERIES, last - m)
-            start = m * width + column
-            if odd:
-                stage(scratch, q, start, width, rows, size, staged)
-                start = staged
+            head = _head(scratch, q, m, column, rows, size, staged)
             for i in range(rows):
-                row_units(scratch, q, odd, start + i * stride, chunks, queries + i * depth // GROUP)
-            product_once(
-                scratch, rows, blocks, out, inside, queries, k_panel, depth // GROUP, base, score_scale, scores, padded
-            )
+                row_units(scratch, q, head, i, chunks, queries + i * depth // UNIT_INPUTS)
+            to_scores = Rows(one, scores, padded)
+            product(scratch, rows, blocks, score_factors, numbers.score_scale, out, to_scores)
             for i in range(rows):
                 for t in range(keys, padded):
                     floats[scores + i * padded + t] = np.float32(-np.inf)
-            softmax_codes(scratch, scores, rows, blocks, step, inverse, low, high, bound, codes, kept)
-            to = context if odd else (m - first) * width + column
-            product_once(scratch, rows, chunks, out, odd, codes, v_panel, padded // GROUP, zeros, out_scale, to, stride)
-            if odd:
-                _take(floats, context, depth, rows, size, out, m - first, column)
+            softmax_codes(scratch, scores, rows, blocks, rounding, codes, kept)
+            target = Rows(1 - one, (m - first) * width + column, width)
+            if size != depth:
+                target = Rows(one, context, depth)
+            product(scratch, rows, chunks, context_factors, numbers.context_scale, out, target)
+            if size != depth:  # the context without its padding
+                for i in range(rows):
+                    for d in range(size):
+                        out[m - first + i, column + d] = floats[context + i * depth + d]

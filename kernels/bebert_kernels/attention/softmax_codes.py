@@ -5,15 +5,14 @@ e * (1 / (total * step)), off by less than a millionth; only a row with an estim
 divided out.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils
 
-from bebert_kernels.attention.units import CHUNK, GROUP, SUMS, Units, python_units
-from bebert_kernels.emit.emitter import Emitter, vector_code
-from bebert_kernels.emit.vectors import FLOATS, I16, I32, I64, LANES, fill
+from bebert_kernels.attention.units import CHUNK_UNITS, SUMS, UNIT_INPUTS, Units, python_units
+from bebert_kernels.emit.emitter import Emitter, Value, vector_code
+from bebert_kernels.emit.vectors import F32, FLOAT_LANES, FLOATS, I16, I32, I64, fill
 from bebert_kernels.jit.kernel import cpu_features
 from bebert_kernels.reference.floats import EXP_LOWEST, EXP_TERMS, LN2_HIGH, LN2_LOW, LOG2_E, lane_sum
 from bebert_kernels.reference.floats import exp as reference_exp
@@ -23,44 +22,53 @@ TOGETHER = 8 if "avx512bw" in cpu_features() else 2 if "avx2" in cpu_features() 
 _MAGIC = float(3 << 22)  # adding it to a float32 rounds to whole numbers, half to even, in the lowest bits
 
 
+class Rounding(NamedTuple):
+    """Numbers of the quantizer of probabilities, float32.
+
+    inverse : 1 / step      bound : estimates further than this from a whole number are divided out
+    """
+
+    step: float
+    inverse: float | np.floating
+    low: float
+    high: float
+    bound: float | np.floating
+
+
 class _Softmax:
     """Emits passes over rows of scores in blocks of 16; a pass over all rows lets rows overlap in the pipeline."""
 
-    def __init__(self, e: Emitter, scratch: Any, scores: ir.Value, blocks: ir.Value) -> None:
+    def __init__(self, e: Emitter, scratch: Any, scores: Value, blocks: Value) -> None:
         self.e, self.data, self.scores, self.blocks = e, scratch.data, scores, blocks
 
-    def row(self, row: ir.Value) -> ir.Value:
-        return self.e.place(self.scores, row, self.e.builder.mul(self.blocks, I64(LANES)))
+    def row(self, row: Value) -> Value:
+        return self.e.place(self.scores, row, self.e.builder.mul(self.blocks, I64(FLOAT_LANES)))
 
-    def fold(self, row: ir.Value, start: float, combine: Any) -> ir.Value:
+    def fold(self, row: Value, start: float, combine: Any) -> Value:
         """Combine the blocks of a row in order, then the lanes in pairs."""
         e, b = self.e, self.e.builder
-        total = cgutils.alloca_once(b, FLOATS)
-        b.store(fill(FLOATS, start), total)
+        total = e.variable(fill(FLOATS, start))
         first = self.row(row)
         with e.loop(I64(0), self.blocks) as (i, _):
-            block = e.load(self.data, e.place(first, i, LANES), FLOATS, align=64)
+            block = e.load(self.data, e.place(first, i, FLOAT_LANES), FLOATS, align=64)
             b.store(combine(b.load(total), block), total)
-        lanes = b.load(total)
-        while lanes.type.count > 1:
-            lanes = combine(*e.split(lanes, lanes.type.count // 2))
-        return b.extract_element(lanes, I32(0))
+        return e.fold(b.load(total), combine)
 
-    def change(self, place: ir.Value, blocks: ir.Value, together: int, function: Any) -> None:
+    def change(self, place: Value, blocks: Value, together: int, function: Any) -> None:
         """Replace blocks by function(block), `together` at a time."""
         e, b = self.e, self.e.builder
         whole = b.and_(blocks, I64(-together))
         for begin, end, count in ((I64(0), whole, together), (whole, blocks, 1))[: 1 + (together > 1)]:
-            kind = ir.VectorType(ir.FloatType(), count * LANES)
+            kind = ir.VectorType(F32, count * FLOAT_LANES)
             with e.loop(begin, end, count) as (i, _):
-                here = e.place(place, i, LANES)
+                here = e.place(place, i, FLOAT_LANES)
                 e.store(function(e.load(self.data, here, kind, align=64)), self.data, here, align=64)
 
-    def largest(self, a: ir.Value, b: ir.Value) -> ir.Value:
+    def largest(self, a: Value, b: Value) -> Value:
         return self.e.builder.select(self.e.builder.fcmp_ordered(">", a, b), a, b)
 
-    def exp(self, y: ir.Value) -> ir.Value:
-        """Exponential of y <= 0 by the steps of `reference_float.exp`; 2**n is added to the exponent bits."""
+    def exp(self, y: Value) -> Value:
+        """Exponential of y <= 0 by the steps of `reference.floats.exp`; 2**n is added to the exponent bits."""
         b, count = self.e.builder, y.type.count
         units = ir.VectorType(I32, count)
         magic, lowest, log2_e, ln2_high, ln2_low, one = (
@@ -78,37 +86,37 @@ class _Softmax:
         p = b.bitcast(b.add(b.bitcast(p, units), power), y.type)
         return b.select(b.fcmp_ordered(">=", y, lowest), p, fill(y.type, 0.0))
 
-    def codes(self, row: ir.Value, to: ir.Value, high: ir.Value, estimate: Any) -> ir.Value:
+    def codes(self, row: Value, to: Value, high: Value, estimate: Any) -> Value:
         """Store rne(min(estimate(e), high)) as units; return the largest distances to a whole number."""
         e, b = self.e, self.e.builder
-        far = cgutils.alloca_once(b, FLOATS)
-        b.store(fill(FLOATS, 0.0), far)
-        narrow = ir.VectorType(ir.IntType(32 // GROUP), LANES)
-        first, to = self.row(row), e.place(to, row, b.mul(self.blocks, I64(CHUNK)))
+        far = e.variable(fill(FLOATS, 0.0))
+        narrow = ir.VectorType(ir.IntType(32 // UNIT_INPUTS), FLOAT_LANES)
+        first, to = self.row(row), e.place(to, row, b.mul(self.blocks, I64(CHUNK_UNITS)))
         with e.loop(I64(0), self.blocks) as (i, _):
-            value = estimate(e.load(self.data, e.place(first, i, LANES), FLOATS, align=64))
+            value = estimate(e.load(self.data, e.place(first, i, FLOAT_LANES), FLOATS, align=64))
             value = b.select(b.fcmp_ordered("<", value, high), value, high)
             shifted = b.fadd(value, fill(FLOATS, _MAGIC))
             distance = b.bitcast(b.fsub(value, b.fsub(shifted, fill(FLOATS, _MAGIC))), SUMS)
             distance = b.bitcast(b.and_(distance, fill(SUMS, 0x7FFFFFFF)), FLOATS)
             b.store(self.largest(b.load(far), distance), far)
-            e.store(b.trunc(b.bitcast(shifted, SUMS), narrow), self.data, e.place(to, i, CHUNK), align=4)
+            e.store(b.trunc(b.bitcast(shifted, SUMS), narrow), self.data, e.place(to, i, CHUNK_UNITS), align=4)
         return b.load(far)
 
 
-def _emit_softmax_codes(e: Emitter, scratch: Any, scores: Any, rows: Any, blocks: Any, *arguments: Any) -> None:
+def _emit_softmax_codes(
+    e: Emitter, scratch: Any, scores: Value, rows: Value, blocks: Value, rounding: Any, to: Value, kept: Value
+) -> None:
     """Pass after pass over all rows: neighbouring rows overlap, and exponentials need not know where a row ends."""
-    limits, to, kept = arguments[:-2], *arguments[-2:]
-    step, inverse, low, high, bound = (e.repeat(value, LANES) for value in limits)
+    step, inverse, low, high, bound = (e.repeat(value, FLOAT_LANES) for value in rounding)
     b, softmax = e.builder, _Softmax(e, scratch, scores, blocks)
     with e.loop(I64(0), rows) as (row, _):
-        top = e.repeat(softmax.fold(row, -np.inf, softmax.largest), LANES)
+        top = e.repeat(softmax.fold(row, -np.inf, softmax.largest), FLOAT_LANES)
         softmax.change(softmax.row(row), blocks, 1, lambda value: b.fsub(value, top))
     softmax.change(scores, b.mul(rows, blocks), TOGETHER, softmax.exp)
     with e.loop(I64(0), rows) as (row, _):
         e.store(softmax.fold(row, 0.0, b.fadd), scratch.data, b.add(kept, row), align=4)
     with e.loop(I64(0), rows) as (row, _):
-        total = e.repeat(e.load(scratch.data, b.add(kept, row), ir.FloatType(), align=4), LANES)
+        total = e.repeat(e.load(scratch.data, b.add(kept, row), F32, align=4), FLOAT_LANES)
         factor = b.fdiv(inverse, total)
         far = softmax.codes(row, to, high, lambda value: b.fmul(value, factor))
         near = b.bitcast(b.fcmp_ordered(">", far, bound), I16)
@@ -118,31 +126,17 @@ def _emit_softmax_codes(e: Emitter, scratch: Any, scores: Any, rows: Any, blocks
 
 
 @vector_code(_emit_softmax_codes)
-def softmax_codes(
-    scratch: Units,
-    scores: int,
-    rows: int,
-    blocks: int,
-    step: np.float32,
-    inverse: np.float32,
-    low: np.float32,
-    high: np.float32,
-    bound: np.float32,
-    to: int,
-    kept: int,
-) -> None:
+def softmax_codes(scratch: Units, scores: int, rows: int, blocks: int, rounding: Rounding, to: int, kept: int) -> None:
     """Attention codes clamp(rne(softmax(scores) / step), low, high) as units, row by row from scratch[to] on.
 
     scores  : place of float32[rows, 16 * blocks], -inf beyond the keys; overwritten
-    inverse : 1 / step
-    bound   : estimates further than this from a whole number are divided out
     kept    : place of one number for each row
     """
     for row in range(rows):
-        start = scores + row * LANES * blocks
-        values = scratch[start : start + LANES * blocks].view(np.float32)
+        start = scores + row * FLOAT_LANES * blocks
+        values = scratch[start : start + FLOAT_LANES * blocks].view(np.float32)
         e = reference_exp(values - values.max())
         with np.errstate(over="ignore"):
-            codes = np.clip(np.rint(e / lane_sum(e) / step), low, high)
-        start = to + row * CHUNK * blocks
-        scratch[start : start + CHUNK * blocks] = python_units(codes)
+            codes = np.clip(np.rint(e / lane_sum(e) / rounding.step), rounding.low, rounding.high)
+        start = to + row * CHUNK_UNITS * blocks
+        scratch[start : start + CHUNK_UNITS * blocks] = python_units(codes)

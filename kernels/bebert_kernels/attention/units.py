@@ -1,30 +1,41 @@
-"""Groups of byte codes, the units of `softmax_attention.py`, and the sum of their products.
+"""Groups of byte codes, the units of `softmax.py`, and the sum of their products.
 
 A unit is an int32: four inputs as bytes where there is a byte product (`vpdpbusd` of AVX-512 VNNI and AVX-VNNI), else
 two as int16 (`vpmaddwd`, or plain multiplication). The row's bytes are unsigned (q + 128), the panel's signed.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from bebert_kernels.emit.emitter import Emitter
-from bebert_kernels.emit.vectors import I8, I16, I32, I64, LANES, fill
+from bebert_kernels.emit.emitter import Emitter, Value
+from bebert_kernels.emit.vectors import FLOAT_LANES, I8, I16, I32, I64, fill
 from bebert_kernels.jit.kernel import cpu_features
 
 Units = NDArray[np.int32]
 Codes = NDArray[np.int8]
 
 BYTE_PRODUCT = bool(cpu_features() & {"avx512vnni", "avxvnni"})
-GROUP = 4 if BYTE_PRODUCT else 2  # inputs in a unit
-CHUNK = LANES // GROUP  # units of 16 inputs
+UNIT_INPUTS = 4 if BYTE_PRODUCT else 2  # inputs in a unit
+CHUNK_UNITS = FLOAT_LANES // UNIT_INPUTS  # units of 16 inputs
 
-SUMS = ir.VectorType(I32, LANES)
+SUMS = ir.VectorType(I32, FLOAT_LANES)
 
 
-def dot(e: Emitter, total: ir.Value, row: ir.Value, panel: ir.Value) -> ir.Value:
+class Rows(NamedTuple):
+    """Rows of an array, or of the scratch where `staged` is 1: row i begins at element place + i * stride.
+
+    Elements are those of the array. It is passed beside: a tuple that holds it would count references, row by row.
+    """
+
+    staged: int | np.int64
+    place: int
+    stride: int
+
+
+def dot(e: Emitter, total: Value, row: Value, panel: Value) -> Value:
     """Return total + products of the groups of two vectors of 16 units."""
     b, features = e.builder, e.features
     if BYTE_PRODUCT:
@@ -51,25 +62,25 @@ def dot(e: Emitter, total: ir.Value, row: ir.Value, panel: ir.Value) -> ir.Value
     return total
 
 
-def units(e: Emitter, octets: ir.Value) -> ir.Value:
+def units(e: Emitter, octets: Value) -> Value:
     """Signed bytes as units: the same bytes, or widened to int16."""
-    if GROUP == 2:
+    if UNIT_INPUTS == 2:
         octets = e.builder.sext(octets, ir.VectorType(I16, octets.type.count))
-    return e.builder.bitcast(octets, ir.VectorType(I32, octets.type.count // GROUP))
+    return e.builder.bitcast(octets, ir.VectorType(I32, octets.type.count // UNIT_INPUTS))
 
 
-def octets_of(e: Emitter, scratch: Any, data: Any, staged: Any) -> ir.Value:
-    """Pointer to the bytes of the scratch, where heads are staged, else to the array."""
+def octets_of(e: Emitter, scratch: Any, data: Any, rows: Any) -> Value:
+    """Pointer to the bytes of the scratch where rows are staged, else of their array."""
     b = e.builder
     here, there = (b.bitcast(array.data, I8.as_pointer()) for array in (scratch, data))
-    return b.select(b.icmp_signed("!=", staged, I64(0)), here, there)
+    return b.select(b.icmp_signed("!=", rows.staged, I64(0)), here, there)
 
 
-def python_octets(scratch: Units, data: Codes, staged: int) -> Codes:
-    """`octets_of` without JIT."""
-    return scratch.view(np.int8) if staged else data.reshape(-1)
+def flat(scratch: Units, data: NDArray[Any], rows: Rows) -> NDArray[Any]:
+    """Elements of the scratch or of the array without JIT."""
+    return scratch.view(data.dtype) if rows.staged else data.reshape(-1)
 
 
 def python_units(codes: NDArray[Any]) -> Units:
-    """`units` without JIT, where GROUP is 2."""
+    """`units` without JIT, where UNIT_INPUTS is 2."""
     return codes.astype(np.int16).view(np.int32)

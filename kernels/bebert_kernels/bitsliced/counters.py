@@ -7,8 +7,6 @@ outputs (of half as many, twice, where a vector holds two rows).
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
 
 from bebert_kernels.bitsliced.tile import (
     LEVELS,
@@ -21,10 +19,11 @@ from bebert_kernels.bitsliced.tile import (
     load_halves,
     load_plane,
     majority,
-    place,
     store_plane,
     ternary,
 )
+from bebert_kernels.emit.emitter import Emitter, Value, emitted
+from bebert_kernels.emit.vectors import I16, I32, I64, fill
 
 STRIP = 8  # rows whose carries of one chunk lie side by side
 COUNTER_PLANES = 16  # sums below 2**16
@@ -33,8 +32,8 @@ COMPARED = 13  # planes of a counter of signs: `triples.MAX_DEPTH` is below 2**1
 _HIGH = {1: 7, 4: 6}  # planes that the carries of all chunks need
 _STEP = 4  # carries that are added at once
 
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
-_SHORTS = ir.VectorType(ir.IntType(16), PANEL_OUTPUTS // 16)
+_SHORTS = ir.VectorType(I16, PANEL_OUTPUTS // 16)
+_SUMS = ir.VectorType(I32, PANEL_OUTPUTS // 32)
 
 
 def make_accumulate(planes: int, half: bool) -> Any:
@@ -46,115 +45,92 @@ def make_accumulate(planes: int, half: bool) -> Any:
     """
     levels, high = LEVELS[planes], _HIGH[planes]
 
-    @intrinsic
-    def settle(typing_context, state, carries, weights, bits, second, chunks, counter):  # type: ignore[no-untyped-def]
-        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-            state, carries, weights, bits, second, chunks, counter = arguments
-            upper = _add_carries(builder, carries, chunks, high)
-            parity = load_halves(builder, weights, weights) if half else load_plane(builder, weights)
-            total = [load_plane(builder, state, PLANE * level) for level in range(levels)] + upper
-            flips = [_flips(builder, bits, second if half else bits, p) for p in range(planes)]
-            sums, over = [builder.xor(parity, flips[0])], None
-            for level, plane in enumerate(total, start=1):
-                if level < planes:
-                    other = builder.xor(parity, flips[level])
-                    step = half_add(builder, plane, other) if over is None else full_add(builder, plane, other, over)
-                else:
-                    step = (plane, None) if over is None else half_add(builder, plane, over)
-                sums.append(step[0])
-                over = step[1]
-            zero = ir.Constant(WORDS, [0] * (PANEL_OUTPUTS // 64))
-            for level in range(COUNTER_PLANES):
-                store_plane(builder, sums[level] if level < len(sums) else zero, counter, PLANE * level)
-            return context.get_dummy_value()
+    @emitted()
+    def accumulate(
+        e: Emitter,
+        state: Value,
+        carries: Value,
+        weights: Value,
+        bits: Value,
+        second: Value,
+        chunks: Value,
+        counter: Value,
+    ) -> None:
+        upper = _add_carries(e, carries, chunks, high)
+        parity = load_halves(e, weights, weights) if half else load_plane(e, weights)
+        total = [load_plane(e, state, PLANE * level) for level in range(levels)] + upper
+        flips = [_flips(e, bits, second if half else bits, p) for p in range(planes)]
+        sums, over = [e.builder.xor(parity, flips[0])], None
+        for level, plane in enumerate(total, start=1):
+            if level < planes:
+                other = e.builder.xor(parity, flips[level])
+                step = half_add(e, plane, other) if over is None else full_add(e, plane, other, over)
+            else:
+                step = (plane, None) if over is None else half_add(e, plane, over)
+            sums.append(step[0])
+            over = step[1]
+        for level in range(COUNTER_PLANES):
+            store_plane(e, sums[level] if level < len(sums) else fill(WORDS, 0), counter, PLANE * level)
 
-        return types.void(*[types.int64] * 7), generate
-
-    return settle
+    return accumulate
 
 
-def _flips(builder: ir.IRBuilder, bits: ir.Value, second: ir.Value, p: int) -> ir.Value:
+def _flips(e: Emitter, bits: Value, second: Value, p: int) -> Value:
     """A plane of ones where bit p of a row's parities is 1, in either half."""
-    kind, order = ir.VectorType(_I64, 2), ir.VectorType(_I32, PANEL_OUTPUTS // 64)
-    rows: ir.Value = ir.Constant(kind, ir.Undefined)
-    for i, word in enumerate((bits, second)):
-        flip = builder.neg(builder.and_(builder.lshr(word, _I64(p)), _I64(1)))
-        rows = builder.insert_element(rows, flip, _I32(i))
-    return builder.shuffle_vector(
-        rows, rows, ir.Constant(order, [2 * i * 64 // PANEL_OUTPUTS for i in range(PANEL_OUTPUTS // 64)])
-    )
+    b = e.builder
+    flips = [e.repeat(b.neg(b.and_(b.lshr(word, I64(p)), I64(1))), WORDS.count // 2) for word in (bits, second)]
+    return e.join(flips)
 
 
-def _add_carries(builder: ir.IRBuilder, carries: ir.Value, count: ir.Value, high: int) -> list[ir.Value]:
+def _add_carries(e: Emitter, carries: Value, count: Value, high: int) -> list[Value]:
     """Sum of `count` planes from an address on, STRIP planes apart, as `high` planes."""
-    zero = ir.Constant(WORDS, [0] * (PANEL_OUTPUTS // 64))
-    totals = [cgutils.alloca_once_value(builder, zero) for _ in range(high)]
+    b, apart = e.builder, STRIP * PLANE
+    totals = [e.variable(fill(WORDS, 0)) for _ in range(high)]
 
-    def ripple(level: int, plane: ir.Value) -> None:
+    def ripple(level: int, plane: Value) -> None:
         for total in totals[level:]:
-            new, plane = half_add(builder, builder.load(total), plane)
-            builder.store(new, total)
+            new, plane = half_add(e, b.load(total), plane)
+            b.store(new, total)
 
-    def add(level: int, x: ir.Value, y: ir.Value) -> ir.Value:
-        new, over = full_add(builder, builder.load(totals[level]), x, y)
-        builder.store(new, totals[level])
+    def add(level: int, x: Value, y: Value) -> Value:
+        new, over = full_add(e, b.load(totals[level]), x, y)
+        b.store(new, totals[level])
         return over
 
-    whole = builder.and_(count, _I64(-_STEP))
-    with cgutils.for_range_slice(builder, _I64(0), whole, _I64(_STEP), _I64) as (i, _):
-        first = builder.add(carries, builder.mul(i, _I64(STRIP * PLANE)))
-        a, b, c, d = (load_plane(builder, first, STRIP * PLANE * k) for k in range(_STEP))
-        ripple(2, add(1, add(0, a, b), add(0, c, d)))
-    with cgutils.for_range_slice(builder, whole, count, _I64(1), _I64) as (i, _):
-        ripple(0, load_plane(builder, builder.add(carries, builder.mul(i, _I64(STRIP * PLANE)))))
-    return [builder.load(total) for total in totals]
+    whole = b.and_(count, I64(-_STEP))
+    with e.loop(I64(0), whole, _STEP) as (i, _):
+        first = e.place(carries, i, apart)
+        w, x, y, z = (load_plane(e, first, apart * k) for k in range(_STEP))
+        ripple(2, add(1, add(0, w, x), add(0, y, z)))
+    with e.loop(whole, count) as (i, _):
+        ripple(0, load_plane(e, e.place(carries, i, apart)))
+    return [b.load(total) for total in totals]
 
 
-@intrinsic
-def planes_to_ints(typing_context, counter, out):  # type: ignore[no-untyped-def]
-    """Turn a counter into its sums, int32[PANEL_OUTPUTS]; addresses of both.
+def make_planes_to_ints(half: bool) -> Any:
+    """Intrinsic that turns a counter into its sums, int32[PANEL_OUTPUTS]; addresses of both.
 
     Each column of 16-bit elements of the 16 planes is a 16 x 16 matrix of bits; its transpose holds 16 sums. Element e
     of row i of the result is bit 16 * e + i of the planes: `triples.py` orders outputs so that they come out in their
-    natural order. Two rows in halves come out one behind the other.
+    natural order. Two rows in halves come out one behind the other, int32[2, PANEL_OUTPUTS / 2].
     """
-    return _unslice_signature, _unslice(False)
 
-
-@intrinsic
-def planes_to_ints_halves(typing_context, counter, out):  # type: ignore[no-untyped-def]
-    """`planes_to_ints` of a counter of two rows: int32[2, PANEL_OUTPUTS / 2]."""
-    return _unslice_signature, _unslice(True)
-
-
-_unslice_signature = types.void(types.int64, types.int64)
-
-
-def _unslice(half: bool) -> Any:
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-        counter, out = arguments
-        planes = [builder.bitcast(load_plane(builder, counter, PLANE * i), _SHORTS) for i in range(COUNTER_PLANES)]
-
-        def constant(value: int) -> ir.Constant:
-            return ir.Constant(_SHORTS, [value] * (PANEL_OUTPUTS // 16))
-
+    @emitted()
+    def planes_to_ints(e: Emitter, counter: Value, out: Value) -> None:
+        b, count = e.builder, _SUMS.count
+        planes = [b.bitcast(load_plane(e, counter, PLANE * i), _SHORTS) for i in range(COUNTER_PLANES)]
         for j, mask in ((8, 0x00FF), (4, 0x0F0F), (2, 0x3333), (1, 0x5555)):
-            low, high, by = constant(mask), constant(mask ^ 0xFFFF), constant(j)
+            low, high, by = fill(_SHORTS, mask), fill(_SHORTS, mask ^ 0xFFFF), fill(_SHORTS, j)
             for k in (k for k in range(COUNTER_PLANES) if not k & j):
-                a, b = planes[k], planes[k + j]
-                planes[k] = builder.or_(builder.and_(a, low), builder.and_(builder.shl(b, by), high))
-                planes[k + j] = builder.or_(builder.and_(builder.lshr(a, by), low), builder.and_(b, high))
-        count = PANEL_OUTPUTS // 32
-        wide = ir.VectorType(_I32, count)
+                x, y = planes[k], planes[k + j]
+                planes[k] = b.or_(b.and_(x, low), b.and_(b.shl(y, by), high))
+                planes[k + j] = b.or_(b.and_(b.lshr(x, by), low), b.and_(y, high))
         for i, plane in enumerate(planes):
-            for part in range(2):
-                order = ir.Constant(wide, list(range(part * count, (part + 1) * count)))
-                sums = builder.zext(builder.shuffle_vector(plane, plane, order), wide)
+            for part, shorts in enumerate(e.split(plane, count)):
                 at = part * PANEL_OUTPUTS // 2 + i * count if half else (2 * i + part) * count
-                builder.store(sums, place(builder, out, 4 * at, wide), align=4 * count)
-        return context.get_dummy_value()
+                e.store(b.zext(shorts, _SUMS), out, 4 * at, 4 * count)
 
-    return generate
+    return planes_to_ints
 
 
 def make_compare(half: bool) -> Any:
@@ -166,41 +142,36 @@ def make_compare(half: bool) -> Any:
     """
     size = PLANE // 2 if half else PLANE
 
-    @intrinsic
-    def compare(typing_context, counter, limits, out):  # type: ignore[no-untyped-def]
-        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-            counter, limits, out = arguments
+    @emitted()
+    def compare(e: Emitter, counter: Value, limits: Value, out: Value) -> None:
+        b = e.builder
 
-            def limit(i: int) -> ir.Value:
-                if half:
-                    at = builder.add(limits, _I64(size * i))
-                    return load_halves(builder, at, at)
-                return load_plane(builder, limits, size * i)
+        def limit(i: int) -> Value:
+            if half:
+                at = b.add(limits, I64(size * i))
+                return load_halves(e, at, at)
+            return load_plane(e, limits, size * i)
 
-            below = []
-            for first in (0, COMPARED):
-                borrow = None
-                for level in range(COMPARED):
-                    plane = load_plane(builder, counter, PLANE * level)
-                    borrow = _borrow(builder, plane, limit(first + level), borrow)
-                below.append(borrow)
-            low, high = below
-            side = limit(2 * COMPARED)
-            outside = builder.or_(builder.and_(side, low), builder.not_(builder.or_(side, high)))
-            store_plane(builder, builder.and_(builder.not_(low), high), out)
-            store_plane(builder, outside, out, PLANE)
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 3), generate
+        below = []
+        for first in (0, COMPARED):
+            borrow = None
+            for level in range(COMPARED):
+                borrow = _borrow(e, load_plane(e, counter, PLANE * level), limit(first + level), borrow)
+            below.append(borrow)
+        low, high = below
+        side = limit(2 * COMPARED)
+        outside = b.or_(b.and_(side, low), b.not_(b.or_(side, high)))
+        store_plane(e, b.and_(b.not_(low), high), out)
+        store_plane(e, outside, out, PLANE)
 
     return compare
 
 
-def _borrow(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, borrow: ir.Value | None) -> ir.Value:
-    """Borrow of a - b - borrow, one bit."""
+def _borrow(e: Emitter, x: Value, y: Value, borrow: Value | None) -> Value:
+    """Borrow of x - y - borrow, one bit."""
+    b = e.builder
     if borrow is None:
-        return builder.and_(builder.not_(a), b)
+        return b.and_(b.not_(x), y)
     if TERNARY:
-        return ternary(builder, a, b, borrow, lambda a, b, c: majority(1 - a, b, c))
-    both = builder.and_(b, borrow)
-    return builder.or_(both, builder.and_(builder.not_(a), builder.or_(b, borrow)))
+        return ternary(e, x, y, borrow, lambda a, b, c: majority(1 - a, b, c))
+    return b.or_(b.and_(y, borrow), b.and_(b.not_(x), b.or_(y, borrow)))

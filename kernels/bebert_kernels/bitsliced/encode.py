@@ -2,8 +2,6 @@
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from bebert_kernels.abi import rule, slot
@@ -12,9 +10,11 @@ from bebert_kernels.abi.memory import array, as_float32, as_uint8, floats_at, sl
 from bebert_kernels.abi.rule import read_numbers
 from bebert_kernels.abi.sink import read_input
 from bebert_kernels.abi.stage import stage
-from bebert_kernels.bitsliced.gemm import GROUP, INDEX_ROWS
+from bebert_kernels.bitsliced.gemm import GROUP_PLANES, INDEX_ROWS
 from bebert_kernels.bitsliced.index import index_row
-from bebert_kernels.bitsliced.tile import CHUNK
+from bebert_kernels.bitsliced.tile import CHUNK_TRIPLES
+from bebert_kernels.emit.emitter import Emitter, Value, emitted
+from bebert_kernels.emit.vectors import I8
 from bebert_kernels.jit.kernel import kernel
 from bebert_kernels.rows.quantize import quantize_row
 
@@ -57,30 +57,21 @@ def chain_bytes(depth: int, planes: int) -> int:
     return (2 * depth + 16 + 63) // 64 * 64 + planes * (depth // 2 + 64)
 
 
-@intrinsic
-def move_chunk(typing_context, source, to):  # type: ignore[no-untyped-def]
-    """Copy CHUNK bytes from one address to another."""
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        kind = ir.VectorType(ir.IntType(8), CHUNK).as_pointer()
-        source, to = (builder.inttoptr(address, kind) for address in arguments)
-        builder.store(builder.load(source, align=1), to, align=1)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
+@emitted()
+def move_chunk(e: Emitter, source: Value, to: Value) -> None:
+    """Copy CHUNK_TRIPLES bytes from one address to another."""
+    e.store(e.load(source, 0, ir.VectorType(I8, CHUNK_TRIPLES)), to, 0)
 
 
 @kernel
 def _by_chunks(source: int, triples: int, planes: int, used: int, sign: bool, index: int, row: int) -> None:
     """Index planes of a row uint8[used, Gp] to where `bitsliced_gemm` reads them, chunk by chunk."""
     for p in range(used):
-        large = not sign and planes - p // GROUP * GROUP >= GROUP
-        group, inside = (GROUP, p % GROUP) if large else (1, 0)
-        place = index + INDEX_ROWS * (p - inside) * triples + (row * group + inside) * CHUNK
-        for chunk in range(triples // CHUNK):
-            move_chunk(  # type: ignore[call-arg]  # numba adds the first
-                source + p * triples + chunk * CHUNK, place + chunk * INDEX_ROWS * group * CHUNK
-            )
+        large = not sign and planes - p // GROUP_PLANES * GROUP_PLANES >= GROUP_PLANES
+        group, inside = (GROUP_PLANES, p % GROUP_PLANES) if large else (1, 0)
+        place = index + INDEX_ROWS * (p - inside) * triples + (row * group + inside) * CHUNK_TRIPLES
+        for chunk in range(triples // CHUNK_TRIPLES):
+            move_chunk(source + p * triples + chunk * CHUNK_TRIPLES, place + chunk * INDEX_ROWS * group * CHUNK_TRIPLES)
 
 
 @kernel
@@ -88,8 +79,8 @@ def _complete(no_zeros: NDArray[np.uint8], triples: int, index: int, parities: i
     """Second planes of rows of signs without zeros that make a pair with one with zeros (`bitsliced_gemm`)."""
     for r in range(no_zeros.size):
         if no_zeros[r] and (r ^ 1) < no_zeros.size and not no_zeros[r ^ 1]:
-            for chunk in range(triples // CHUNK):
-                place = index + (chunk * INDEX_ROWS + r) * CHUNK
-                move_chunk(place, place + INDEX_ROWS * triples)  # type: ignore[call-arg]
+            for chunk in range(triples // CHUNK_TRIPLES):
+                place = index + (chunk * INDEX_ROWS + r) * CHUNK_TRIPLES
+                move_chunk(place, place + INDEX_ROWS * triples)
             bits = array(as_uint8(parities + 2 * r), (2,))
             bits[1] = bits[0]

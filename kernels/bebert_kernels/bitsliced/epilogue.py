@@ -13,19 +13,21 @@ from bebert_kernels.abi.branch import Branch, read_branch
 from bebert_kernels.abi.frame import BLOCK
 from bebert_kernels.abi.memory import array, as_float32, as_int32, as_uint8, as_uint64, slots_at
 from bebert_kernels.abi.stage import stage
-from bebert_kernels.bitsliced.counters import make_accumulate, make_compare, planes_to_ints, planes_to_ints_halves
-from bebert_kernels.bitsliced.gemm import FOUR, GROUP, HALF, ONE, carries_of, is_half, panel_of
-from bebert_kernels.bitsliced.tile import CHUNK, HALVES, PANEL_OUTPUTS, PLANE, TRIPLE
-from bebert_kernels.emit.scale import add_rows, make_scale
+from bebert_kernels.bitsliced.counters import make_accumulate, make_compare, make_planes_to_ints
+from bebert_kernels.bitsliced.gemm import FOUR, GROUP_PLANES, HALF_OUTPUTS, ONE, carries_of, is_half, panel_of
+from bebert_kernels.bitsliced.tile import CHUNK_TRIPLES, HALVES, PANEL_OUTPUTS, PLANE, TRIPLE
+from bebert_kernels.emit.scale import make_add, make_scale
 from bebert_kernels.jit.kernel import kernel
 
 WORDS = PANEL_OUTPUTS // 64
 
 _accumulate_one, _accumulate_four = make_accumulate(1, False), make_accumulate(4, False)
-_compare, _scale = make_compare(False), make_scale(PANEL_OUTPUTS)
+_compare, _planes_to_ints = make_compare(False), make_planes_to_ints(False)
+_scale, _add = make_scale(PANEL_OUTPUTS), make_add(PANEL_OUTPUTS)
 # Where there are no half panels these are never called.
 _accumulate_one_half, _accumulate_four_half = make_accumulate(1, HALVES), make_accumulate(4, HALVES)
-_compare_half, _scale_half = make_compare(HALVES), make_scale(HALF)
+_compare_half, _planes_to_ints_half = make_compare(HALVES), make_planes_to_ints(HALVES)
+_scale_half, _add_half = make_scale(HALF_OUTPUTS), make_add(HALF_OUTPUTS)
 
 
 class Panel(NamedTuple):
@@ -56,9 +58,11 @@ def _accumulate(panel: Panel, large: bool, states: int, row: int, parity: int, s
     carries = states + PLANE * levels * BLOCK + carries_of(row, chunks)
     if large:
         if panel.half:
-            _accumulate_four_half(state, carries, weights, _word(parity, GROUP), _word(second, GROUP), chunks, counter)
+            _accumulate_four_half(
+                state, carries, weights, _word(parity, GROUP_PLANES), _word(second, GROUP_PLANES), chunks, counter
+            )
         else:
-            _accumulate_four(state, carries, weights, _word(parity, GROUP), np.int64(0), chunks, counter)
+            _accumulate_four(state, carries, weights, _word(parity, GROUP_PLANES), np.int64(0), chunks, counter)
     elif panel.half:
         _accumulate_one_half(state, carries, weights, _word(parity, 1), _word(second, 1), chunks, counter)
     else:
@@ -66,11 +70,11 @@ def _accumulate(panel: Panel, large: bool, states: int, row: int, parity: int, s
 
 
 @kernel
-def _planes_to_ints(half: bool, counter: int, sums: int) -> None:
+def _to_ints(half: bool, counter: int, sums: int) -> None:
     if half:
-        planes_to_ints_halves(counter, sums)
+        _planes_to_ints_half(counter, sums)
     else:
-        planes_to_ints(counter, sums)
+        _planes_to_ints(counter, sums)
 
 
 @kernel
@@ -95,7 +99,7 @@ def bitsliced_epilogue(branches: int, slot_address: int, number: int, start: int
     (offset K), else offset + S with offset = -(2**planes - 1) * negatives + low * sum of signs.
     """
     branch, slots = read_branch(branches, number), slots_at(slot_address)
-    planes, sign, chunks = branch.planes, branch.sign != 0, branch.triples // CHUNK
+    planes, sign, chunks = branch.planes, branch.sign != 0, branch.triples // CHUNK_TRIPLES
     source = slot.INPUT * branch.input
     no_zeros = array(as_uint8(slots[slot.NO_ZEROS + source]), (row + rows,))
     half = is_half(start, branch.outputs)
@@ -111,17 +115,17 @@ def bitsliced_epilogue(branches: int, slot_address: int, number: int, start: int
         used = 1 if sign and no_zeros[first] and no_zeros[other] else planes
         parity, second = parities + first * planes, parities + other * planes
         states = slots[slot.STATE + number]
-        large = not sign and used >= GROUP
+        large = not sign and used >= GROUP_PLANES
         _accumulate(panel, large, states, first, parity, second)
-        _planes_to_ints(half, counter, sums)
-        done = GROUP if large else 1
+        _to_ints(half, counter, sums)
+        done = GROUP_PLANES if large else 1
         while done < used:
             states += PLANE * BLOCK * ((FOUR if large else ONE) + chunks)
-            large = not sign and used - done >= GROUP
+            large = not sign and used - done >= GROUP_PLANES
             _accumulate(panel, large, states, first, parity + done, second + done)
-            _planes_to_ints(half, counter, sums + 4 * PANEL_OUTPUTS)
+            _to_ints(half, counter, sums + 4 * PANEL_OUTPUTS)
             _add_shifted(sums, np.int64(0) if sign else done)
-            done += GROUP if large else 1
+            done += GROUP_PLANES if large else 1
         factor = np.int64(1)
         if sign:
             factor = np.int64(-2 if used == 1 else -1)
@@ -130,11 +134,14 @@ def bitsliced_epilogue(branches: int, slot_address: int, number: int, start: int
             if number:
                 addend = out
                 if not no_add:  # a second branch has an addend only if its codes have a minimum
-                    add_rows(out, add, lanes)
+                    if half:
+                        _add_half(out, add)
+                    else:
+                        _add(out, add)
             elif natural:
                 target = sums + 4 * PANEL_OUTPUTS
             if half:
-                _scale_half(sums + 4 * HALF * (r - first), factor, np.int64(0), offset, scale, addend, target)
+                _scale_half(sums + 4 * HALF_OUTPUTS * (r - first), factor, np.int64(0), offset, scale, addend, target)
             else:
                 _scale(sums, factor, np.int64(0), offset, scale, addend, target)
             if natural:
@@ -162,7 +169,7 @@ def bitsliced_sign_epilogue(branches: int, slot_address: int, limits: int, start
     branch, slots = read_branch(branches, 0), slots_at(slot_address)
     half = is_half(start, branch.outputs)
     step = 2 if half else 1
-    planes, chunks = branch.planes, branch.triples // CHUNK
+    planes, chunks = branch.planes, branch.triples // CHUNK_TRIPLES
     counter, sums = slots[slot.COUNTER], slots[slot.SUMS]
     panel = Panel(half, _parity_plane(branch, start), chunks, counter)
     codes_parity = slots[slot.PARITIES + slot.INPUT * branch.input]

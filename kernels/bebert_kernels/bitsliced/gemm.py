@@ -21,7 +21,7 @@ from bebert_kernels.abi.memory import array, as_uint8, prefetch, slots_at
 from bebert_kernels.abi.stage import stage
 from bebert_kernels.bitsliced.counters import STRIP
 from bebert_kernels.bitsliced.tile import (
-    CHUNK,
+    CHUNK_TRIPLES,
     HALVES,
     LEVELS,
     PANEL_OUTPUTS,
@@ -35,9 +35,10 @@ from bebert_kernels.jit.kernel import kernel
 
 INDEX_ROWS = BLOCK + 1  # room for index planes; one more, or all chunks of a row would meet in one set of a cache
 LINE = 64  # bytes of a cache line
-GROUP = 4  # planes of a large group
+GROUP_PLANES = 4  # planes of a large group
+GROUP_BYTES = GROUP_PLANES * CHUNK_TRIPLES  # of its index planes in a chunk of a row
 ONE, FOUR = LEVELS[1], LEVELS[4]
-HALF = PANEL_OUTPUTS // 2
+HALF_OUTPUTS = PANEL_OUTPUTS // 2
 
 _fill, _one, _four = make_fill(False), make_lookup(1, False), make_lookup(4, False)
 # Where there are no half panels these are never called.
@@ -46,16 +47,16 @@ _fill_half, _one_half, _four_half = make_fill(HALVES), make_lookup(1, HALVES), m
 
 def state_bytes(triples: int, planes: int, sign: bool) -> int:
     """Bytes of the states of a row."""
-    large = 0 if sign else planes // GROUP
-    small = planes - GROUP * large
-    chunks = triples // CHUNK
+    large = 0 if sign else planes // GROUP_PLANES
+    small = planes - GROUP_PLANES * large
+    chunks = triples // CHUNK_TRIPLES
     return PLANE * (large * (FOUR + chunks) + small * (ONE + chunks))
 
 
 @kernel
 def is_half(start: int, outputs: int) -> bool:
     """Whether the panel that begins with an output is a half one (`triples.panel_lanes`)."""
-    return HALVES and outputs - start <= HALF
+    return HALVES and outputs - start <= HALF_OUTPUTS
 
 
 @kernel
@@ -65,7 +66,7 @@ def carries_of(row: int, chunks: int) -> int:
 
 
 # What all rows need of a chunk lies together, because a row's own memory is pages long: index planes of a group
-# uint8[chunks, INDEX_ROWS, planes of the group, CHUNK], states uint64[BLOCK, levels, PANEL_OUTPUTS / 64], then
+# uint8[chunks, INDEX_ROWS, planes of the group, CHUNK_TRIPLES], states uint64[BLOCK, levels, PANEL_OUTPUTS / 64], then
 # their carries.
 
 
@@ -109,21 +110,21 @@ def bitsliced_gemm(branches: int, slot_address: int, number: int, start: int, ro
     used = planes
     if sign and _all_set(no_zeros):
         used = 1
-    table, chunks = slots[slot.TABLE], triples // CHUNK
+    table, chunks = slots[slot.TABLE], triples // CHUNK_TRIPLES
     for chunk in range(chunks):
         _fill_tables(panel, chunk, table, half)
         # The next chunk comes while rows take their look-ups, a line a row; all at once would keep other loads waiting.
-        ahead = panel + (chunk + 1) * CHUNK * (TRIPLE // 2 if half else TRIPLE)
-        for line in range(rows, CHUNK * TRIPLE // LINE):
+        ahead = panel + (chunk + 1) * CHUNK_TRIPLES * (TRIPLE // 2 if half else TRIPLE)
+        for line in range(rows, CHUNK_TRIPLES * TRIPLE // LINE):
             prefetch(ahead + line * LINE)
         state = slots[slot.STATE + number]
         first = np.int64(0)
         while first < used:
-            large = not sign and planes - first >= GROUP
-            group, levels = (GROUP, FOUR) if large else (1, ONE)
+            large = not sign and planes - first >= GROUP_PLANES
+            group, levels = (GROUP_PLANES, FOUR) if large else (1, ONE)
             look = LookUps(
                 table,
-                slots[slot.ENCODED + source] + INDEX_ROWS * (first * triples + chunk * group * CHUNK),
+                slots[slot.ENCODED + source] + INDEX_ROWS * (first * triples + chunk * group * CHUNK_TRIPLES),
                 state if chunk else slots[slot.NOTHING],
                 levels * PLANE if chunk else 0,
                 state,
@@ -152,11 +153,11 @@ def _all_set(flags: NDArray[np.uint8]) -> bool:
 def _fill_tables(panel: int, chunk: int, table: int, half: bool) -> None:
     """Tables of one chunk of a panel."""
     if half:
-        for g in range(CHUNK):
-            _fill_half(panel + (chunk * CHUNK + g) * (TRIPLE // 2), table + g * (TABLE // 2))
+        for g in range(CHUNK_TRIPLES):
+            _fill_half(panel + (chunk * CHUNK_TRIPLES + g) * (TRIPLE // 2), table + g * (TABLE // 2))
         return
-    for g in range(CHUNK):
-        _fill(panel + (chunk * CHUNK + g) * TRIPLE, table + g * TABLE)
+    for g in range(CHUNK_TRIPLES):
+        _fill(panel + (chunk * CHUNK_TRIPLES + g) * TRIPLE, table + g * TABLE)
 
 
 # Loops over rows with nothing else in them: a condition inside costs as much as the look-ups.
@@ -168,12 +169,12 @@ def _look_up(large: bool, rows: int, ahead: int, look: LookUps) -> None:
     if large:
         for r in range(rows):
             prefetch(ahead + r * LINE)
-            row, state, carry = look.planes + r * (GROUP * CHUNK), look.state + r * (FOUR * PLANE), _carry(look, r)
+            row, state, carry = look.planes + r * GROUP_BYTES, look.state + r * (FOUR * PLANE), _carry(look, r)
             _four(look.table, row, row, look.before + r * look.step, state, carry)
         return
     for r in range(rows):
         prefetch(ahead + r * LINE)
-        row, state, carry = look.planes + r * CHUNK, look.state + r * (ONE * PLANE), _carry(look, r)
+        row, state, carry = look.planes + r * CHUNK_TRIPLES, look.state + r * (ONE * PLANE), _carry(look, r)
         _one(look.table, row, row, look.before + r * look.step, state, carry)
 
 
@@ -184,10 +185,10 @@ def _look_up_halves(large: bool, rows: int, ahead: int, look: LookUps) -> None:
         prefetch(ahead + r // 2 * LINE)
         other, before, carry = min(r + 1, rows - 1), look.before + r * look.step, _carry(look, r)
         if large:
-            row, second = look.planes + r * (GROUP * CHUNK), look.planes + other * (GROUP * CHUNK)
+            row, second = look.planes + r * GROUP_BYTES, look.planes + other * GROUP_BYTES
             _four_half(look.table, row, second, before, look.state + r * (FOUR * PLANE), carry)
         else:
-            row, second = look.planes + r * CHUNK, look.planes + other * CHUNK
+            row, second = look.planes + r * CHUNK_TRIPLES, look.planes + other * CHUNK_TRIPLES
             _one_half(look.table, row, second, before, look.state + r * (ONE * PLANE), carry)
 
 
@@ -199,8 +200,8 @@ def _look_up_zeros(half: bool, no_zeros: NDArray[np.uint8], look: LookUps) -> No
         other = min(r + width, no_zeros.size) - 1
         if no_zeros[r] and no_zeros[other]:
             continue
-        row, second, before = look.planes + r * CHUNK, look.planes + other * CHUNK, look.before + r * look.step
-        state, carry = look.state + r * (ONE * PLANE), _carry(look, r)
+        row, second = look.planes + r * CHUNK_TRIPLES, look.planes + other * CHUNK_TRIPLES
+        before, state, carry = look.before + r * look.step, look.state + r * (ONE * PLANE), _carry(look, r)
         if half:
             _one_half(look.table, row, second, before, state, carry)
         else:

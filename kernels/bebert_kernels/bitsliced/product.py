@@ -10,7 +10,7 @@ from bebert_kernels.bitsliced.counters import COUNTER
 from bebert_kernels.bitsliced.encode import bitsliced_encode, chain_bytes
 from bebert_kernels.bitsliced.epilogue import bitsliced_epilogue, bitsliced_sign_epilogue
 from bebert_kernels.bitsliced.gemm import INDEX_ROWS, bitsliced_gemm, state_bytes
-from bebert_kernels.bitsliced.tile import CHUNK, LEVELS, PANEL_OUTPUTS, PLANE, TABLE
+from bebert_kernels.bitsliced.tile import CHUNK_TRIPLES, LEVELS, PANEL_OUTPUTS, PLANE, TABLE
 from bebert_kernels.bitsliced.triples import MAX_DEPTH, natural_places, pack_panels, triple_count
 
 
@@ -48,7 +48,7 @@ def _scratch(rows: int, depth: int, bits: int) -> dict[int, int]:
         slot.PARITIES: rows * planes,
         slot.STATE: BLOCK * state_bytes(triples, planes, not bits),
         slot.CHAIN: chain_bytes(depth, planes),
-        slot.TABLE: CHUNK * TABLE,
+        slot.TABLE: CHUNK_TRIPLES * TABLE,
         slot.NOTHING: max(LEVELS.values()) * PLANE,  # the state before the first chunk: must hold zeros
         slot.COUNTER: COUNTER,
         slot.SUMS: 4 * 2 * PANEL_OUTPUTS,

@@ -21,7 +21,7 @@ multiply-adds, three times fewer than XOR and a popcount instruction, and any ma
     triple g: w1 w2 w3 --> table |m000|m100|m010|m110|m001|m101|m011|m111|   8 planes, in the first-level cache
     row r:    index[g] ------------------^                                   --> state of row r
 
-State. Tables are made for CHUNK triples at a time, and all rows take their look-ups before the next ones are made.
+State. Tables are made for a chunk of triples at a time, and all rows take their look-ups before the next ones are made.
 Between two chunks a row keeps a few low planes; what a chunk carries out of them is one bit an output at most, and
 that plane is only put aside (`counters.py` adds them up in the end). This halves what goes to and from the caches.
 
@@ -35,9 +35,9 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
 
+from bebert_kernels.emit.emitter import Emitter, Value, emitted
+from bebert_kernels.emit.vectors import I8, I32, I64, fill
 from bebert_kernels.jit.kernel import cpu_features
 
 TERNARY = "avx512f" in cpu_features()
@@ -46,14 +46,14 @@ PLANE = PANEL_OUTPUTS // 8  # bytes of a plane
 ENTRIES = 8  # planes in the table of a triple
 TRIPLE = 3 * PLANE  # bytes of the weights of a triple
 TABLE = ENTRIES * PLANE  # bytes of the table of a triple
-CHUNK = 32  # triples whose tables stand in the first-level cache together: 16 KiB on AVX-512
-LEVELS = {1: 5, 4: 9}  # planes of the state for look-ups of 1 and 4 index planes: CHUNK * (2**planes - 1) < 2**levels
+CHUNK_TRIPLES = 32  # triples whose tables stand in the first-level cache together: 16 KiB on AVX-512
+# Planes of the state for look-ups of 1 and 4 index planes: CHUNK_TRIPLES * (2**planes - 1) < 2**levels.
+LEVELS = {1: 5, 4: 9}
 HALVES = PANEL_OUTPUTS > 128  # whether half panels exist
 BIT_SELECT = "neon" in cpu_features()  # whether a choice between two planes, bit by bit, is one instruction
 
-_I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
-WORDS = ir.VectorType(_I64, PANEL_OUTPUTS // 64)
-_HALF = ir.VectorType(_I64, PANEL_OUTPUTS // 128)
+WORDS = ir.VectorType(I64, PANEL_OUTPUTS // 64)
+_HALF = ir.VectorType(I64, PANEL_OUTPUTS // 128)
 
 
 def majority(a: int, b: int, c: int) -> int:
@@ -65,130 +65,116 @@ def _flipped_majority(a: int, b: int, c: int) -> Callable[[int, int, int], int]:
     return lambda x, y, z: majority(x ^ a, y ^ b, z ^ c)
 
 
-def place(builder: ir.IRBuilder, address: ir.Value, offset: int, kind: ir.Type) -> ir.Value:
-    """Emit a pointer to what lies `offset` bytes behind an address."""
-    return builder.inttoptr(builder.add(address, _I64(offset)), kind.as_pointer())
-
-
-def load_plane(builder: ir.IRBuilder, address: ir.Value, offset: int = 0) -> ir.Value:
+def load_plane(e: Emitter, address: Value, offset: int = 0) -> Value:
     """Emit the load of a plane, `offset` bytes behind an address."""
-    return builder.load(place(builder, address, offset, WORDS), align=PLANE)
+    return e.load(address, offset, WORDS, PLANE)
 
 
-def store_plane(builder: ir.IRBuilder, value: ir.Value, address: ir.Value, offset: int = 0) -> None:
+def store_plane(e: Emitter, plane: Value, address: Value, offset: int = 0) -> None:
     """Emit the store of a plane, `offset` bytes behind an address."""
-    builder.store(value, place(builder, address, offset, WORDS), align=PLANE)
+    e.store(plane, address, offset, PLANE)
 
 
-def ternary(
-    builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value, rule: Callable[[int, int, int], int]
-) -> ir.Value:
+def ternary(e: Emitter, a: Value, b: Value, c: Value, rule: Callable[[int, int, int], int]) -> Value:
     """One AVX-512 instruction for any function of three bits."""
     code = sum(rule(i >> 2 & 1, i >> 1 & 1, i & 1) << i for i in range(8))
-    kind = ir.FunctionType(WORDS, [WORDS, WORDS, WORDS, _I32])
-    name = "llvm.x86.avx512.pternlog.q.512"
-    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-    return builder.call(function, [a, b, c, _I32(code)])
+    return e.call("llvm.x86.avx512.pternlog.q.512", WORDS, a, b, c, I32(code))
 
 
-def full_add(builder: ir.IRBuilder, total: ir.Value, x: ir.Value, y: ir.Value) -> tuple[ir.Value, ir.Value]:
+def full_add(e: Emitter, total: Value, x: Value, y: Value) -> tuple[Value, Value]:
     """Sum and carry of three planes.
 
     With ternary logic the carry is taken from the new sum, so that the old one can be overwritten in place: else
     every adder would need a register copy, and copies fill the front end of the CPU.
     """
     if TERNARY:
-        new = ternary(builder, total, x, y, lambda a, b, c: a ^ b ^ c)
-        return new, ternary(builder, new, x, y, lambda a, b, c: majority(a ^ b ^ c, b, c))
+        new = ternary(e, total, x, y, lambda a, b, c: a ^ b ^ c)
+        return new, ternary(e, new, x, y, lambda a, b, c: majority(a ^ b ^ c, b, c))
+    builder = e.builder
     t = builder.xor(total, x)
     if BIT_SELECT:
-        t = opaque(builder, t)
+        t = opaque(e, t)
     carry = builder.or_(builder.and_(t, y), builder.and_(builder.not_(t), total))  # a bit select on NEON
     return builder.xor(t, y), carry
 
 
-def opaque(builder: ir.IRBuilder, plane: ir.Value) -> ir.Value:
+def opaque(e: Emitter, plane: Value) -> Value:
     """The same plane, of which LLVM does not know where it comes from.
 
     Else, on NEON, it makes `total & x` of `~(total ^ x) & total`, and the carry takes three instructions, not one.
     """
     kind = ir.FunctionType(plane.type, [plane.type])
-    return builder.call(ir.InlineAsm(kind, "", "=w,0" if BIT_SELECT else "=x,0"), [plane])
+    return e.builder.call(ir.InlineAsm(kind, "", "=w,0" if BIT_SELECT else "=x,0"), [plane])
 
 
-def half_add(builder: ir.IRBuilder, total: ir.Value, x: ir.Value) -> tuple[ir.Value, ir.Value]:
+def half_add(e: Emitter, total: Value, x: Value) -> tuple[Value, Value]:
     """Sum and carry of two planes."""
-    return builder.xor(total, x), builder.and_(total, x)
+    return e.builder.xor(total, x), e.builder.and_(total, x)
 
 
-def load_halves(builder: ir.IRBuilder, low: ir.Value, high: ir.Value) -> ir.Value:
+def load_halves(e: Emitter, low: Value, high: Value) -> Value:
     """Emit the load of a plane of two half planes at two addresses."""
-    parts = [builder.load(place(builder, address, 0, _HALF), align=PLANE // 2) for address in (low, high)]
-    order = ir.Constant(ir.VectorType(_I32, PANEL_OUTPUTS // 64), list(range(PANEL_OUTPUTS // 64)))
-    return builder.shuffle_vector(*parts, order)
+    return e.join([e.load(address, 0, _HALF, PLANE // 2) for address in (low, high)])
 
 
 def make_lookup(planes: int, half: bool) -> Any:
-    """Intrinsic that adds CHUNK look-ups of each of `planes` index planes (1 or 4) of one row to its state.
+    """Intrinsic that adds CHUNK_TRIPLES look-ups of each of `planes` index planes (1 or 4) of one row to its state.
 
     Its arguments are int64 addresses: table, index of the row, index of the second row (half panels only), state
-    before, state after, place of the carry. Plane p counts in units of 2**p; its CHUNK indices follow those of p - 1.
+    before, state after, place of the carry. Plane p counts in units of 2**p; its indices follow
+    those of p - 1.
     """
     levels, table_bytes = LEVELS[planes], TABLE // 2 if half else TABLE
     entry_bytes = table_bytes // ENTRIES
 
-    @intrinsic
-    def lookup(typing_context, table, index, second, source, state, carry):  # type: ignore[no-untyped-def]
-        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-            table, index, second, source, state, carry = arguments
-            totals = [load_plane(builder, source, PLANE * level) for level in range(levels)]
-            waiting: list[list[ir.Value]] = [[] for _ in range(levels + 1)]
+    @emitted()
+    def lookup(
+        e: Emitter, table: Value, index: Value, second: Value, source: Value, state: Value, carry: Value
+    ) -> None:
+        totals = [load_plane(e, source, PLANE * level) for level in range(levels)]
+        waiting: list[list[Value]] = [[] for _ in range(levels + 1)]
 
-            def add(level: int, plane: ir.Value) -> None:
-                waiting[level].append(plane)
-                if len(waiting[level]) == 2 and level < levels:
-                    totals[level], over = full_add(builder, totals[level], *waiting[level])
-                    waiting[level].clear()
-                    add(level + 1, over)
+        def add(level: int, plane: Value) -> None:
+            waiting[level].append(plane)
+            if len(waiting[level]) == 2 and level < levels:
+                totals[level], over = full_add(e, totals[level], *waiting[level])
+                waiting[level].clear()
+                add(level + 1, over)
 
-            def entry(row: ir.Value, p: int, g: int) -> ir.Value:
-                eighth = builder.zext(builder.load(place(builder, row, p * CHUNK + g, _I8)), _I64)  # 8 * entry
-                at = builder.add(table, builder.mul(eighth, _I64(entry_bytes // 8)))
-                return builder.add(at, _I64(g * table_bytes))
+        def entry(row: Value, p: int, g: int) -> Value:
+            eighth = e.builder.zext(e.load(row, p * CHUNK_TRIPLES + g, I8), I64)  # 8 * entry
+            return e.builder.add(e.place(table, eighth, entry_bytes // 8), I64(g * table_bytes))
 
-            for g in range(CHUNK):
-                for p in range(planes):
-                    if half:
-                        add(p, load_halves(builder, entry(index, p, g), entry(second, p, g)))
-                    else:
-                        add(p, load_plane(builder, entry(index, p, g)))
-            over = _settle(builder, totals, waiting)
-            for level in range(levels):
-                store_plane(builder, totals[level], state, PLANE * level)
-            store_plane(builder, over, carry)
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 6), generate
+        for g in range(CHUNK_TRIPLES):
+            for p in range(planes):
+                if half:
+                    add(p, load_halves(e, entry(index, p, g), entry(second, p, g)))
+                else:
+                    add(p, load_plane(e, entry(index, p, g)))
+        over = _add_waiting(e, totals, waiting)
+        for level in range(levels):
+            store_plane(e, totals[level], state, PLANE * level)
+        store_plane(e, over, carry)
 
     return lookup
 
 
-def _settle(builder: ir.IRBuilder, totals: list[ir.Value], waiting: list[list[ir.Value]]) -> ir.Value:
+def _add_waiting(e: Emitter, totals: list[Value], waiting: list[list[Value]]) -> Value:
     """Add what still waits, and the carries, from the lowest level up; returns what is carried out of the state."""
-    carry: list[ir.Value] = []
+    carry: list[Value] = []
     for level in range(len(totals)):
         planes = waiting[level] + carry
         carry = []
         if len(planes) == 2:
-            totals[level], over = full_add(builder, totals[level], *planes)
+            totals[level], over = full_add(e, totals[level], *planes)
             carry = [over]
         elif planes:
-            totals[level], over = half_add(builder, totals[level], planes[0])
+            totals[level], over = half_add(e, totals[level], planes[0])
             carry = [over]
     carry += waiting[-1]
-    out = ir.Constant(WORDS, [0] * (PANEL_OUTPUTS // 64))
+    out = fill(WORDS, 0)
     for plane in carry:  # at most one of them is 1
-        out = builder.or_(out, plane)
+        out = e.builder.or_(out, plane)
     return out
 
 
@@ -196,22 +182,18 @@ def make_fill(half: bool) -> Any:
     """Intrinsic: the eight majority planes of one triple; addresses of its three weight planes and of its table."""
     kind, size = (_HALF, PLANE // 2) if half else (WORDS, PLANE)
 
-    @intrinsic
-    def fill_table(typing_context, weights, table):  # type: ignore[no-untyped-def]
-        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-            weights, table = arguments
-            w = [builder.load(place(builder, weights, size * i, kind), align=size) for i in range(3)]
-            inverted = [builder.not_(plane) for plane in w]
-            for entry in range(ENTRIES):
-                flips = [entry >> i & 1 for i in range(3)]
-                if TERNARY and not half:
-                    plane = ternary(builder, w[0], w[1], w[2], _flipped_majority(*flips))
-                else:
-                    x, y, z = (inverted[i] if flip else w[i] for i, flip in enumerate(flips))
-                    plane = builder.or_(builder.and_(x, y), builder.and_(z, builder.or_(x, y)))
-                builder.store(plane, place(builder, table, size * entry, kind), align=size)
-            return context.get_dummy_value()
-
-        return types.void(types.int64, types.int64), generate
+    @emitted()
+    def fill_table(e: Emitter, weights: Value, table: Value) -> None:
+        builder = e.builder
+        w = [e.load(weights, size * i, kind, size) for i in range(3)]
+        inverted = [builder.not_(plane) for plane in w]
+        for entry in range(ENTRIES):
+            flips = [entry >> i & 1 for i in range(3)]
+            if TERNARY and not half:
+                plane = ternary(e, w[0], w[1], w[2], _flipped_majority(*flips))
+            else:
+                x, y, z = (inverted[i] if flip else w[i] for i, flip in enumerate(flips))
+                plane = builder.or_(builder.and_(x, y), builder.and_(z, builder.or_(x, y)))
+            e.store(plane, table, size * entry, size)
 
     return fill_table

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_kernels.bitsliced.tile import CHUNK, HALVES, PANEL_OUTPUTS, PLANE
+from bebert_kernels.bitsliced.tile import CHUNK_TRIPLES, HALVES, PANEL_OUTPUTS, PLANE
 from bebert_kernels.packing import Words, unpack_bits
 
 MAX_DEPTH = 4369  # 15 * K must stay below 2**16
@@ -43,8 +43,8 @@ def levels(depth: int) -> list[Level]:
 
 
 def triple_count(depth: int) -> int:
-    """Return the count of triples of a row, rounded up to a multiple of CHUNK, at least CHUNK; padding counts 0."""
-    return -(-max(1, sum(level.triples for level in levels(depth))) // CHUNK) * CHUNK
+    """Return the count of triples of a row, rounded up to whole chunks, at least one; padding counts 0."""
+    return -(-max(1, sum(level.triples for level in levels(depth))) // CHUNK_TRIPLES) * CHUNK_TRIPLES
 
 
 def panel_lanes(outputs: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Dot products of rows of codes up to 4 bits with weight sign rows, by table look-up (see `lut_tile.py`).
+"""Dot products of rows of codes up to 4 bits with weight sign rows, by table look-up (see `tile.py`).
 
     lut_weights   once, when a model is loaded: sign bits -> indices in panels
     lut_tables    once for each row of activations: codes -> tables
@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-from numba.core import types
-from numba.extending import intrinsic
-from numba.np.arrayobj import make_array
 from numpy.typing import NDArray
 
+from bebert_kernels.emit.emitter import Emitter, Value, emitted
+from bebert_kernels.emit.vectors import I64
 from bebert_kernels.jit.kernel import cpu_features, kernel
 from bebert_kernels.lookup.tile import PanelBlock, Shape, TablesBlock, best_shape
 from bebert_kernels.packing import Words, unpack_bits
@@ -30,16 +29,11 @@ Sums = NDArray[np.int32]
 def _tables_tile(shape: Shape) -> Any:
     """Intrinsic that writes the tables of one row: codes, row, tables, place of the row in the tables."""
 
-    @intrinsic
-    def tile(typing_context, codes, row, tables, place):  # type: ignore[no-untyped-def]
-        def generate(context, b, signature, arguments):  # type: ignore[no-untyped-def]
-            source = make_array(codes)(context, b, arguments[0])
-            depth = b.extract_value(source.shape, 1)
-            out = b.gep(make_array(tables)(context, b, arguments[2]).data, [arguments[3]])
-            TablesBlock(b, shape, out).emit(b.gep(source.data, [b.mul(arguments[1], depth)]), depth)
-            return context.get_dummy_value()
-
-        return types.void(codes, types.int64, tables, types.int64), generate
+    @emitted()
+    def tile(e: Emitter, codes: Any, row: Value, tables: Any, place: Value) -> None:
+        b, depth = e.builder, e.size(codes)
+        block = TablesBlock(e, shape, b.gep(tables.data, [place]))
+        block.emit(b.gep(codes.data, [b.mul(row, depth)]), depth)
 
     return tile
 
@@ -47,22 +41,14 @@ def _tables_tile(shape: Shape) -> Any:
 def _panel_tile(shape: Shape, rows: int) -> Any:
     """Intrinsic of a block of rows: tables, place of its first row there, panels, panel number, steps, sums, row."""
 
-    @intrinsic
-    def tile(typing_context, tables, place, panels, number, steps, sums, row):  # type: ignore[no-untyped-def]
-        def generate(context, b, signature, arguments):  # type: ignore[no-untyped-def]
-            tables_array, first, panels_array, panel, count, sums_array, target = arguments
-            panel_bytes = b.mul(count, count.type(2 * shape.panel))
-            starts = (
-                (tables, tables_array, first),
-                (panels, panels_array, b.mul(panel, panel_bytes)),
-                (sums, sums_array, b.mul(target, target.type(shape.panel))),
-            )
-            addresses = [b.gep(make_array(kind)(context, b, value).data, [at]) for kind, value, at in starts]
-            PanelBlock(b, shape, rows, *addresses).emit(count)
-            return context.get_dummy_value()
-
-        whole = types.int64
-        return types.void(tables, whole, panels, whole, whole, sums, whole), generate
+    @emitted()
+    def tile(
+        e: Emitter, tables: Any, place: Value, panels: Any, number: Value, steps: Value, sums: Any, row: Value
+    ) -> None:
+        b = e.builder
+        panel = b.mul(number, b.mul(steps, I64(2 * shape.panel)))
+        starts = ((tables, place), (panels, panel), (sums, b.mul(row, I64(shape.panel))))
+        PanelBlock(e, shape, rows, *(b.gep(array.data, [start]) for array, start in starts)).emit(steps)
 
     return tile
 

@@ -12,7 +12,7 @@ from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
 from bebert_kernels.lookup.gemm import PANEL, lut_bytes, lut_weights
 from bebert_kernels.lookup.stages import FIELD_WORDS, lookup_encode, lookup_epilogue, lookup_gemm
 
-ROWS = 64  # at a time: a row's tables are 4 bytes a code and should stay in the second-level cache
+BLOCK_ROWS = 64  # at a time: a row's tables are 4 bytes a code and should stay in the second-level cache
 
 DEEPEST = 8 * FIELD_WORDS  # where totals would overflow
 
@@ -46,11 +46,11 @@ def _branch(weights: Weights, limits: Limits | None) -> Branch:
 
 def _scratch(rows: int, depth: int, bits: int) -> dict[int, int]:
     return {
-        slot.ENCODED: lut_bytes(min(rows, ROWS), depth),
+        slot.ENCODED: lut_bytes(min(rows, BLOCK_ROWS), depth),
         slot.TOTALS: 4 * rows,
         slot.NOTHING: 4 * PANEL,  # offsets where all are 0
         slot.STATE: 4 * BLOCK * PANEL_OUTPUTS,
     }
 
 
-LOOKUP = Product("lookup", ROWS, lookup_encode, lambda depth: 0, _branch, _scratch, False, range(1, 5), DEEPEST)
+LOOKUP = Product("lookup", BLOCK_ROWS, lookup_encode, lambda depth: 0, _branch, _scratch, False, range(1, 5), DEEPEST)

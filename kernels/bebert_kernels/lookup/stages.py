@@ -1,4 +1,4 @@
-"""The product of codes by byte look-up (`lut_gemm.py`) as stages of a program, in place of encode and sliced product.
+"""The product of codes by byte look-up (`gemm.py`) as stages of a program, in place of encode and sliced product.
 
 dot[m, n] = (total[m] - 2 * sums[m, n]) + low * sum of signs[n],     total = sum_k u,  sums = sum_k u * negative
 """
@@ -15,12 +15,12 @@ from bebert_kernels.abi.rule import read_numbers
 from bebert_kernels.abi.sink import read_input
 from bebert_kernels.abi.stage import stage
 from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
-from bebert_kernels.emit.scale import add_rows, make_scale
+from bebert_kernels.emit.scale import make_add, make_scale
 from bebert_kernels.jit.kernel import kernel
 from bebert_kernels.lookup.gemm import PANEL, lut_panel, lut_tables
 from bebert_kernels.rows.quantize import quantize_row
 
-scale_panel = make_scale(PANEL)
+scale_panel, add_panel = make_scale(PANEL), make_add(PANEL)
 
 FIELD_WORDS = 2184  # words whose codes add up to less than 2**16 in each field of `_total`, 30 at most a word
 
@@ -92,5 +92,5 @@ def lookup_epilogue(branches: int, slot_address: int, number: int, start: int, r
             sums = slots[slot.STATE + number] + 4 * PANEL * (part * BLOCK + r)
             out = slots[slot.OUT] + slots[slot.OUT_STRIDE] * (r - row) + 4 * PANEL * part
             if number and branch.add != 0:  # a second branch has an addend only if its codes have a minimum
-                add_rows(out, add, PANEL)
+                add_panel(out, add)
             scale_panel(sums, np.int64(-2), np.int64(totals[r]), offset, scale, out if number else add, out)

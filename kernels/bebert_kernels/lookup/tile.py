@@ -31,11 +31,12 @@ from typing import NamedTuple
 from llvmlite import ir
 from numba.core import cgutils
 
-CHUNK = 256  # steps before 16-bit sums are emptied: 256 * 240 < 2**16
+from bebert_kernels.emit.emitter import Emitter, Value
+from bebert_kernels.emit.vectors import I8, I16, I32, I64, fill
+
+CHUNK_STEPS = 256  # before 16-bit sums are emptied: 256 * 240 < 2**16
 _QUARTER = 16  # bytes in which the shuffles of 16 entries stay
 _TAIL = 32  # bytes of a buffer for the last codes of a row
-
-_I8, _I16, _I32, _I64 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 
 
 class Shape(NamedTuple):
@@ -75,11 +76,11 @@ class Shape(NamedTuple):
         return self.tables << self.inputs
 
 
-Emit = Callable[[ir.IRBuilder, Shape, ir.Value, ir.Value], ir.Value]
+Shuffle = Callable[[Emitter, Shape, Value, Value], Value]
 
 
 def best_shape(features: Iterable[str]) -> Shape:
-    """The shape for a CPU with these features (names as in `jit.cpu_features`)."""
+    """The shape for a CPU with these features (names as in `jit.kernel.cpu_features`)."""
     features = set(features)
     for feature, shape in SHAPES.items():
         if feature in features:
@@ -87,35 +88,28 @@ def best_shape(features: Iterable[str]) -> Shape:
     return PORTABLE
 
 
-def _call(name: str) -> Emit:
+def _call(name: str) -> Shuffle:
     """A shuffle that is one instruction: LLVM's name of it, table first, indices second."""
-
-    def emit(builder: ir.IRBuilder, shape: Shape, table: ir.Value, index: ir.Value) -> ir.Value:
-        kind = ir.FunctionType(table.type, [table.type, index.type])
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [table, index])
-
-    return emit
+    return lambda e, shape, table, index: e.call(name, table.type, table, index)
 
 
-def _emulate(builder: ir.IRBuilder, shape: Shape, table: ir.Value, index: ir.Value) -> ir.Value:
+def _emulate(e: Emitter, shape: Shape, table: Value, index: Value) -> Value:
     """The same byte by byte: an index from 128 gives 0, if tables have 16 entries."""
-    places = [cgutils.alloca_once(builder, table.type) for _ in range(3)]
-    builder.store(table, places[0])
-    builder.store(index, places[1])
-    entries, indices, out = (builder.bitcast(place, _I8.as_pointer()) for place in places)
-    with cgutils.for_range(builder, _I64(shape.lanes), intp=_I64) as loop:
-        found = builder.load(builder.gep(indices, [loop.index]))
-        entry = builder.zext(builder.and_(found, _I8((1 << shape.inputs) - 1)), _I64)
+    b, places = e.builder, [e.variable(table), e.variable(index), cgutils.alloca_once(e.builder, table.type)]
+    entries, indices, out = (b.bitcast(place, I8.as_pointer()) for place in places)
+    with e.loop(I64(0), I64(shape.lanes)) as (i, _):
+        found = b.load(b.gep(indices, [i]))
+        entry = b.zext(b.and_(found, I8((1 << shape.inputs) - 1)), I64)
         if shape.inputs == 4:  # each quarter has its own table
-            entry = builder.or_(entry, builder.and_(loop.index, _I64(-_QUARTER)))
-        value = builder.load(builder.gep(entries, [entry]))
+            entry = b.or_(entry, b.and_(i, I64(-_QUARTER)))
+        value = b.load(b.gep(entries, [entry]))
         if shape.inputs == 4:
-            value = builder.select(builder.icmp_signed("<", found, _I8(0)), _I8(0), value)
-        builder.store(value, builder.gep(out, [loop.index]))
-    return builder.load(places[2])
+            value = b.select(b.icmp_signed("<", found, I8(0)), I8(0), value)
+        b.store(value, b.gep(out, [i]))
+    return b.load(places[2])
 
 
-SHUFFLES: dict[str, Emit] = {
+SHUFFLES: dict[str, Shuffle] = {
     "vpermb": _call("llvm.x86.avx512.permvar.qi.512"),
     "vpshufb 512": _call("llvm.x86.avx512.pshuf.b.512"),
     "vpshufb 256": _call("llvm.x86.avx2.pshuf.b"),
@@ -137,68 +131,58 @@ PORTABLE = Shape("portable", 16, 4, 4, 1)
 class _Block:
     """What both blocks emit: vectors of bytes and their shuffle."""
 
-    def __init__(self, builder: ir.IRBuilder, shape: Shape) -> None:
-        self.builder, self.shape = builder, shape
-        self.bytes = ir.VectorType(_I8, shape.lanes)
+    def __init__(self, e: Emitter, shape: Shape) -> None:
+        self.e, self.shape = e, shape
+        self.bytes = ir.VectorType(I8, shape.lanes)
 
-    def _load(self, data: ir.Value, place: ir.Value, kind: ir.VectorType) -> ir.Value:
-        return self.builder.load(self.builder.bitcast(self.builder.gep(data, [place]), kind.as_pointer()), align=1)
-
-    def _store(self, value: ir.Value, data: ir.Value, place: ir.Value) -> None:
-        pointer = self.builder.bitcast(self.builder.gep(data, [place]), value.type.as_pointer())
-        self.builder.store(value, pointer, align=1)
-
-    def _quarters(self, data: ir.Value, place: ir.Value, fill: bool = True) -> ir.Value:
+    def _quarters(self, data: Value, place: Value, everywhere: bool = True) -> Value:
         """16 bytes of memory in every quarter of a vector, or in the first alone and zeros behind."""
-        kind = ir.VectorType(_I8, _QUARTER)
-        quarter = self._load(data, place, kind)
-        order = [j % _QUARTER if fill or j < _QUARTER else _QUARTER for j in range(self.shape.lanes)]
-        places = ir.Constant(ir.VectorType(_I32, self.shape.lanes), order)
-        return self.builder.shuffle_vector(quarter, ir.Constant(kind, [0] * _QUARTER), places)
+        kind = ir.VectorType(I8, _QUARTER)
+        order = [j % _QUARTER if everywhere or j < _QUARTER else _QUARTER for j in range(self.shape.lanes)]
+        return self.e.shuffle(self.e.load(data, place, kind), fill(kind, 0), order)
 
-    def _look_up(self, table: ir.Value, index: ir.Value) -> ir.Value:
-        return SHUFFLES[self.shape.shuffle](self.builder, self.shape, table, index)
+    def _look_up(self, table: Value, index: Value) -> Value:
+        return SHUFFLES[self.shape.shuffle](self.e, self.shape, table, index)
 
-    def _sum(self, values: list[ir.Value]) -> ir.Value:
+    def _sum(self, values: list[Value]) -> Value:
         """Sum in pairs, so that no addition waits long for another."""
         while len(values) > 1:
             values = [
-                self.builder.add(*values[i : i + 2]) if i + 1 < len(values) else values[i]
+                self.e.builder.add(*values[i : i + 2]) if i + 1 < len(values) else values[i]
                 for i in range(0, len(values), 2)
             ]
         return values[0]
 
 
 class TablesBlock(_Block):
-    """Emits the tables of one row, from address `out` on, a step every rows * step_bytes."""
+    """Emits the tables of one row, from pointer `out` on, a step every rows * step_bytes."""
 
-    def __init__(self, builder: ir.IRBuilder, shape: Shape, out: ir.Value) -> None:
-        super().__init__(builder, shape)
+    def __init__(self, e: Emitter, shape: Shape, out: Value) -> None:
+        super().__init__(e, shape)
         self.out = out
 
-    def emit(self, codes: ir.Value, depth: ir.Value) -> None:
+    def emit(self, codes: Value, depth: Value) -> None:
         """Steps that can be read from the row itself, and the others from a copy of its end: nothing beyond is read."""
-        b, step = self.builder, self.shape.step
-        room = b.sub(depth, _I64(_QUARTER - step))
-        whole = b.select(b.icmp_signed("<", room, _I64(step)), _I64(0), b.sdiv(room, _I64(step)))
-        with cgutils.for_range(b, whole, intp=_I64) as loop:
-            self._step(codes, b.mul(loop.index, _I64(step)), loop.index)
-        end = cgutils.alloca_once(b, ir.ArrayType(_I8, _TAIL))
-        b.store(ir.Constant(ir.ArrayType(_I8, _TAIL), None), end)
-        end, used = b.bitcast(end, _I8.as_pointer()), b.mul(whole, _I64(step))
+        e, b, step = self.e, self.e.builder, self.shape.step
+        room = b.sub(depth, I64(_QUARTER - step))
+        whole = b.select(b.icmp_signed("<", room, I64(step)), I64(0), b.sdiv(room, I64(step)))
+        with e.loop(I64(0), whole) as (i, _):
+            self._step(codes, b.mul(i, I64(step)), i)
+        end = b.bitcast(e.variable(ir.Constant(ir.ArrayType(I8, _TAIL), None)), I8.as_pointer())
+        used = b.mul(whole, I64(step))
         rest = b.sub(depth, used)
-        with cgutils.for_range(b, rest, intp=_I64) as loop:
-            b.store(b.load(b.gep(codes, [b.add(used, loop.index)])), b.gep(end, [loop.index]))
-        with cgutils.for_range(b, b.sdiv(b.add(rest, _I64(step - 1)), _I64(step)), intp=_I64) as loop:
-            self._step(end, b.mul(loop.index, _I64(step)), b.add(whole, loop.index))
+        with e.loop(I64(0), rest) as (i, _):
+            b.store(b.load(b.gep(codes, [b.add(used, i)])), b.gep(end, [i]))
+        with e.loop(I64(0), b.sdiv(b.add(rest, I64(step - 1)), I64(step))) as (i, _):
+            self._step(end, b.mul(i, I64(step)), b.add(whole, i))
 
-    def _step(self, codes: ir.Value, first: ir.Value, step: ir.Value) -> None:
+    def _step(self, codes: Value, first: Value, step: Value) -> None:
         vectors = self._sixteen(codes, first) if self.shape.inputs == 4 else self._sixty_four(codes, first)
-        place = self.builder.mul(step, _I64(self.shape.rows * self.shape.step_bytes))
+        place = self.e.builder.mul(step, I64(self.shape.rows * self.shape.step_bytes))
         for i, vector in enumerate(vectors):
-            self._store(vector, self.out, self.builder.add(place, _I64(i * self.shape.lanes)))
+            self.e.store(vector, self.out, self.e.place(place, i, self.shape.lanes))
 
-    def _sixteen(self, codes: ir.Value, first: ir.Value) -> list[ir.Value]:
+    def _sixteen(self, codes: Value, first: Value) -> list[Value]:
         """Four tables, as many in a vector as it has quarters: entry j adds code i if bit i of j is set."""
         source, vectors = self._quarters(codes, first), []
         for start in range(0, 4 * _QUARTER, self.shape.lanes):
@@ -209,9 +193,9 @@ class TablesBlock(_Block):
             vectors.append(self._sum(parts))
         return vectors
 
-    def _sixty_four(self, codes: ir.Value, first: ir.Value) -> list[ir.Value]:
+    def _sixty_four(self, codes: Value, first: Value) -> list[Value]:
         """Two tables: first the four sums of each pair of codes, then entries as sums of three of these."""
-        source, nothing = self._quarters(codes, first, fill=False), _QUARTER  # byte 16 is 0
+        source, nothing = self._quarters(codes, first, everywhere=False), _QUARTER  # byte 16 is 0
         pairs = [[j // 4 * 2 + i if j >> i & 1 else nothing for j in range(self.shape.lanes)] for i in (0, 1)]
         pairs = [[place % self.shape.lanes for place in order] for order in pairs]
         sums = self._sum([self._look_up(source, ir.Constant(self.bytes, order)) for order in pairs])
@@ -225,60 +209,56 @@ class TablesBlock(_Block):
 class PanelBlock(_Block):
     """Emits the sums of some rows and one panel; `tables` and `sums` are those of the first row."""
 
-    def __init__(
-        self, builder: ir.IRBuilder, shape: Shape, rows: int, tables: ir.Value, panel: ir.Value, sums: ir.Value
-    ) -> None:
-        super().__init__(builder, shape)
+    def __init__(self, e: Emitter, shape: Shape, rows: int, tables: Value, panel: Value, sums: Value) -> None:
+        super().__init__(e, shape)
         self.rows, self.tables, self.panel, self.sums = rows, tables, panel, sums
-        self.halves = ir.VectorType(_I16, shape.lanes // 2)
+        self.halves = ir.VectorType(I16, shape.lanes // 2)
         self.cells = [(r, v) for r in range(rows) for v in range(shape.vectors)]
 
-    def emit(self, steps: ir.Value) -> None:
+    def emit(self, steps: Value) -> None:
         """All steps, and the sums from 16 to 32 bits now and then."""
-        b, chunk = self.builder, _I64(CHUNK)
-        both = [cgutils.alloca_once(b, self.halves) for _ in self.cells]
-        high = [cgutils.alloca_once(b, self.halves) for _ in self.cells]
-        zero, wide = ir.Constant(self.halves, None), ir.VectorType(_I32, self.shape.lanes // 2)
+        e, b = self.e, self.e.builder
+        zero, wide = fill(self.halves, 0), ir.VectorType(I32, self.shape.lanes // 2)
+        both, high = ([cgutils.alloca_once(b, self.halves) for _ in self.cells] for _ in range(2))
         for cell in range(2 * len(self.cells)):
-            self._store(ir.Constant(wide, None), self.sums, _I64(cell * wide.count))
-        with cgutils.for_range_slice(b, _I64(0), steps, chunk, _I64) as (start, _):
+            e.store(fill(wide, 0), self.sums, cell * wide.count)
+        with e.loop(I64(0), steps, CHUNK_STEPS) as (start, _):
             for place in both + high:
                 b.store(zero, place)
             left = b.sub(steps, start)
-            count = b.select(b.icmp_signed("<", left, chunk), left, chunk)
-            with cgutils.for_range(b, count, intp=_I64) as loop:
-                self._step(b.add(start, loop.index), both, high)
+            count = b.select(b.icmp_signed("<", left, I64(CHUNK_STEPS)), left, I64(CHUNK_STEPS))
+            with e.loop(I64(0), count) as (i, _):
+                self._step(b.add(start, i), both, high)
             for i, (total, odd) in enumerate(zip(both, high, strict=True)):
                 odd_sums = b.load(odd)
-                even_sums = b.sub(b.load(total), b.shl(odd_sums, ir.Constant(self.halves, [8] * self.halves.count)))
+                even_sums = b.sub(b.load(total), b.shl(odd_sums, fill(self.halves, 8)))
                 for half, found in enumerate((even_sums, odd_sums)):
-                    place = _I64((2 * i + half) * wide.count)
-                    self._store(b.add(self._load(self.sums, place, wide), b.zext(found, wide)), self.sums, place)
+                    place = (2 * i + half) * wide.count
+                    e.store(b.add(e.load(self.sums, place, wide), b.zext(found, wide)), self.sums, place)
 
-    def _step(self, step: ir.Value, both: list[ir.Value], high: list[ir.Value]) -> None:
-        b, shape = self.builder, self.shape
-        eight = ir.Constant(self.halves, [8] * self.halves.count)
-        place = b.mul(step, _I64(2 * shape.panel))
-        indices = [self._indices(b.add(place, _I64(2 * v * shape.lanes))) for v in range(shape.vectors)]
+    def _step(self, step: Value, both: list[Value], high: list[Value]) -> None:
+        b, shape = self.e.builder, self.shape
+        place = b.mul(step, I64(2 * shape.panel))
+        indices = [self._indices(b.add(place, I64(2 * v * shape.lanes))) for v in range(shape.vectors)]
         for r in range(self.rows):
-            place = b.add(b.mul(step, _I64(shape.rows * shape.step_bytes)), _I64(r * shape.step_bytes))
-            tables = [self._table(b.add(place, _I64(g << shape.inputs))) for g in range(shape.tables)]
+            place = b.add(b.mul(step, I64(shape.rows * shape.step_bytes)), I64(r * shape.step_bytes))
+            tables = [self._table(b.add(place, I64(g << shape.inputs))) for g in range(shape.tables)]
             for v, index in enumerate(indices):
                 found = self._sum([self._look_up(*pair) for pair in zip(tables, index, strict=True)])
                 cell, found = r * shape.vectors + v, b.bitcast(found, self.halves)
                 b.store(b.add(b.load(both[cell]), found), both[cell])
-                b.store(b.add(b.load(high[cell]), b.lshr(found, eight)), high[cell])
+                b.store(b.add(b.load(high[cell]), b.lshr(found, fill(self.halves, 8))), high[cell])
 
-    def _indices(self, place: ir.Value) -> list[ir.Value]:
+    def _indices(self, place: Value) -> list[Value]:
         """Indices of the tables of a step: a byte each if they have six bits, else two in a byte."""
-        b, lanes = self.builder, self.shape.lanes
-        packed = [self._load(self.panel, b.add(place, _I64(i * lanes)), self.bytes) for i in (0, 1)]
+        b, lanes = self.e.builder, self.shape.lanes
+        packed = [self.e.load(self.panel, b.add(place, I64(i * lanes)), self.bytes) for i in (0, 1)]
         if self.shape.inputs == 6:
             return packed
-        low, four = (ir.Constant(self.bytes, [value] * lanes) for value in (15, 4))
+        low, four = fill(self.bytes, 15), fill(self.bytes, 4)
         return [index for both in packed for index in (b.and_(both, low), b.lshr(both, four))]
 
-    def _table(self, place: ir.Value) -> ir.Value:
-        return (
-            self._load(self.tables, place, self.bytes) if self.shape.inputs == 6 else self._quarters(self.tables, place)
-        )
+    def _table(self, place: Value) -> Value:
+        if self.shape.inputs == 6:
+            return self.e.load(self.tables, place, self.bytes)
+        return self._quarters(self.tables, place)

@@ -12,7 +12,7 @@ from numba.core import cgutils, types
 from numpy.typing import NDArray
 
 from bebert_kernels.emit.emitter import Emitter, vector_code
-from bebert_kernels.emit.vectors import I8, I64, fill, splat
+from bebert_kernels.emit.vectors import I8, I64, fill
 from bebert_kernels.jit.kernel import kernel, popcount
 from bebert_kernels.packing import WORD_BITS, Words, pack_bits
 
@@ -26,7 +26,7 @@ def _emit_bit_planes(e: Emitter, codes: Any, planes: ir.Value, out: Any) -> None
 
     def words(octets: ir.Value, w: ir.Value) -> None:
         with e.loop(I64(0), planes) as (p, _):
-            bit = splat(b, b.shl(I8(1), b.trunc(p, I8)), WORD_BITS)
+            bit = e.repeat(b.shl(I8(1), b.trunc(p, I8)), WORD_BITS)
             found = b.icmp_unsigned("!=", b.and_(octets, bit), fill(_OCTETS, 0))
             b.store(b.bitcast(found, I64), b.gep(out.data, [e.place(w, p, stride)]))
 

@@ -30,8 +30,8 @@ from bebert_kernels.emit.vectors import I8, I32, I64, fill
 from bebert_kernels.packing import Words
 
 AHEAD = 3072  # bytes from the weights that are counted to those that are asked for: what memory delivers meanwhile
-GROUP = 3  # halves of vectors, in words, that are counted together
-CHUNK = 9  # groups before bytes are emptied: 8 * (3 * 9 + 2) < 256
+GROUP_HALVES = 3  # halves of vectors, in words, that are counted together
+CHUNK_GROUPS = 9  # groups before bytes are emptied: 8 * (3 * 9 + 2) < 256
 
 
 def plain_tile(bits: Words, weights: Words, row: int, sums: NDArray[np.int32], rows: int, codes: bool) -> None:
@@ -124,7 +124,7 @@ class _Tile:
         """Add all words of one plane that fill halves of vectors."""
         b, half = self.b, self.lanes // 2
         counts = [[self._zero(self.octets) for _ in pairs] for _ in self.rows]
-        lines = self.lanes * half * GROUP // 8  # of weights in a group
+        lines = self.lanes * half * GROUP_HALVES // 8  # of weights in a group
 
         def group(w: ir.Value, size: int) -> None:
             places = [b.add(w, I64(half * i)) for i in range(size)]
@@ -140,12 +140,12 @@ class _Tile:
                 for place in places:
                     parts = [b.add(start, place) for start in pair]
                     words.append(self.e.join([self.e.load(self.weights, part, self.half) for part in parts]))
-                if size == GROUP:
+                if size == GROUP_HALVES:
                     for line in range(j * lines // len(pairs), (j + 1) * lines // len(pairs)):
                         self._prefetch(self.e.place(b.add(pairs[0][0], I64(8 * line)), w, self.lanes))
                 for r, given in enumerate(inputs):
                     different = [self._different(x, word) for x, word in zip(given, words, strict=True)]
-                    if self.adders and size == GROUP:
+                    if self.adders and size == GROUP_HALVES:
                         total, carry = self._full_add(*different)
                         ones = self._count(carry)
                         found = [self._count(total), b.add(ones, ones)]
@@ -154,18 +154,18 @@ class _Tile:
                     for ones in found:
                         self._add(counts[r][j], ones)
 
-        whole = b.mul(b.sdiv(self.words, I64(half * GROUP)), I64(half * GROUP))
+        whole = b.mul(b.sdiv(self.words, I64(half * GROUP_HALVES)), I64(half * GROUP_HALVES))
         with self.e.loop(whole, b.and_(self.words, I64(-half)), half) as (w, _):
             group(w, 1)
         least = b.select(
             b.icmp_signed("==", whole, I64(0)), I64(1), whole
         )  # once at least, for what is counted already
-        step = half * GROUP * CHUNK
+        step = half * GROUP_HALVES * CHUNK_GROUPS
         with self.e.loop(I64(0), least, step) as (first, _):
             end = b.add(first, I64(step))
             end = b.select(b.icmp_signed("<", end, whole), end, whole)
-            with self.e.loop(first, end, half * GROUP) as (w, _):
-                group(w, GROUP)
+            with self.e.loop(first, end, half * GROUP_HALVES) as (w, _):
+                group(w, GROUP_HALVES)
             for places, row in zip(counts, totals, strict=True):
                 for place, total in zip(places, row, strict=True):
                     self._add(total, self._wide(b.load(place)))

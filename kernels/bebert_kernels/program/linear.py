@@ -28,12 +28,9 @@ cache: it goes straight to *sinks* (`abi/sink.py`): floats, sums (added to the r
 its outputs (two branches of the next layer), or queries, keys and values.
 """
 
-from typing import Any
-
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from bebert_kernels.abi import rule, slot
@@ -47,11 +44,13 @@ from bebert_kernels.abi.table import Table
 from bebert_kernels.bitsliced.counters import STRIP
 from bebert_kernels.bitsliced.gemm import is_half
 from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
+from bebert_kernels.emit.emitter import Emitter, Value, emitted
+from bebert_kernels.emit.vectors import F32, I1, I8, I32, I64, fill
 from bebert_kernels.jit.kernel import kernel
 from bebert_kernels.packing import WORD_BITS
 from bebert_kernels.rows.quantize import MINUS, PLUS, ZERO, quantize_row
 
-HALF = 32  # values that `sign_bits` takes
+HALF_WORD = 32  # values that `sign_bits` takes
 
 
 @stage
@@ -168,9 +167,9 @@ def _signs_of_floats(y: NDArray[np.float32], place: int) -> None:
     for r in range(y.shape[0]):
         for w in range(PANEL_OUTPUTS // WORD_BITS):
             low = sign_bits(y.ctypes.data + 4 * (r * PANEL_OUTPUTS + WORD_BITS * w))
-            high = sign_bits(y.ctypes.data + 4 * (r * PANEL_OUTPUTS + WORD_BITS * w + HALF))
-            bits[r, 0, w] = (low & half) | (high << np.uint64(HALF))
-            bits[r, 1, w] = (low >> np.uint64(HALF)) | (high & ~half)
+            high = sign_bits(y.ctypes.data + 4 * (r * PANEL_OUTPUTS + WORD_BITS * w + HALF_WORD))
+            bits[r, 0, w] = (low & half) | (high << np.uint64(HALF_WORD))
+            bits[r, 1, w] = (low >> np.uint64(HALF_WORD)) | (high & ~half)
 
 
 @kernel
@@ -244,33 +243,19 @@ def signs_to_bytes(place: int, count: int, out: int, stride: int, flags: NDArray
             flags[r] = 0
 
 
-@intrinsic
-def spread_word(typing_context, negative, zero, out):  # type: ignore[no-untyped-def]
+@emitted()
+def spread_word(e: Emitter, negative: Value, zero: Value, out: Value) -> None:
     """Write 64 bytes of signs from two words of bits to an address."""
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-        negative, zero, out = arguments
-        kind, bits = ir.VectorType(ir.IntType(8), WORD_BITS), ir.VectorType(ir.IntType(1), WORD_BITS)
-        constants = [ir.Constant(kind, [byte] * WORD_BITS) for byte in (PLUS, ZERO, MINUS)]
-        found = builder.select(builder.bitcast(zero, bits), constants[1], constants[0])
-        found = builder.select(builder.bitcast(negative, bits), constants[2], found)
-        builder.store(found, builder.inttoptr(out, kind.as_pointer()), align=1)
-        return context.get_dummy_value()
-
-    return types.void(types.uint64, types.uint64, types.int64), generate
+    b, kind, bits = e.builder, ir.VectorType(I8, WORD_BITS), ir.VectorType(I1, WORD_BITS)
+    found = b.select(b.bitcast(zero, bits), fill(kind, ZERO), fill(kind, PLUS))
+    e.store(b.select(b.bitcast(negative, bits), fill(kind, MINUS), found), out, 0)
 
 
-@intrinsic
-def sign_bits(typing_context, values):  # type: ignore[no-untyped-def]
+@emitted(types.uint64)
+def sign_bits(e: Emitter, values: Value) -> Value:
     """Bits of 32 float32 at an address: v < 0 in the low half of the word, v == 0 in the high half."""
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-        word, half = ir.IntType(64), ir.IntType(HALF)
-        kind = ir.VectorType(ir.FloatType(), HALF)
-        x = builder.load(builder.inttoptr(arguments[0], kind.as_pointer()), align=4)
-        zero = ir.Constant(kind, [0.0] * HALF)
-        found = [builder.bitcast(builder.fcmp_ordered(relation, x, zero), half) for relation in ("<", "==")]
-        low, high = (builder.zext(bits, word) for bits in found)
-        return builder.or_(low, builder.shl(high, word(HALF)))
-
-    return types.uint64(types.int64), generate
+    b, kind = e.builder, ir.VectorType(F32, HALF_WORD)
+    x = e.load(values, 0, kind, 4)
+    found = [b.bitcast(b.fcmp_ordered(relation, x, fill(kind, 0.0)), I32) for relation in ("<", "==")]
+    low, high = (b.zext(bits, I64) for bits in found)
+    return b.or_(low, b.shl(high, I64(HALF_WORD)))

@@ -33,7 +33,8 @@ from bebert_kernels.abi.memory import (
 from bebert_kernels.abi.rule import read_softmax_numbers
 from bebert_kernels.abi.stage import call, stage
 from bebert_kernels.abi.table import Table
-from bebert_kernels.attention.boolean import boolean_attention
+from bebert_kernels.attention.boolean import Signs, boolean_attention
+from bebert_kernels.attention.sentence import Sentence
 from bebert_kernels.attention.softmax import softmax_attention
 from bebert_kernels.jit.kernel import kernel
 from bebert_kernels.packing import WORD_BITS
@@ -95,14 +96,14 @@ def norm(arguments: int, slot_address: int, frame: int, domain: int, first: int,
 
 
 @kernel
-def sentence_of(slots: Table, call: Frame, domain: int, query: int) -> tuple[int, int, int]:
-    """Of a query row: behind the last query of its sentence, and the sentence's rows.
+def sentence_of(slots: Table, call: Frame, domain: int, query: int, last: int) -> Sentence:
+    """What attention does from a query row on, before row `last`: as many queries as belong to the same sentence.
 
     Queries are tokens, or the first tokens of sentences, one a row.
     """
     offsets = array(as_int64(slots[slot.OFFSETS]), (call.sentences + 1,))
     if domain == frames.SENTENCES:
-        return query + 1, offsets[query], offsets[query + 1]
+        return Sentence(query, query + 1, offsets[query], offsets[query + 1])
     low, high = 0, call.sentences  # offsets[low] <= query < offsets[high]
     while high - low > 1:
         middle = (low + high) // 2
@@ -110,7 +111,7 @@ def sentence_of(slots: Table, call: Frame, domain: int, query: int) -> tuple[int
             low = middle
         else:
             high = middle
-    return offsets[low + 1], offsets[low], offsets[low + 1]
+    return Sentence(query, min(last, offsets[low + 1]), offsets[low], offsets[low + 1])
 
 
 @stage
@@ -119,23 +120,19 @@ def attend_on_bits(arguments: int, slot_address: int, frame: int, domain: int, f
     o, slots, call = read_attend(arguments, 0), slots_at(slot_address), read_frame(frame, 0)
     heads, size, store = o.heads, o.size, slots[o.store : o.store + slot.STORE]
     shape = (call.rows, heads * -(-size // WORD_BITS))
-    q, k, v = array(as_uint64(store[0]), shape), array(as_uint64(store[1]), shape), array(as_uint64(store[2]), shape)
-    q_nonzero, k_nonzero = array(as_uint64(store[3]), shape), array(as_uint64(store[4]), shape)
-    v_nonzero = array(as_uint64(store[5]), shape)
     no_zeros = array(as_uint8(store[slot.FLAGS]), (3, call.rows))
+    q = Signs(array(as_uint64(store[0]), shape), array(as_uint64(store[slot.NONZERO]), shape), no_zeros[0])
+    k = Signs(array(as_uint64(store[1]), shape), array(as_uint64(store[slot.NONZERO + 1]), shape), no_zeros[1])
+    v = Signs(array(as_uint64(store[2]), shape), array(as_uint64(store[slot.NONZERO + 2]), shape), no_zeros[2])
     scratch = array(as_uint64(slots[slot.ATTENTION]), (call.scratch,))
     out = array(as_uint8(slots[slot.BYTES]), (rows, heads * size))
     flags = array(as_uint8(slots[slot.BYTES_NO_ZEROS]), (rows,))
     query = first
     while query < first + rows:
-        last, key_first, key_last = sentence_of(slots, call, domain, query)
-        last = min(last, first + rows)
-        a, b = query - first, last - first
-        boolean_attention(
-            q, q_nonzero, k, k_nonzero, v, v_nonzero, no_zeros,
-            query, last, key_first, key_last, heads, size, scratch, out[a:b], flags[a:b],
-        )  # fmt: skip
-        query = last
+        sentence = sentence_of(slots, call, domain, query, first + rows)
+        a, b = query - first, sentence.last - first
+        boolean_attention(q, k, v, sentence, heads, scratch, out[a:b], flags[a:b])
+        query = sentence.last
 
 
 @stage
@@ -150,14 +147,9 @@ def attend_on_codes(arguments: int, slot_address: int, frame: int, domain: int, 
     out = array(as_float32(slots[slot.FLOATS]), (rows, heads * size))
     query = first
     while query < first + rows:
-        last, key_first, key_last = sentence_of(slots, call, domain, query)
-        last = min(last, first + rows)
-        softmax_attention(
-            q, k, v, query, last, key_first, key_last, heads,
-            numbers.score_scale, numbers.step, numbers.low, numbers.high, numbers.context_scale,
-            scratch, out[query - first : last - first],
-        )  # fmt: skip
-        query = last
+        sentence = sentence_of(slots, call, domain, query, first + rows)
+        softmax_attention(q, k, v, sentence, heads, numbers, scratch, out[query - first : sentence.last - first])
+        query = sentence.last
 
 
 @stage

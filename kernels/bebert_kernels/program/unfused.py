@@ -64,7 +64,8 @@ def quantize_rows(arguments: int, slot_address: int, frame: int, domain: int, fi
         if first + r >= last:
             start, last = first + r, first + r + 1
             if domain == frames.ROWS:
-                last, start, _ = sentence_of(slots, call, domain, first + r)
+                sentence = sentence_of(slots, call, domain, first + r, call.rows)
+                last, start = sentence.last, sentence.key_first
             join_ranges(ranges[start:last], found)
             numbers = sentence_numbers(o.source_of_numbers, found, limits, stored)
         for k in range(o.width):

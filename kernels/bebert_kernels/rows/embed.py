@@ -4,15 +4,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
-from bebert_kernels.emit.vectors import FLOATS, I1, I8, I16, I64, LANES, data_of, fill, for_blocks, load, size_of, splat
+from bebert_kernels.emit.emitter import Emitter, Value, vector_code
+from bebert_kernels.emit.vectors import F32, FLOAT_LANES, FLOATS, I1, I8, I16, I64, fill
 from bebert_kernels.jit.kernel import kernel
 from bebert_kernels.packing import WORD_BITS, Words, unpack_bits
 
 Floats = NDArray[np.float32]
+
+_MASK = ir.VectorType(I1, FLOAT_LANES)
 
 
 class EmbeddingTables(NamedTuple):
@@ -32,6 +33,37 @@ class EmbeddingTables(NamedTuple):
     types: Floats
 
 
+def _emit_embed(e: Emitter, identifier: Value, position: Value, kind: Value, tables: Any, out: Any) -> None:
+    b, size = e.builder, e.size(out)
+    row_words = b.sdiv(b.add(size, I64(WORD_BITS - 1)), I64(WORD_BITS))
+    # A second scale of 0 changes nothing: the sum so far is never -0.
+    second = b.select(b.icmp_signed("==", tables.words, I64(2)), e.load(tables.scale1.data, identifier, F32), F32(0.0))
+    given = []
+    for signs, scale in ((tables.signs0, e.load(tables.scale0.data, identifier, F32)), (tables.signs1, second)):
+        # Sixteen signs are two bytes of a word: words are kept with the low byte first on all CPUs that we know.
+        row = e.pointer(signs.data, b.mul(identifier, row_words), I8)
+        given.append((row, e.repeat(b.fneg(scale), FLOAT_LANES), e.repeat(scale, FLOAT_LANES)))
+    rows = ((tables.positions, position), (tables.types, kind))
+    inputs = [b.gep(table.data, [b.mul(number, size)]) for table, number in rows]
+
+    def body(i: Value, vectors: list[Value], inside: Value | None) -> list[Value]:
+        total: Value = fill(FLOATS, 0.0)
+        for row, negative, positive in given:
+            mask = b.bitcast(e.load(row, b.lshr(i, I64(3)), I16), _MASK)
+            total = b.fadd(total, b.select(mask, negative, positive))
+        return [b.fadd(b.fadd(total, vectors[0]), vectors[1])]
+
+    e.for_blocks(size, inputs, [out.data], body)
+
+
+@vector_code(_emit_embed)
+def _embed(identifier: int, position: int, kind: int, tables: EmbeddingTables, out: Floats) -> None:
+    total = np.zeros(out.size, np.float32)
+    for signs, scale in ((tables.signs0, tables.scale0), (tables.signs1, tables.scale1))[: tables.words]:
+        total = total + np.where(unpack_bits(signs[identifier], out.size), -scale[identifier], scale[identifier])
+    out[:] = (total + tables.positions[position]) + tables.types[kind]
+
+
 @kernel
 def embed_row(identifier: int, position: int, kind: int, tables: EmbeddingTables, out: Floats) -> None:
     """Embedding of one token: ((±scale0 ± scale1) + position) + token type; equals `reference.embed`.
@@ -41,61 +73,4 @@ def embed_row(identifier: int, position: int, kind: int, tables: EmbeddingTables
 
     Source: BinaryBERT (two branches of binary word embeddings), BiBERT and BiT (one).
     """
-    # A second scale of 0 changes nothing: the sum so far is never -0.
-    second = tables.scale1[identifier] if tables.words == 2 else np.float32(0)
-    embed_sum(identifier, position, kind, tables, second, out)
-
-
-def embed_sum(
-    identifier: int, position: int, kind: int, tables: EmbeddingTables, second: np.float32, out: Floats
-) -> None:
-    """`embed_row` with the scale of this token in the second table."""
-    total = np.zeros(out.size, np.float32)
-    for signs, scale in ((tables.signs0, tables.scale0[identifier]), (tables.signs1, second)):
-        total = total + np.where(unpack_bits(signs[identifier], out.size), -scale, scale)
-    out[:] = (total + tables.positions[position]) + tables.types[kind]
-
-
-@intrinsic
-def _embed_sum(  # type: ignore[no-untyped-def]  # numba inspects the signature
-    typing_context, identifier, position, kind, signs0, scale0, signs1, scale1, position_table, type_table, out
-):
-    kinds = (signs0, signs1, position_table, type_table, out)
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-        word, place, token, packed0, number0, packed1, number1, *tables = arguments
-        data = data_of(context, builder, kinds, (packed0, packed1, *tables))
-        size = size_of(context, builder, out, tables[-1])
-        words = builder.sdiv(builder.add(size, I64(WORD_BITS - 1)), I64(WORD_BITS))
-        # Sixteen signs are two bytes of a word: words are kept with the low byte first on all CPUs that we know.
-        signs = [builder.bitcast(builder.gep(row, [builder.mul(word, words)]), I8.as_pointer()) for row in data[:2]]
-        scales = [(splat(builder, builder.fneg(number)), splat(builder, number)) for number in (number0, number1)]
-        inputs = [
-            builder.gep(table, [builder.mul(row, size)]) for table, row in zip(data[2:4], (place, token), strict=True)
-        ]
-
-        def body(i: ir.Value, vectors: list[ir.Value], inside: ir.Value | None) -> list[ir.Value]:
-            total: ir.Value = fill(FLOATS, 0.0)
-            for row, (negative, positive) in zip(signs, scales, strict=True):
-                bits = load(builder, row, builder.lshr(i, I64(3)), I16)
-                mask = builder.bitcast(bits, ir.VectorType(I1, LANES))
-                total = builder.fadd(total, builder.select(mask, negative, positive))
-            return [builder.fadd(builder.fadd(total, vectors[0]), vectors[1])]
-
-        for_blocks(builder, size, inputs, data[4:], body)
-        return context.get_dummy_value()
-
-    places = (types.int64,) * 3
-    scalar = types.float32
-    return types.void(*places, signs0, scalar, signs1, scalar, position_table, type_table, out), generate
-
-
-@overload(embed_sum)
-def _embed_sum_overload(identifier, position, kind, tables, second, out):  # type: ignore[no-untyped-def]
-    def emit(identifier, position, kind, tables, second, out):  # type: ignore[no-untyped-def]
-        first = tables.scale0[identifier]
-        _embed_sum(  # type: ignore[call-arg]  # numba adds the first
-            identifier, position, kind, tables.signs0, first, tables.signs1, second, tables.positions, tables.types, out
-        )
-
-    return emit
+    _embed(identifier, position, kind, tables, out)

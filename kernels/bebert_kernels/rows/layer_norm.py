@@ -1,6 +1,6 @@
 """Layer normalization in three passes over rows that stay in the cache.
 
-The sums are lane sums (`reference_float.lane_sum`): one vector of 16 lanes for each row, joined at the end. Each of
+The sums are lane sums (`reference.floats.lane_sum`): one vector of 16 lanes for each row, joined at the end. Each of
 these additions waits for the one before, so several rows go side by side. The output holds h = x + residual between
 the passes, so no scratch is needed.
 """
@@ -8,30 +8,91 @@ the passes, so no scratch is needed.
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
-from bebert_kernels.emit.vectors import (
-    F32,
-    FLOATS,
-    I64,
-    accumulator,
-    call,
-    data_of,
-    fill,
-    for_blocks,
-    join,
-    size_of,
-    splat,
-)
+from bebert_kernels.emit.emitter import Emitter, Value, vector_code
+from bebert_kernels.emit.vectors import F32, FLOAT_LANES, FLOATS, fill
 from bebert_kernels.jit.kernel import kernel
-from bebert_kernels.reference import floats as reference_float
+from bebert_kernels.reference.floats import layer_norm
 
 Floats = NDArray[np.float32]
 
-TOGETHER = 4
+TOGETHER = 4  # rows
+
+
+class _Norm:
+    """Emits the three passes for rows side by side; all arguments are lists with an entry for each row."""
+
+    def __init__(self, e: Emitter, size: Value, x: list[Value], residual: list[Value], out: list[Value]) -> None:
+        self.e, self.size, self.x, self.residual, self.out = e, size, x, residual, out
+        self.rows = len(x)
+        self.count = e.builder.sitofp(size, F32)
+
+    def emit(self, eps: Value, factors: list[Value]) -> None:
+        e, b = self.e, self.e.builder
+        means = [e.repeat(mean, FLOAT_LANES) for mean in self._sum_rows()]
+        scales = []
+        for variance in self._sum_squares(means):
+            root = e.call("llvm.sqrt.f32", F32, b.fadd(variance, eps))
+            scales.append(e.repeat(b.fdiv(F32(1.0), root), FLOAT_LANES))
+
+        def body(i: Value, vectors: list[Value], inside: Value | None) -> list[Value]:
+            *rows, factor, shift = vectors
+            scaled = [b.fmul(b.fsub(row, mean), scale) for row, mean, scale in zip(rows, means, scales, strict=True)]
+            return [b.fadd(b.fmul(row, factor), shift) for row in scaled]
+
+        e.for_blocks(self.size, [*self.out, *factors], self.out, body)
+
+    def _sum_rows(self) -> list[Value]:
+        """Means of x + residual, which goes to the output."""
+        e, b = self.e, self.e.builder
+        totals = [e.variable(fill(FLOATS, 0.0)) for _ in self.x]
+
+        def body(i: Value, vectors: list[Value], inside: Value | None) -> list[Value]:
+            sums = [b.fadd(vectors[r], vectors[self.rows + r]) for r in range(self.rows)]
+            for total, h in zip(totals, sums, strict=True):
+                b.store(b.fadd(b.load(total), h), total)
+            return sums
+
+        e.for_blocks(self.size, [*self.x, *self.residual], self.out, body)
+        return [b.fdiv(e.fold(b.load(total), b.fadd), self.count) for total in totals]
+
+    def _sum_squares(self, means: list[Value]) -> list[Value]:
+        """Variances."""
+        e, b = self.e, self.e.builder
+        totals = [e.variable(fill(FLOATS, 0.0)) for _ in self.x]
+
+        def body(i: Value, vectors: list[Value], inside: Value | None) -> list[Value]:
+            for row, mean, total in zip(vectors, means, totals, strict=True):
+                d = b.fsub(row, mean)
+                if inside is not None:
+                    d = b.select(inside, d, fill(FLOATS, 0.0))
+                b.store(b.fadd(b.load(total), b.fmul(d, d)), total)
+            return []
+
+        e.for_blocks(self.size, self.out, [], body)
+        return [b.fdiv(e.fold(b.load(total), b.fadd), self.count) for total in totals]
+
+
+def _make_norm(rows: int) -> Any:
+    def emit(e: Emitter, x: Any, residual: Any, gamma: Any, beta: Any, eps: Value, first: Value, out: Any) -> None:
+        b, size = e.builder, e.size(gamma)
+        start = b.mul(first, size)
+        ways = [[b.gep(array.data, [e.place(start, i, size)]) for i in range(rows)] for array in (x, residual, out)]
+        _Norm(e, size, *ways).emit(eps, [gamma.data, beta.data])
+
+    @vector_code(emit)
+    def norm(
+        x: Floats, residual: Floats, gamma: Floats, beta: Floats, eps: np.float32, first: int, out: Floats
+    ) -> None:
+        """Normalize rows first .. first + rows - 1 of float32[M, C], or float32[C] where first is 0."""
+        x, residual, out = (a.reshape(-1, gamma.size)[first : first + rows] for a in (x, residual, out))
+        out[:] = layer_norm(x, residual, gamma, beta, float(eps))
+
+    return norm
+
+
+norm_one, norm_four = _make_norm(1), _make_norm(TOGETHER)
 
 
 @kernel
@@ -60,116 +121,3 @@ def norm_rows(
         norm_four(x, residual, gamma, beta, eps, m, out)
     for m in range(whole, last):
         norm_one(x, residual, gamma, beta, eps, m, out)
-
-
-def norm_one(
-    x: Floats, residual: Floats, gamma: Floats, beta: Floats, eps: np.float32, first: int, out: Floats
-) -> None:
-    """Normalize row `first` of float32[M, C], or float32[C] where it is 0."""
-    _norm_python(x, residual, gamma, beta, eps, first, 1, out)
-
-
-def norm_four(
-    x: Floats, residual: Floats, gamma: Floats, beta: Floats, eps: np.float32, first: int, out: Floats
-) -> None:
-    """Normalize rows first .. first + 3."""
-    _norm_python(x, residual, gamma, beta, eps, first, TOGETHER, out)
-
-
-def _norm_python(
-    x: Floats, residual: Floats, gamma: Floats, beta: Floats, eps: np.float32, first: int, rows: int, out: Floats
-) -> None:
-    x, residual, out = (a.reshape(-1, gamma.size)[first : first + rows] for a in (x, residual, out))
-    out[:] = reference_float.layer_norm(x, residual, gamma, beta, float(eps))
-
-
-def _make_norm(rows: int) -> Any:
-    """Intrinsic of `norm_one` or `norm_four`."""
-
-    @intrinsic
-    def norm(typing_context, x, residual, gamma, beta, eps, first, out):  # type: ignore[no-untyped-def]
-        def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-            row, other, factor, shift, eps, first, target = arguments
-            arrays = (row, other, target, factor, shift)
-            data = data_of(context, builder, (x, residual, out, gamma, beta), arrays)
-            size = size_of(context, builder, gamma, factor)
-            start = builder.mul(first, size)
-            ways = [
-                [builder.gep(place, [builder.add(start, builder.mul(I64(i), size))]) for i in range(rows)]
-                for place in data[:3]
-            ]
-            _Norm(builder, size, *ways).emit(eps, data[3:])
-            return context.get_dummy_value()
-
-        return types.void(x, residual, gamma, beta, types.float32, types.int64, out), generate
-
-    return norm
-
-
-class _Norm:
-    """Emits the three passes for rows side by side; all arguments are lists with an entry for each row."""
-
-    def __init__(
-        self, builder: ir.IRBuilder, size: ir.Value, x: list[ir.Value], residual: list[ir.Value], out: list[ir.Value]
-    ) -> None:
-        self.builder, self.size, self.x, self.residual, self.out = builder, size, x, residual, out
-        self.rows = len(x)
-        self.count = builder.sitofp(size, F32)
-
-    def emit(self, eps: ir.Value, factors: list[ir.Value]) -> None:
-        b = self.builder
-        means = [splat(b, mean) for mean in self._sum_rows()]
-        scales = []
-        for variance in self._sum_squares(means):
-            root = call(b, "llvm.sqrt.f32", F32, b.fadd(variance, eps))
-            scales.append(splat(b, b.fdiv(F32(1.0), root)))
-
-        def body(i: ir.Value, vectors: list[ir.Value], inside: ir.Value | None) -> list[ir.Value]:
-            *rows, factor, shift = vectors
-            scaled = [b.fmul(b.fsub(row, mean), scale) for row, mean, scale in zip(rows, means, scales, strict=True)]
-            return [b.fadd(b.fmul(row, factor), shift) for row in scaled]
-
-        for_blocks(b, self.size, [*self.out, *factors], self.out, body)
-
-    def _sum_rows(self) -> list[ir.Value]:
-        """Means of x + residual, which goes to the output."""
-        b = self.builder
-        totals = [accumulator(b, FLOATS, 0.0) for _ in self.x]
-
-        def body(i: ir.Value, vectors: list[ir.Value], inside: ir.Value | None) -> list[ir.Value]:
-            sums = [b.fadd(vectors[r], vectors[self.rows + r]) for r in range(self.rows)]
-            for total, h in zip(totals, sums, strict=True):
-                b.store(b.fadd(b.load(total), h), total)
-            return sums
-
-        for_blocks(b, self.size, [*self.x, *self.residual], self.out, body)
-        return [b.fdiv(join(b, b.load(total)), self.count) for total in totals]
-
-    def _sum_squares(self, means: list[ir.Value]) -> list[ir.Value]:
-        """Variances."""
-        b = self.builder
-        totals = [accumulator(b, FLOATS, 0.0) for _ in self.x]
-
-        def body(i: ir.Value, vectors: list[ir.Value], inside: ir.Value | None) -> list[ir.Value]:
-            for row, mean, total in zip(vectors, means, totals, strict=True):
-                d = b.fsub(row, mean)
-                if inside is not None:
-                    d = b.select(inside, d, fill(FLOATS, 0.0))
-                b.store(b.fadd(b.load(total), b.fmul(d, d)), total)
-            return []
-
-        for_blocks(b, self.size, self.out, [], body)
-        return [b.fdiv(join(b, b.load(total)), self.count) for total in totals]
-
-
-_norm_one, _norm_four = _make_norm(1), _make_norm(TOGETHER)
-
-
-@overload(norm_one)
-def _norm_one_overload(x, residual, gamma, beta, eps, first, out):  # type: ignore[no-untyped-def]
-    return lambda x, residual, gamma, beta, eps, first, out: _norm_one(x, residual, gamma, beta, eps, first, out)
-
-
-@overload(norm_four)
-def _norm_four_overload(x, residual, gamma, beta, eps, first, out):  # type: ignore[no-untyped-def]
-    return lambda x, residual, gamma, beta, eps, first, out: _norm_four(x, residual, gamma, beta, eps, first, out)

@@ -16,9 +16,6 @@ XOR and a popcount instruction are bound by 341 on AVX-512 with VPOPCNTDQ, by ab
 import time
 
 import numpy as np
-from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
 
 from bebert_kernels.bitsliced.tile import (
     BIT_SELECT,
@@ -31,37 +28,32 @@ from bebert_kernels.bitsliced.tile import (
     store_plane,
 )
 from bebert_kernels.bitsliced.triples import aligned
+from bebert_kernels.emit.emitter import Emitter, Value, emitted
+from bebert_kernels.emit.vectors import I64
 from bebert_kernels.jit.kernel import kernel
 
 MANY_REGISTERS = TERNARY or BIT_SELECT  # 32 instead of 16
 CHAINS = 8 if MANY_REGISTERS else 5  # independent adders, so that the latency of one does not count
 ROUNDS = 20_000
 
-_I64 = ir.IntType(64)
 
-
-@intrinsic
-def _add(typing_context, count, memory):  # type: ignore[no-untyped-def]
+@emitted()
+def _add(e: Emitter, count: Value, memory: Value) -> None:
     """Do CHAINS * count full adders in registers, which start from and end in 2 * CHAINS planes at an address."""
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        count, memory = arguments
-        inputs = [load_plane(builder, memory, PLANE * i) for i in range(2 * CHAINS)]
-        places = [cgutils.alloca_once_value(builder, plane) for plane in inputs]
-        with cgutils.for_range(builder, count, intp=_I64):
-            for i in range(CHAINS):
-                total, carry = builder.load(places[i]), builder.load(places[CHAINS + i])
-                x = inputs[i]
-                if not MANY_REGISTERS:  # one input for all, and LLVM must not mix the adders: else they spill
-                    x, total = inputs[0], opaque(builder, total)
-                total, carry = full_add(builder, total, x, carry)
-                builder.store(total, places[i])
-                builder.store(carry, places[CHAINS + i])
-        for i, place in enumerate(places):
-            store_plane(builder, builder.load(place), memory, PLANE * i)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
+    b = e.builder
+    inputs = [load_plane(e, memory, PLANE * i) for i in range(2 * CHAINS)]
+    places = [e.variable(plane) for plane in inputs]
+    with e.loop(I64(0), count):
+        for i in range(CHAINS):
+            total, carry = b.load(places[i]), b.load(places[CHAINS + i])
+            x = inputs[i]
+            if not MANY_REGISTERS:  # one input for all, and LLVM must not mix the adders: else they spill
+                x, total = inputs[0], opaque(e, total)
+            total, carry = full_add(e, total, x, carry)
+            b.store(total, places[i])
+            b.store(carry, places[CHAINS + i])
+    for i, place in enumerate(places):
+        store_plane(e, b.load(place), memory, PLANE * i)
 
 
 @kernel
