@@ -1,4 +1,4 @@
-"""What only the bitsliced product has: its order of outputs, its depth, and signs decided by limits instead of floats.
+"""What only the bitsliced product has: its order of outputs, its depth, and signs that thresholds decide, not floats.
 
 Its integers are those of `test_products.py`.
 """
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bebert_kernels.bitsliced.thresholds import sign_limits
+from bebert_kernels.bitsliced.thresholds import sign_thresholds
 from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
 from bebert_kernels.bitsliced.triples import MAX_DEPTH, natural_places, order, pack_panels, panel_lanes
 from bebert_kernels.reference.integers import GELU_ZERO
@@ -47,8 +47,8 @@ def test_limits_give_the_signs_of_the_floats(depth: int, scale: float, bias: flo
     scales, biases, shifts = (np.full(depth + 1, value, np.float32) for value in (scale, bias, shift))
     values = ((depth - 2 * sums).astype(np.float32) * scales + biases) + shifts
     want = exact_sign(values, np.float32(floor))
-    limits = sign_limits(depth, scales[:1], biases[:1], shifts[:1], np.full(1, floor, np.float32))
-    low, high, below, exact = (values[0] for values in limits)
+    thresholds = sign_thresholds(depth, scales[:1], biases[:1], shifts[:1], np.full(1, floor, np.float32))
+    low, high, below, exact = (values[0] for values in thresholds)
     found = np.where((low <= sums) & (sums < high), -1, np.where(sums < low if below else sums >= high, 0, 1))
     if exact:
         assert np.array_equal(found, want)

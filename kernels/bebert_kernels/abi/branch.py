@@ -9,7 +9,7 @@ class Branch(NamedTuple):
     """Arrays are padded to whole panels of outputs. Which product multiplies is written here and nowhere else.
 
     gemm, epilogue : stages of the product, see `program/linear.py`
-    sign_epilogue  : stage that makes signs from the limits of a panel, or None
+    sign_epilogue  : stage that makes signs from the thresholds of a panel, or None
     panels         : weights as the gemm reads them
     depth, triples : K; triples of a row (bitsliced, else 0)
     planes, sign   : bits of a code; 1 for signs, whose codes may have two planes, one with zeros as + and one as -
@@ -17,7 +17,7 @@ class Branch(NamedTuple):
     scale, add     : float32; add may be None: zeros, for the second branch only
     input          : number of its input, 0 or 1
     outputs        : N
-    limits         : list of the limits of each panel (`bitsliced/thresholds.py`), None where floats must decide;
+    thresholds     : list of those of each panel (`bitsliced/thresholds.py`), None where floats must decide;
                      None if floats are always wanted
     """
 
@@ -34,7 +34,7 @@ class Branch(NamedTuple):
     add: Address
     input: int
     outputs: int
-    limits: Address
+    thresholds: Address
 
 
 read_branch = reader(Branch)

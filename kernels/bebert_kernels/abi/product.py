@@ -11,7 +11,7 @@ from bebert_kernels.abi.branch import Branch
 from bebert_kernels.abi.stage import Stage
 from bebert_kernels.packing import Words
 
-Limits = list[NDArray[np.uint64] | None]  # of each panel, see `bitsliced/thresholds.py`
+ThresholdPlanes = list[NDArray[np.uint64] | None]  # of each panel, see `bitsliced/thresholds.py`
 
 
 class Weights(NamedTuple):
@@ -49,10 +49,10 @@ class Product:
     rows     : most rows of a block
     encode   : stage of `instruction.Encode`
     triples  : depth -> triples of a row, 0 if this product has none
-    branch   : weights, limits or None -> row, with the other stages; a product without sign epilogue ignores limits
+    branch   : weights, thresholds or None -> row, with the other stages; without sign epilogue they are ignored
     scratch  : rows of a block, depth, bits -> bytes of the slots that encode, gemm and epilogue need of one input and
                one branch (those of the second ones follow)
-    limits   : whether signs can be decided by limits
+    thresholds : whether it can decide signs by thresholds
     bits     : of the codes that it takes, 0 for signs      deepest : most inputs of a row
     """
 
@@ -60,9 +60,9 @@ class Product:
     rows: int
     encode: Stage
     triples: Callable[[int], int]
-    branch: Callable[[Weights, Limits | None], Branch]
+    branch: Callable[[Weights, ThresholdPlanes | None], Branch]
     scratch: Callable[[int, int, int], dict[int, int]]
-    limits: bool
+    thresholds: bool
     bits: range
     deepest: int
 

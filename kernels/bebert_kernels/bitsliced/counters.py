@@ -136,21 +136,21 @@ def make_planes_to_ints(half: bool) -> Any:
 def make_compare(half: bool) -> Any:
     """Intrinsic that tells which sums of a counter of signs lie in given intervals, low <= sum < high.
 
-    Its arguments are int64 addresses: the counter; planes of the limits (COMPARED of low, COMPARED of high, one of
+    Its arguments are int64 addresses: the counter; planes of the thresholds (COMPARED of low, COMPARED of high, one of
     sides, each a half plane for half panels); where the result goes: a plane of ones inside, and a plane of ones
     outside on the side given, 0 above, 1 below.
     """
     size = PLANE // 2 if half else PLANE
 
     @emitted()
-    def compare(e: Emitter, counter: Value, limits: Value, out: Value) -> None:
+    def compare(e: Emitter, counter: Value, thresholds: Value, out: Value) -> None:
         b = e.builder
 
         def limit(i: int) -> Value:
             if half:
-                at = b.add(limits, I64(size * i))
+                at = b.add(thresholds, I64(size * i))
                 return load_halves(e, at, at)
-            return load_plane(e, limits, size * i)
+            return load_plane(e, thresholds, size * i)
 
         below = []
         for first in (0, COMPARED):

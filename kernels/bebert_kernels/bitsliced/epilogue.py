@@ -1,7 +1,7 @@
 """What follows `bitsliced_gemm`: states of a panel become floats, or signs where those are wanted.
 
 bitsliced_epilogue        states -> counters -> integers -> float32(dot) * scale + add (or added to a first branch)
-bitsliced_sign_epilogue   states -> counters -> compared with limits (`thresholds.py`), PANEL_OUTPUTS outputs at a time
+bitsliced_sign_epilogue   states -> counters -> compared (`thresholds.py`), PANEL_OUTPUTS outputs at a time
 """
 
 from typing import NamedTuple
@@ -107,7 +107,7 @@ def bitsliced_epilogue(branches: int, slot_address: int, number: int, start: int
     lanes = PANEL_OUTPUTS // step
     parities = slots[slot.PARITIES + source]
     scale, offset, add = branch.scale + 4 * start, branch.offset + 4 * start, branch.add + 4 * start
-    no_add, natural = branch.add == 0, branch.limits != 0
+    no_add, natural = branch.add == 0, branch.thresholds != 0
     counter, sums, out = slots[slot.COUNTER], slots[slot.SUMS], slots[slot.OUT]
     panel = Panel(half, _parity_plane(branch, start), chunks, counter)
     for first in range(row, row + rows, step):
@@ -159,12 +159,12 @@ def natural_order(place: int, out: int, lanes: int) -> None:
 
 
 @stage
-def bitsliced_sign_epilogue(branches: int, slot_address: int, limits: int, start: int, row: int, rows: int) -> None:
+def bitsliced_sign_epilogue(branches: int, slot_address: int, thresholds: int, start: int, row: int, rows: int) -> None:
     """Signs of some rows of a panel, none with a zero input.
 
     Leaves uint64[rows, 2, PANEL_OUTPUTS / 64] in BITS, negative and zero.
 
-    limits : address of the panel's planes for `counters.make_compare`, made by `thresholds.py`
+    thresholds : address of the panel's planes for `counters.make_compare`, made by `thresholds.py`
     """
     branch, slots = read_branch(branches, 0), slots_at(slot_address)
     half = is_half(start, branch.outputs)
@@ -179,9 +179,9 @@ def bitsliced_sign_epilogue(branches: int, slot_address: int, limits: int, start
         _accumulate(panel, False, slots[slot.STATE], first, parity, second)
         place = slots[slot.BITS] + 2 * PLANE * (first - row)
         if not half:
-            _compare(counter, limits, place)
+            _compare(counter, thresholds, place)
             continue
-        _compare_half(counter, limits, sums)
+        _compare_half(counter, thresholds, sums)
         found = array(as_uint64(sums), (2, 2, WORDS // 2))  # negative and zero, rows, words
         bits = array(as_uint64(place), (2, 2, WORDS))
         for r in range(other - first + 1):

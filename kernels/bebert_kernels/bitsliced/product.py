@@ -5,7 +5,7 @@ import numpy as np
 from bebert_kernels.abi import slot
 from bebert_kernels.abi.branch import Branch
 from bebert_kernels.abi.frame import BLOCK
-from bebert_kernels.abi.product import Limits, Product, Weights, padded
+from bebert_kernels.abi.product import Product, ThresholdPlanes, Weights, padded
 from bebert_kernels.bitsliced.counters import COUNTER
 from bebert_kernels.bitsliced.encode import bitsliced_encode, chain_bytes
 from bebert_kernels.bitsliced.epilogue import bitsliced_epilogue, bitsliced_sign_epilogue
@@ -14,11 +14,11 @@ from bebert_kernels.bitsliced.tile import CHUNK_TRIPLES, LEVELS, PANEL_OUTPUTS, 
 from bebert_kernels.bitsliced.triples import MAX_DEPTH, natural_places, pack_panels, triple_count
 
 
-def _branch(weights: Weights, limits: Limits | None) -> Branch:
-    """Panels in natural order where signs are compared with limits, else in the order of `triples.order`."""
+def _branch(weights: Weights, thresholds: ThresholdPlanes | None) -> Branch:
+    """Panels in natural order where signs are compared with thresholds, else in the order of `triples.order`."""
     outputs, depth = weights.signs.shape[0], weights.depth
     wide = -(-outputs // PANEL_OUTPUTS) * PANEL_OUTPUTS
-    places = np.arange(wide) if limits is None else natural_places(outputs)
+    places = np.arange(wide) if thresholds is None else natural_places(outputs)
     if weights.bits:
         offset = weights.low * (depth - 2 * weights.negatives) - (2**weights.bits - 1) * weights.negatives
     else:
@@ -26,8 +26,8 @@ def _branch(weights: Weights, limits: Limits | None) -> Branch:
     return Branch(
         gemm=bitsliced_gemm,
         epilogue=bitsliced_epilogue,
-        sign_epilogue=None if limits is None else bitsliced_sign_epilogue,
-        panels=pack_panels(weights.signs, depth, natural=limits is not None),
+        sign_epilogue=None if thresholds is None else bitsliced_sign_epilogue,
+        panels=pack_panels(weights.signs, depth, natural=thresholds is not None),
         depth=depth,
         triples=triple_count(depth),
         planes=weights.planes,
@@ -37,7 +37,7 @@ def _branch(weights: Weights, limits: Limits | None) -> Branch:
         add=None if weights.add is None else padded(weights.add, wide)[places],
         input=weights.input,
         outputs=outputs,
-        limits=limits,
+        thresholds=thresholds,
     )
 
 

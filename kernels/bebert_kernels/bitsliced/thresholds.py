@@ -1,10 +1,10 @@
-"""Signs without floats: limits of the sums S between which an output of a layer of signs is negative.
+"""Signs without floats: thresholds of the sums S between which an output of a layer of signs is negative.
 
     v(S) = (float32(K - 2 S) * scale + bias) + shift          in float32, rounded as the layer rounds it
 
 Every step is monotone in S, and rounding keeps that. So the sums that make v negative are an interval, and so are
-those that make its sign 0: v == 0, or v <= floor (GELU of large negative numbers, `reference.GELU_ZERO`). The limits
-are found by bisection on the layer's own arithmetic; the answer is the same bit for bit.
+those that make its sign 0: v == 0, or v <= floor (GELU of large negative numbers, `reference.GELU_ZERO`). Bisection on
+the layer's own arithmetic finds the thresholds; the answer is the same bit for bit.
 """
 
 from typing import NamedTuple
@@ -19,7 +19,7 @@ Integers = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 
-class Limits(NamedTuple):
+class SignThresholds(NamedTuple):
     """For each of N outputs: negative where low <= S < high; 0 at S >= high, or at S < low if `below`; else positive.
 
     exact : whether that is all; else v is also 0 between positive and negative, and floats must decide
@@ -31,8 +31,8 @@ class Limits(NamedTuple):
     exact: NDArray[np.bool_]
 
 
-def sign_limits(depth: int, scale: Floats, bias: Floats, shift: Floats, floor: Floats) -> Limits:
-    """Return the limits of the outputs of a layer; all are float32[N] and finite but for floors of -inf."""
+def sign_thresholds(depth: int, scale: Floats, bias: Floats, shift: Floats, floor: Floats) -> SignThresholds:
+    """Return the thresholds of the outputs of a layer; all are float32[N] and finite but for floors of -inf."""
     falls = scale >= 0  # v falls as S grows
 
     def value(steps: Integers) -> Floats:
@@ -54,26 +54,26 @@ def sign_limits(depth: int, scale: Floats, bias: Floats, shift: Floats, floor: F
     not_plus, minus, tail = first(zero, False), first(zero, True), first(floor, False)
     low = np.where(falls, minus, depth + 1 - tail)
     high = np.where(falls, tail, depth + 1 - minus)
-    return Limits(low, high, ~falls, not_plus == minus)
+    return SignThresholds(low, high, ~falls, not_plus == minus)
 
 
-def limit_planes(limits: Limits) -> list[NDArray[np.uint64] | None]:
-    """Return the limits of each panel as `counters.make_compare` reads them, None where floats must decide.
+def threshold_planes(thresholds: SignThresholds) -> list[NDArray[np.uint64] | None]:
+    """Return the thresholds of each panel as `counters.make_compare` reads them, None where floats must decide.
 
     uint64[2 * COMPARED + 1, L / 64]: the bits of low, of high, and `below`; lanes beyond N are positive.
     """
     found: list[NDArray[np.uint64] | None] = []
-    start, outputs = 0, len(limits.low)
+    start, outputs = 0, len(thresholds.low)
     for lanes in panel_lanes(outputs):
         end = min(start + lanes, outputs)
         most = (1 << COMPARED) - 1
         low, high, below = np.full(lanes, most), np.full(lanes, most), np.zeros(lanes, np.int64)
-        for target, values in ((low, limits.low), (high, limits.high), (below, limits.below)):
+        for target, values in ((low, thresholds.low), (high, thresholds.high), (below, thresholds.below)):
             target[: end - start] = values[start:end]
         planes = aligned((2 * COMPARED + 1, lanes // 64), np.uint64)
         rows = [(values >> level) & 1 for values in (low, high) for level in range(COMPARED)] + [below]
         octets = np.packbits(np.array(rows, np.uint8), axis=1, bitorder="little")
         planes[:] = octets.view("<u8")
-        found.append(planes if limits.exact[start:end].all() else None)
+        found.append(planes if thresholds.exact[start:end].all() else None)
         start = end
     return found

@@ -144,7 +144,7 @@ class _Locator(_CacheLocator):
 
     def __init__(self, function: Callable[..., Any], file: str) -> None:
         self._py_file = file  # numba names it in warnings
-        # Numba names files by stem, function and this; two rooms may both have a `tile.py`.
+        # Numba names files by stem, function and this; two rooms may both have a file of one name.
         self._place = f"{Path(file).parent.name}-{function.__code__.co_firstlineno}"
 
     @classmethod

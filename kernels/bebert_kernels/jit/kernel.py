@@ -1,7 +1,7 @@
 """The decorator of every kernel, compiled without the GIL and cached, and what kernels may ask about the CPU.
 
 Importing this file settles the target of code generation (`isa.py`); where compiled code is kept is the business
-of `kernel_cache.py`.
+of `cache.py`.
 """
 
 import functools

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from bebert_kernels.abi import slot
 from bebert_kernels.abi.branch import Branch
 from bebert_kernels.abi.frame import BLOCK
-from bebert_kernels.abi.product import Limits, Product, Weights, padded
+from bebert_kernels.abi.product import Product, ThresholdPlanes, Weights, padded
 from bebert_kernels.abi.stage import Stage
 from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
 from bebert_kernels.lookup.gemm import PANEL, lut_bytes, lut_weights
@@ -36,11 +36,11 @@ def totals_branch(weights: Weights, gemm: Stage, panels: NDArray) -> Branch:
         add=None if weights.add is None else padded(weights.add, wide),
         input=weights.input,
         outputs=outputs,
-        limits=None,
+        thresholds=None,
     )
 
 
-def _branch(weights: Weights, limits: Limits | None) -> Branch:
+def _branch(weights: Weights, thresholds: ThresholdPlanes | None) -> Branch:
     return totals_branch(weights, lookup_gemm, lut_weights(weights.signs, weights.depth))
 
 

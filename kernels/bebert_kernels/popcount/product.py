@@ -3,7 +3,7 @@
 from bebert_kernels.abi import slot
 from bebert_kernels.abi.branch import Branch
 from bebert_kernels.abi.frame import BLOCK
-from bebert_kernels.abi.product import Limits, Product, Weights
+from bebert_kernels.abi.product import Product, ThresholdPlanes, Weights
 from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
 from bebert_kernels.lookup.gemm import PANEL
 from bebert_kernels.lookup.product import totals_branch
@@ -12,7 +12,7 @@ from bebert_kernels.popcount.stages import plane_words, popcount_encode, popcoun
 DEEPEST = 1 << 16  # 255 * 65,536 < 2**24: a float32 holds every sum
 
 
-def _branch(weights: Weights, limits: Limits | None) -> Branch:
+def _branch(weights: Weights, thresholds: ThresholdPlanes | None) -> Branch:
     return totals_branch(weights, popcount_gemm, weights.signs)
 
 

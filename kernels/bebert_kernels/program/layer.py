@@ -6,11 +6,11 @@ import numpy as np
 
 from bebert_kernels.abi import rule, slot
 from bebert_kernels.abi.instruction import Encode, Linear
-from bebert_kernels.abi.product import Limits, Product, Weights
+from bebert_kernels.abi.product import Product, ThresholdPlanes, Weights
 from bebert_kernels.abi.sink import TO_BYTES, TO_WORDS, Input, Sink
 from bebert_kernels.bitsliced.counters import STRIP
 from bebert_kernels.bitsliced.product import BITSLICED
-from bebert_kernels.bitsliced.thresholds import limit_planes, sign_limits
+from bebert_kernels.bitsliced.thresholds import sign_thresholds, threshold_planes
 from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS, PLANE
 from bebert_kernels.lookup.product import LOOKUP
 from bebert_kernels.popcount.product import POPCOUNT
@@ -55,16 +55,16 @@ class Layer:
 
     def linear(self, product: Product) -> Linear:
         """The instruction for `linear.linear`."""
-        limits = self._limits() if product.limits else None
-        branches = [product.branch(branch, limits) for branch in self.branches]
+        thresholds = self._thresholds() if product.thresholds else None
+        branches = [product.branch(branch, thresholds) for branch in self.branches]
         return Linear(self.outputs, branches, len(branches), self.sinks, len(self.sinks))
 
     def shape(self, product: Product) -> "LayerShape":
         """What decides about the memory of a thread."""
         return LayerShape(product, self.depth, self.bits, len(self.inputs), len(self.branches))
 
-    def _limits(self) -> Limits | None:
-        """Limits of the sums of a layer of signs all of whose sinks want signs; None if there is no need or no way."""
+    def _thresholds(self) -> ThresholdPlanes | None:
+        """Thresholds of the sums of a layer of signs whose sinks all want signs; None if there is no need or no way."""
         branch, outputs = self.branches[0], self.outputs
         if self.bits or branch.add is None or len(self.branches) > 1:
             return None
@@ -81,7 +81,7 @@ class Layer:
                 return None
         if (taken != 1).any():
             return None
-        return limit_planes(sign_limits(branch.depth, branch.scale, branch.add, shift, floor))
+        return threshold_planes(sign_thresholds(branch.depth, branch.scale, branch.add, shift, floor))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ All products give the same integers. For each input i, with place = INPUT * i, a
                        bytes apart; branch 1 adds to what branch 0 has left there. dot is an int32 that includes `low`,
                        what code 0 stands for. OUT has room for all lanes of the panel: half of them where `is_half`
     sign epilogue, instead of the epilogue where only signs are wanted, no sign of the strip's rows is 0 (NO_ZEROS) and
-              the panel has limits (`bitsliced/thresholds.py`): (branches, slots, limits, start, row, rows)
+              the panel has thresholds (`bitsliced/thresholds.py`): (branches, slots, thresholds, start, row, rows)
               leaves   uint64[rows, 2, PANEL_OUTPUTS / 64] in BITS: negative, zero
 
 A panel at a time for all rows, then a strip of a few rows of it at a time, so that y never leaves the first-level
@@ -68,16 +68,16 @@ def linear(arguments: int, slot_address: int, frame: int, domain: int, first: in
         )
         for b in range(o.branch_count):
             call(read_branch(o.branches, b).gemm, o.branches, slot_address, b, start, rows, outputs)
-        limits = np.int64(0)
-        if branch.limits != 0:
-            limits = array(as_int64(branch.limits), (-(-outputs // PANEL_OUTPUTS),))[start // PANEL_OUTPUTS]
+        thresholds = np.int64(0)
+        if branch.thresholds != 0:
+            thresholds = array(as_int64(branch.thresholds), (-(-outputs // PANEL_OUTPUTS),))[start // PANEL_OUTPUTS]
         for row in range(0, rows, STRIP):
             strip = min(STRIP, rows - row)
-            decided = limits != 0
+            decided = thresholds != 0
             for r in range(row, row + strip):
                 decided = decided and no_zeros[r] != 0
             if decided:
-                call(branch.sign_epilogue, o.branches, slot_address, limits, start, row, strip)
+                call(branch.sign_epilogue, o.branches, slot_address, thresholds, start, row, strip)
             else:
                 slots[slot.OUT], slots[slot.OUT_STRIDE] = slots[slot.Y], 4 * PANEL_OUTPUTS
                 if whole:

@@ -17,12 +17,10 @@ BEBERT_PRODUCT=popcount, bitsliced or lookup takes the choice away.
 import functools
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,7 +126,7 @@ def measured(bits: int) -> GemmCosts:
     costs = _measure(bits)
     if file is not None:
         with suppress(OSError):
-            _write(file, json.dumps(asdict(costs)))
+            file.write_text(json.dumps(asdict(costs)))  # cut short it is no JSON, and measured again
     return costs
 
 
@@ -154,18 +152,6 @@ def choices() -> list[dict[str, Any]]:
                 row[product.name] = MANY * outputs * depth / 1e12 / seconds if bits in product.bits else None
             found.append(row)
     return found
-
-
-def _write(file: Path, text: str) -> None:
-    """Whole or not at all, and readable by us only."""
-    handle, name = tempfile.mkstemp(dir=file.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "w") as stream:
-            stream.write(text)
-        Path(name).replace(file)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _measure(bits: int) -> GemmCosts:
