@@ -9,14 +9,17 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 
 import llvmlite.binding as llvm
+import lookup_shapes
 import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llvmlite import ir
+from lookup_shapes import Kernels, kernels_for
 
 from bebert_kernels import packing
 from bebert_kernels.emit.emitter import Emitter
@@ -31,13 +34,13 @@ HERE = [shape for feature, shape in lut_tile.SHAPES.items() if feature in cpu_fe
 SIX = lut_tile.SHAPES["avx512vbmi"]._replace(shuffle="portable")
 SHAPES = [*HERE, lut_tile.PORTABLE, SIX]
 NAMES = [f"{shape.shuffle} {shape.inputs}" for shape in SHAPES]
-OWN = lut_gemm.Kernels(lut_gemm.SHAPE, lut_gemm.lut_tables, lut_gemm.lut_panel, lut_gemm.lut_gemm)
+OWN = Kernels(lut_gemm.SHAPE, lut_gemm.lut_tables, lut_gemm.lut_panel, lut_gemm.lut_gemm)
 BERT = [(768, 768), (3072, 768), (768, 3072), (384, 768)]
 
 
 @cache
-def kernels(shape: lut_tile.Shape) -> lut_gemm.Kernels:
-    return OWN if shape == lut_gemm.SHAPE else lut_gemm.kernels_for(shape)
+def kernels(shape: lut_tile.Shape) -> Kernels:
+    return OWN if shape == lut_gemm.SHAPE else kernels_for(shape)
 
 
 def random_case(seed: int, rows: int, outputs: int, depth: int, high: int = 15) -> tuple[np.ndarray, np.ndarray]:
@@ -223,8 +226,9 @@ def assembly_of(module: ir.Module, triple: str, cpu: str) -> str:
 ZEN4 = """
 import numba
 from bebert_kernels.lookup import gemm as lut_gemm
+from lookup_shapes import kernels_for
 octets, sums = numba.uint8[::1], numba.int32[:, ::1]
-kernels = lut_gemm.kernels_for(lut_gemm.SHAPE)
+kernels = kernels_for(lut_gemm.SHAPE)
 kernels.panel.compile((octets, octets, numba.int64, numba.int64, numba.int64, sums))
 kernels.tables.compile((numba.uint8[:, ::1], numba.int64, octets))
 for function in (kernels.panel, kernels.tables):
@@ -236,7 +240,9 @@ for function in (kernels.panel, kernels.tables):
 def test_zen_4_takes_vpermb(tmp_path):
     """Compiled for a CPU that has it, not run."""
     features = "+sse4.2,+ssse3,+avx2,+avx512f,+avx512bw,+avx512vl,+avx512dq,+avx512vbmi"
+    helpers = str(Path(lookup_shapes.__file__).parent)
     settings = {"NUMBA_CPU_NAME": "znver4", "NUMBA_CPU_FEATURES": features, "BEBERT_CACHE_DIR": str(tmp_path)}
+    settings["PYTHONPATH"] = os.pathsep.join([helpers, os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-c", ZEN4]
     environment = {name: value for name, value in os.environ.items() if name != "BEBERT_ISA"}
     done = subprocess.run(command, env=environment | settings, capture_output=True, text=True, timeout=300)

@@ -134,27 +134,6 @@ def test_codes_of_any_shape_agree_with_the_reference(rows, depth, step, flip, mi
     check("quantize", (x, None, step, minimum, *ends))
 
 
-@pytest.mark.parametrize("bits", range(1, 9))
-@pytest.mark.parametrize("kind", [np.int8, np.uint8])
-def test_planes_hold_the_bits_of_the_codes_and_sums_their_sum(bits, kind):
-    low = -(1 << (bits - 1)) if kind is np.int8 else 0
-    for depth in (1, 63, 64, 65, 127, 128, 129):
-        codes = np.random.default_rng(depth).integers(low, low + (1 << bits), (4, depth)).astype(kind)
-        planes, sums = reference.pack_codes(codes, bits)
-        assert (planes.dtype, planes.shape) == (np.uint64, (bits, 4, packing.words(depth)))
-        for p in range(bits):
-            assert planes[p].tolist() == [oracle.words_of([int(code) >> p & 1 for code in row]) for row in codes]
-        assert sums.dtype == np.int32
-        assert sums.tolist() == [sum(int(code) for code in row) for row in codes]
-
-
-def test_codes_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match=r"codes span 0\.\.16; accepted for 4 bits: 0\.\.15"):
-        reference.pack_codes(np.array([[0, 16]], np.uint8), 4)
-    with pytest.raises(ValueError, match=r"codes span -9\.\.0; accepted for 4 bits: -8\.\.7"):
-        reference.pack_codes(np.array([[0, -9]], np.int8), 4)
-
-
 # float kernels
 
 

@@ -27,13 +27,8 @@ def multiply(name: str, values: NDArray, weights: NDArray[np.int8], bits: int, l
     """
     signs, (rows, depth) = packing.pack_weight_signs(weights), values.shape
     if name == REFERENCE:
-        if bits:
-            planes, sums = reference.pack_codes((values - low).astype(np.uint8), bits)
-            found = reference.and_gemm(planes, sums, signs, False)
-            return found.astype(np.int64) + low * weights.sum(axis=1, dtype=np.int64)
-        return reference.xnor_gemm(packing.pack_bits(values < 0), packing.pack_bits(values != 0), signs, depth).astype(
-            np.int64
-        )
+        found = reference.code_dots((values - low).astype(np.uint8) if bits else values.astype(np.int8), signs)
+        return found.astype(np.int64) + low * weights.sum(axis=1, dtype=np.int64)
     layer = OneLayer(signs, depth, bits, max(rows, 1), low, PRODUCTS[name])
     return run(layer, values, bits, low).astype(np.int64)
 

@@ -9,10 +9,8 @@ Panels and tables depend on the CPU: neither is for files. There is no form for 
 PORTABLE there and on CPUs without a byte shuffle, where another product is faster anyway.
 """
 
-from types import FunctionType
-from typing import Any, NamedTuple
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -167,29 +165,3 @@ def lut_gemm(codes: Bytes, panels: Bytes, tables: Bytes, sums: Sums, totals: Sum
                 total, found, target = totals[r], sums[r], out[first + r, start : start + width]
                 for n in range(width):
                     target[n] = np.int32(total - np.int32(2 * found[n]))
-
-
-class Kernels(NamedTuple):
-    """The functions of this module, compiled for one shape."""
-
-    shape: Shape
-    tables: Any
-    panel: Any
-    gemm: Any
-
-
-def kernels_for(shape: Shape) -> Kernels:
-    """The same kernels for another shape than the best of this CPU, uncached: to compare, and to test."""
-    names: dict[str, Any] = dict(globals())
-    names |= {"PANEL": shape.panel, "_ROWS": shape.rows, "_STEP": shape.step, "_STEP_BYTES": shape.step_bytes}
-    names["_row_tables"] = _tables_tile(shape)
-    for name, rows in (("_eight_rows", 8), ("_four_rows", 4), ("_two_rows", 2), ("_one_row", 1)):
-        names[name] = _panel_tile(shape, min(rows, shape.rows))
-    for function in (lut_tables, lut_panel, lut_gemm):
-        plain: Any = getattr(function, "py_func", function)
-        copy = FunctionType(plain.__code__, names, plain.__name__)
-        # Numba names machine code by this and a number that counts in each process: what another process kept of this
-        # CPU's shape may bear the number that a copy gets here, and one would answer for the other.
-        copy.__qualname__ = "_".join(map(str, (plain.__name__, *shape)))
-        names[plain.__name__] = numba.njit(nogil=True, error_model="numpy")(copy)
-    return Kernels(shape, names["lut_tables"], names["lut_panel"], names["lut_gemm"])

@@ -7,7 +7,7 @@ H heads, D head size, C = H * D. Float inputs are finite.
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_kernels.packing import WORD_BITS, Words, pack_bits, unpack_bits
+from bebert_kernels.packing import WORD_BITS, Words, pack_bits, unpack_bits, unpack_weight_signs
 from bebert_kernels.reference.floats import (
     Floats,
     dense,
@@ -22,7 +22,6 @@ from bebert_kernels.reference.floats import (
 
 __all__ = [
     "GELU_ZERO",
-    "and_gemm",
     "bit_context",
     "code_context",
     "code_dots",
@@ -32,7 +31,6 @@ __all__ = [
     "gelu",
     "gelu_signs",
     "layer_norm",
-    "pack_codes",
     "pack_signs",
     "quantize",
     "relu",
@@ -40,7 +38,6 @@ __all__ = [
     "score_bits",
     "softmax",
     "tanh",
-    "xnor_gemm",
 ]
 
 Signs = tuple[Words, Words, bool]
@@ -97,67 +94,6 @@ def quantize(x: Floats, shift: Floats | None, step: float, minimum: float, low: 
     return np.clip(steps, low, high).astype(np.int8 if low < 0 else np.uint8)
 
 
-def pack_codes(codes: Codes, bits: int) -> tuple[Words, NDArray[np.int32]]:
-    """Codes as bitplanes, plane p holding bit p of each code, and the sum of each row.
-
-    codes   : int8[M, K] (two's complement) or uint8[M, K] (plain binary)
-    bits    : 1..8, enough for every code
-    returns : planes uint64[P, M, W] with P = bits; sums int32[M]
-
-    Raises ValueError if a code does not fit into `bits`.
-    """
-    signed = codes.dtype == np.int8
-    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
-    if codes.size and (codes.min() < low or codes.max() > high):
-        raise ValueError(f"codes span {codes.min()}..{codes.max()}; accepted for {bits} bits: {low}..{high}")
-    raw = codes.view(np.uint8)
-    planes = np.stack([pack_bits((raw >> p) & 1 != 0) for p in range(bits)])
-    return planes, codes.sum(axis=1, dtype=np.int32)
-
-
-def xnor_gemm(a: Words, nonzero: Words | None, weights: Words, depth: int) -> NDArray[np.int32]:
-    """Dot product of every row of signs with every row of weight signs.
-
-    out[m, n] = depth - 2 * popcount(a[m] ^ weights[n])                                    without nonzero
-    out[m, n] = popcount(nonzero[m]) - 2 * popcount((a[m] ^ weights[n]) & nonzero[m])      with nonzero
-
-    a       : uint64[M, W]   bit 1 = -1
-    nonzero : uint64[M, W]   bit 0 = the value is 0; None if no value is 0
-    weights : uint64[N, W]   bit 1 = -1
-    depth   : K, values per row before padding
-    returns : int32[M, N]
-
-    Source: XNOR-popcount product of BiBERT and BiT. Exact for depth < 2**31.
-    """
-    values = 1.0 - 2.0 * unpack_bits(a, depth)
-    if nonzero is not None:
-        values = values * unpack_bits(nonzero, depth)
-    return (values @ (1.0 - 2.0 * unpack_bits(weights, depth)).T).astype(np.int32)
-
-
-def and_gemm(planes: Words, sums: NDArray[np.int32], weights: Words, signed: bool) -> NDArray[np.int32]:
-    """Dot product of every row of codes with every row of weight signs.
-
-    out[m, n] = sums[m] - 2 * sum_p c_p * popcount(planes[p, m] & weights[n]),   c_p = 2**p,
-    and c_{P-1} = -2**(P-1) where signed
-
-    planes  : uint64[P, M, W]   from `pack_codes`
-    sums    : int32[M]          from `pack_codes`
-    weights : uint64[N, W]      bit 1 = -1
-    signed  : whether the top plane of the codes is the sign of a two's complement number
-    returns : int32[M, N]
-
-    Source: bit-serial product of LSQ codes and binary weights (BinaryBERT 1-1-4). Exact for K < 2**23.
-    """
-    depth = weights.shape[1] * WORD_BITS
-    coefficients = [float(1 << p) for p in range(len(planes))]
-    if signed:
-        coefficients[-1] = -coefficients[-1]
-    codes = sum(c * unpack_bits(plane, depth) for c, plane in zip(coefficients, planes, strict=True))
-    negatives = codes @ unpack_bits(weights, depth).T.astype(np.float64)
-    return sums[:, None] - 2 * negatives.astype(np.int32)
-
-
 def code_dots(codes: Codes, signs: Words) -> NDArray[np.int32]:
     """Dot product of every row of codes with every row of weight signs: out[m, n] = sum_k codes[m, k] * sign[n, k].
 
@@ -165,13 +101,19 @@ def code_dots(codes: Codes, signs: Words) -> NDArray[np.int32]:
     signs   : uint64[N, ceil(K / 64)]   bit 1 = -1
     returns : int32[M, N]
 
-    Exact: every partial sum is a whole number of at most 255 * K, which float32 holds up to K = 65,793, whatever
-    order BLAS adds in; beyond, float64 does up to K = 2**45.
+    Exact for K < 2**45.
     """
-    depth = codes.shape[1]
-    kind = np.float32 if 255 * depth <= 1 << 24 else np.float64
-    weights = np.float32(1) - np.float32(2) * unpack_bits(signs, depth)
-    return (codes.astype(kind) @ weights.T.astype(kind, copy=False)).astype(np.int32)
+    return _product(codes, unpack_weight_signs(signs, codes.shape[1]).T, 255)
+
+
+def _product(a: Codes, b: Codes, largest: int) -> NDArray[np.int32]:
+    """Product [..., M, N] of whole numbers [..., M, K] and [..., K, N] whose products are at most `largest`.
+
+    Exact: every partial sum is a whole number of at most K * largest, which float32 holds up to 2**24 and float64 up
+    to 2**53, whatever order BLAS adds in.
+    """
+    kind = np.float32 if a.shape[-1] * largest <= 1 << 24 else np.float64
+    return (a.astype(kind) @ b.astype(kind)).astype(np.int32)
 
 
 def score_bits(q: Words, q_nonzero: Words, k: Words, k_nonzero: Words) -> Words:
@@ -216,9 +158,9 @@ def code_scores(q: NDArray[np.int8], k: NDArray[np.int8], heads: int, scale: flo
 
     Source: BinaryBERT and BiT attention on quantized Q and K; scale = step_q * step_k / sqrt(D).
     """
-    queries = q.reshape(len(q), heads, -1).transpose(1, 0, 2).astype(np.float64)
-    keys = k.reshape(len(k), heads, -1).transpose(1, 2, 0).astype(np.float64)
-    return (queries @ keys).astype(np.float32) * np.float32(scale)
+    queries = q.reshape(len(q), heads, -1).transpose(1, 0, 2)
+    keys = k.reshape(len(k), heads, -1).transpose(1, 2, 0)
+    return _product(queries, keys, 128 * 128).astype(np.float32) * np.float32(scale)
 
 
 def code_context(probs: Codes, v: NDArray[np.int8]) -> NDArray[np.int32]:
@@ -229,6 +171,6 @@ def code_context(probs: Codes, v: NDArray[np.int8]) -> NDArray[np.int32]:
     returns : int32[Tq, C]
     """
     heads, queries, keys = probs.shape
-    values = v.reshape(keys, heads, -1).transpose(1, 0, 2).astype(np.float64)
-    context = (probs.astype(np.float64) @ values).astype(np.int32)
+    values = v.reshape(keys, heads, -1).transpose(1, 0, 2)
+    context = _product(probs, values, 255 * 128)
     return np.ascontiguousarray(context.transpose(1, 0, 2)).reshape(queries, -1)
