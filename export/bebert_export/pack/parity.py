@@ -73,10 +73,12 @@ def check_parity(students: list[Student], ensemble: Ensemble, seed: int = 0) -> 
     for index, (student, trace) in enumerate(zip(students, traces, strict=True)):
         with _weights_quantized_once(student):
             for sentence, length in enumerate(lengths):
-                inputs = [torch.from_numpy(array[sentence : sentence + 1, :length]) for array in (ids, types)]
+                own_ids, own_types = (
+                    torch.from_numpy(array[sentence : sentence + 1, :length]) for array in (ids, types)
+                )
                 rows = slice(int(lengths[:sentence].sum()), int(lengths[: sentence + 1].sum()))
                 own = {key: _of_sentence(key, value, sentence, rows) for key, value in trace.items()}
-                agreed += _compare(f"member {index}", student, own, *inputs, parity)
+                agreed += _compare(f"member {index}", student, own, own_ids, own_types, parity)
     parity.label_agreement = agreed / (len(lengths) * len(students))
     if parity.faults:
         raise ParityError(
