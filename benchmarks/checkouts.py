@@ -67,7 +67,7 @@ def start(checkout: Path) -> subprocess.Popen[str]:
     paths = [checkout, checkout / "kernels", checkout / "export"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, "-c", CHILD], text=True, env=environment, **pipes)
+    return subprocess.Popen([sys.executable, "-c", CHILD], text=True, cwd=checkout, env=environment, **pipes)
 
 
 def ask(process: subprocess.Popen[str], path: Path, case: Case) -> tuple[float, str]:

@@ -9,9 +9,9 @@ Three products compute the same integers:
     lookup     byte look-up tables of the activations (`lookup/`): all codes of 1 to 4 bits take the same time, signs
                and wider codes are not taken; panels are narrow; tables are built for every row
 
-A few short runs give the seconds of a row and of a panel for each, and from these the time of any layer follows. A
-layer keeps one product for many rows, the best one at MANY rows, and popcount for as few rows as it is the faster one.
-BEBERT_PRODUCT=popcount, bitsliced or lookup takes the choice away.
+Short runs of one layer give the seconds of each for a few numbers of rows; those of other layers and rows follow by
+proportion. A layer keeps one product for many rows, the best one at MANY rows, and popcount for as few rows as it is
+the faster one. BEBERT_PRODUCT=popcount, bitsliced or lookup takes the choice away.
 """
 
 import functools
@@ -20,17 +20,17 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from bebert_kernels.abi.frame import BLOCK
+from bebert_kernels.abi.product import Product
 from bebert_kernels.bitsliced.product import BITSLICED
 from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
 from bebert_kernels.bitsliced.triples import panel_lanes
 from bebert_kernels.jit.kernel import cache_directory
-from bebert_kernels.lookup.gemm import PANEL, SHAPE
+from bebert_kernels.lookup.gemm import PANEL
 from bebert_kernels.lookup.product import LOOKUP
 from bebert_kernels.popcount.product import POPCOUNT
 from bebert_kernels.tuning.single_layer import OneLayer
@@ -38,10 +38,12 @@ from bebert_kernels.tuning.single_layer import OneLayer
 PRODUCTS = (LOOKUP, POPCOUNT, BITSLICED)
 NAMES = {product.name: product.name for product in PRODUCTS} | {"sliced": BITSLICED.name}
 OUTPUTS, DEPTH = 16 * PANEL_OUTPUTS, 768  # of the layer that is measured: more weights than the second cache holds
-FEW, MANY = 4, 64  # rows of the measurements
-REPEATS = 5
+ROWS = (1, 2, 4, 16, 64)  # that are measured
+MANY = ROWS[-1]
+REPEATS = 9
+SHARED_CORE = 1.1  # bitsliced against look-up loses this where two threads share a core (`docs/log.md`); one is measured
 HALF_PANEL = 0.75  # what half a panel costs: the same look-ups for two rows at a time, and their loads
-NEVER = 1.0  # seconds, of what a product cannot do
+LONGEST = 1.0  # seconds, of any call
 
 
 class Choice(NamedTuple):
@@ -52,44 +54,27 @@ class Choice(NamedTuple):
     many: str
 
 
-@dataclass(frozen=True)
-class GemmCosts:
-    """Seconds on one thread at depth 768, for codes of some bits.
+class GemmCosts(NamedTuple):
+    """Seconds of one product on one thread, for codes of some bits at depth 768 and each number of rows in ROWS.
 
-    popcount_planes : planes of a row      popcount_one, popcount_two : one row, or two, of PANEL_OUTPUTS outputs
-    bitsliced_index : index planes of a row
-    bitsliced_panel : tables of a panel of PANEL_OUTPUTS outputs          bitsliced_row : one row of a panel
-    lookup_table    : tables of a row
-    lookup_row      : a row of PANEL_OUTPUTS outputs in a whole block     lookup_one    : a row that is alone
+    encode   : tables or planes of the rows
+    multiply : the rows with PANEL_OUTPUTS outputs
     """
 
-    popcount_planes: float
-    popcount_one: float
-    popcount_two: float
-    bitsliced_index: float
-    bitsliced_panel: float
-    bitsliced_row: float
-    lookup_table: float = NEVER
-    lookup_row: float = NEVER
-    lookup_one: float = NEVER
+    encode: list[float]
+    multiply: list[float]
 
-    def popcount(self, outputs: int, depth: int, rows: int) -> float:
-        """Seconds of a layer."""
-        panel = rows // 2 * self.popcount_two + rows % 2 * self.popcount_one
-        return (rows * self.popcount_planes + outputs / PANEL_OUTPUTS * panel) * depth / DEPTH
+    def seconds(self, panels: float, depth: int, rows: int) -> float:
+        """Seconds of a layer of so many panels of PANEL_OUTPUTS outputs."""
+        whole = [encode + panels * multiply for encode, multiply in zip(self.encode, self.multiply, strict=True)]
+        return float(np.interp(rows, ROWS, whole)) * depth / DEPTH
 
-    def bitsliced(self, outputs: int, depth: int, rows: int) -> float:
-        """Seconds of a layer."""
-        panels = sum(1 if lanes == PANEL_OUTPUTS else HALF_PANEL for lanes in panel_lanes(outputs))
-        return (
-            (rows * self.bitsliced_index + panels * (self.bitsliced_panel + rows * self.bitsliced_row)) * depth / DEPTH
-        )
 
-    def lookup(self, outputs: int, depth: int, rows: int) -> float:
-        """Seconds of a layer."""
-        lanes, alone = -(-outputs // PANEL) * PANEL / PANEL_OUTPUTS, rows % SHAPE.rows
-        panel = (rows - alone) * self.lookup_row + alone * self.lookup_one
-        return (rows * self.lookup_table + lanes * panel) * depth / DEPTH
+def panels_of(name: str, outputs: int) -> float:
+    """What the outputs of a layer cost a product, in panels of PANEL_OUTPUTS."""
+    if name == BITSLICED.name:
+        return SHARED_CORE * sum(1 if lanes == PANEL_OUTPUTS else HALF_PANEL for lanes in panel_lanes(outputs))
+    return (-(-outputs // PANEL) * PANEL if name == LOOKUP.name else outputs) / PANEL_OUTPUTS
 
 
 def choose_gemm(outputs: int, depth: int, bits: int) -> Choice:
@@ -106,27 +91,36 @@ def choose_gemm(outputs: int, depth: int, bits: int) -> Choice:
         name = NAMES[forced] if NAMES[forced] in takes else takes[-1]
         return Choice(name, 0, name)
     costs = measured(bits)
-    many = min(takes, key=lambda name: getattr(costs, name)(outputs, depth, MANY))
-    seconds, fewest = getattr(costs, many), 1
-    while fewest <= BLOCK and costs.popcount(outputs, depth, fewest) < seconds(outputs, depth, fewest):
-        fewest += 1
-    return Choice(POPCOUNT.name, fewest - 1, many) if 1 < fewest else Choice(many, 0, many)
+
+    def seconds(name: str, rows: int) -> float:
+        return costs[name].seconds(panels_of(name, outputs), depth, rows)
+
+    many = min(takes, key=lambda name: seconds(name, MANY))
+    limit = 0
+    while limit < BLOCK and seconds(POPCOUNT.name, limit + 1) < seconds(many, limit + 1):
+        limit += 1
+    return Choice(POPCOUNT.name if limit else many, limit, many)
 
 
 @functools.cache
-def measured(bits: int) -> GemmCosts:
-    """Return the costs on this machine for codes of `bits` bits, from the file beside the kernels or by measuring."""
+def measured(bits: int) -> dict[str, GemmCosts]:
+    """Return the costs on this machine of the products that take codes of `bits` bits, by name.
+
+    They come from the file beside the kernels, or are measured.
+    """
     directory = cache_directory()
     file = None if directory is None else directory / f"rates-{bits}.json"
     if file is not None:
         with suppress(OSError, ValueError, TypeError):
-            found = GemmCosts(**json.loads(file.read_text()))
-            if all(isinstance(value, float) and 0 < value <= NEVER for value in asdict(found).values()):
+            found = {name: GemmCosts(*parts) for name, parts in json.loads(file.read_text()).items()}
+            values = [value for costs in found.values() for part in costs for value in part]
+            whole = len(values) == 2 * len(ROWS) * len(_products(bits)) and found.keys() == _products(bits).keys()
+            if whole and all(isinstance(value, float) and 0 <= value <= LONGEST for value in values):
                 return found
     costs = _measure(bits)
     if file is not None:
         with suppress(OSError):
-            file.write_text(json.dumps(asdict(costs)))  # cut short it is no JSON, and measured again
+            file.write_text(json.dumps(costs))  # cut short it is no JSON, and measured again
     return costs
 
 
@@ -145,40 +139,47 @@ def choices() -> list[dict[str, Any]]:
         ("768 × 3072", 768, 3072),
     ):
         for bits in (0, 2, 4):
-            costs, choice = measured(bits), choose_gemm(outputs, depth, bits)
+            choice = choose_gemm(outputs, depth, bits)
             row: dict[str, Any] = {"shape": name, "bits": bits, "few_rows": choice.limit, "chosen": choice.many}
-            for product in PRODUCTS:
-                seconds = getattr(costs, product.name)(outputs, depth, MANY)
-                row[product.name] = MANY * outputs * depth / 1e12 / seconds if bits in product.bits else None
+            row |= dict.fromkeys(product.name for product in PRODUCTS)
+            for product, costs in measured(bits).items():
+                seconds = costs.seconds(panels_of(product, outputs), depth, MANY)
+                row[product] = MANY * outputs * depth / 1e12 / seconds
             found.append(row)
     return found
 
 
-def _measure(bits: int) -> GemmCosts:
-    """Time the products on random codes; each in turn, the best of some runs."""
+def _products(bits: int) -> dict[str, Product]:
+    """The products that take codes of so many bits."""
+    return {product.name: product for product in PRODUCTS if bits in product.bits}
+
+
+def _measure(bits: int) -> dict[str, GemmCosts]:
+    """Time the products on random codes, in turn, so that what else the machine does falls on all of them.
+
+    Of each the best of some runs counts, without what the fastest call of no rows takes. A run is a second call: the
+    first one brings into the caches what would be there in a model.
+    """
     generator = np.random.default_rng(0)
     signs = generator.integers(0, 2**64, (OUTPUTS, DEPTH // 64), dtype=np.uint64)
     codes = generator.integers(0, 1 << bits, (MANY, DEPTH), dtype=np.uint8)  # signs: all +
     no_zeros = np.full(MANY, bits == 0, np.uint8)
-    runs: list[Callable[[], Any]] = []
-    for product in (POPCOUNT, BITSLICED, LOOKUP)[: 3 if bits in LOOKUP.bits else 2]:
-        layer = OneLayer(signs, DEPTH, bits, MANY, product=product)
-        counts = {POPCOUNT.name: (0, 1, 2), BITSLICED.name: (FEW, MANY), LOOKUP.name: (1, MANY)}[product.name]
-        runs.append(functools.partial(layer.encode, codes, no_zeros))
-        runs += [functools.partial(layer.multiply, 0, rows) for rows in counts]
-    best = [NEVER] * len(runs)
-    for index in range(REPEATS + 1):
-        for which, call in enumerate(runs):
+    layers = {name: OneLayer(signs, DEPTH, bits, MANY, product=product) for name, product in _products(bits).items()}
+    runs: dict[tuple[str, str, int], Callable[[], Any]] = {}
+    for rows in (0, *ROWS):
+        for name, layer in layers.items():
+            runs[name, "encode", rows] = functools.partial(layer.encode, codes[:rows], no_zeros[:rows])
+            runs[name, "multiply", rows] = functools.partial(layer.multiply, 0, rows)
+    best = dict.fromkeys(runs, LONGEST)
+    for _ in range(REPEATS):
+        for run, call in runs.items():
+            call()
             started = time.perf_counter()
             call()
-            if index:
-                best[which] = min(best[which], time.perf_counter() - started)
-    planes, empty, one, two, index_planes, few, many, *lookup = best  # empty: what a call from Python takes
-    row = (many - few) / (MANY - FEW)
-    found = [planes / MANY, one - empty, two - empty, index_planes / MANY, few - empty - FEW * row, row]
-    if lookup:
-        table, one, many = lookup
-        found += [table / MANY, (many - empty) / MANY, one - empty]
-    panels = OUTPUTS // PANEL_OUTPUTS
-    of_rows = (0, 3, 6)  # the others are of all panels
-    return GemmCosts(*(max(seconds if i in of_rows else seconds / panels, 1e-9) for i, seconds in enumerate(found)))
+            best[run] = min(best[run], time.perf_counter() - started)
+
+    def net(name: str, kind: str, share: int) -> list[float]:
+        nothing = min(best[other, kind, 0] for other in layers)
+        return [max(best[name, kind, rows] - nothing, 0.0) / share for rows in ROWS]
+
+    return {name: GemmCosts(net(name, "encode", 1), net(name, "multiply", OUTPUTS // PANEL_OUTPUTS)) for name in layers}
