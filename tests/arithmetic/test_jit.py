@@ -143,22 +143,22 @@ def test_a_folder_in_use_is_marked_so(monkeypatch, tmp_path):
     assert time.time() - directory.stat().st_mtime < 60
 
 
-ADD = """
+JOIN = """
 import numba, numpy as np
 before = numba.config.CACHE_DIR
-from bebert_kernels.emit.scale import add_rows
+from bebert_kernels.rows.ranges import join_ranges
 assert numba.config.CACHE_DIR == before
-x = np.array([-1, 2], np.float32)
-add_rows(x.ctypes.data, x.ctypes.data, 2)
+x = np.array([-2, 4], np.float32)
+join_ranges(np.array([[-1, 4], [-2, 3]], np.float32), x)
 print(x.tolist())
-print(sum(add_rows.stats.cache_hits.values()), add_rows.stats.cache_path)
+print(sum(join_ranges.stats.cache_hits.values()), join_ranges.stats.cache_path)
 """
 
 
 def test_a_second_process_reads_the_cache_and_a_damaged_one_only_costs_the_compilation(tmp_path):
     environment = {"BEBERT_CACHE_DIR": str(tmp_path / "cache"), "NUMBA_DISABLE_JIT": "0"}
     for hits, damaged in (("0", "*.nb?"), ("0", "*.nbc"), ("0", "*.nbi"), ("0", None), ("1", None)):
-        result = run(ADD, **environment)
+        result = run(JOIN, **environment)
         assert result.returncode == 0, result.stderr
         answer, cache = result.stdout.splitlines()
         assert answer == "[-2.0, 4.0]"
@@ -180,7 +180,7 @@ print(total(np.arange(4.0)))
 def test_a_warm_start_leaves_out_what_only_compiling_needs_and_can_still_compile(tmp_path):
     environment = {"BEBERT_CACHE_DIR": str(tmp_path / "cache"), "NUMBA_DISABLE_JIT": "0"}
     for compiles in ("True", "False"):
-        result = run(ADD + WARM, **environment)
+        result = run(JOIN + WARM, **environment)
         assert result.returncode == 0, result.stderr
         assert result.stdout.splitlines()[2:] == [compiles, "6.0"]
 
@@ -193,7 +193,7 @@ os.replace = full
 
 
 def test_a_cache_that_takes_no_files_only_costs_the_compilation(tmp_path):
-    result = run(FULL_DISK + ADD, BEBERT_CACHE_DIR=str(tmp_path / "cache"), NUMBA_DISABLE_JIT="0")
+    result = run(FULL_DISK + JOIN, BEBERT_CACHE_DIR=str(tmp_path / "cache"), NUMBA_DISABLE_JIT="0")
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("[-2.0, 4.0]\n")
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
@@ -204,7 +204,7 @@ def test_a_cache_folder_that_vanishes_does_not_come_back_with_other_rights(tmp_p
         "import shutil\nfrom bebert_kernels.emit import scale; from bebert_kernels.jit import kernel as jit\n"
         "shutil.rmtree(jit.cache_directory())\n"
     )
-    result = run(vanish + ADD, BEBERT_CACHE_DIR=str(tmp_path / "cache"), NUMBA_DISABLE_JIT="0")
+    result = run(vanish + JOIN, BEBERT_CACHE_DIR=str(tmp_path / "cache"), NUMBA_DISABLE_JIT="0")
     assert result.returncode == 0, result.stderr
     assert not list((tmp_path / "cache").iterdir())
 
@@ -217,24 +217,24 @@ def test_compiling_is_announced_once_on_stderr_unless_quiet(tmp_path):
         "BEBERT_QUIET": "",
     }
     first = "bebert: compiling kernels for "
-    two = ADD + "from bebert_kernels.bitsliced.gemm import is_half; is_half(0, 1)\n"
+    two = JOIN + "from bebert_kernels.bitsliced.gemm import is_half; is_half(0, 1)\n"
     result = run(two, **cache)
     assert result.stderr.startswith(first) and result.stderr.endswith(f", once, about {kernel_cache.SECONDS} s\n")
     assert result.stderr.count("\n") == 1 and "bebert" not in result.stdout.splitlines()[0]
     assert run(two, **cache).stderr == ""
-    more = ADD + "from bebert_kernels.attention.boolean import _inside; _inside(3, 0)\n"
+    more = JOIN + "from bebert_kernels.attention.boolean import _inside; _inside(3, 0)\n"
     assert run(more, **cache).stderr.startswith("bebert: compiling more kernels for ")
     quiet = {"BEBERT_QUIET": "1", "BEBERT_CACHE_DIR": str(tmp_path / "other")}
     assert run(two, **cache | quiet).stderr == ""
     (tmp_path / "file").touch()
-    result = run(ADD, **cache | {"BEBERT_CACHE_DIR": str(tmp_path / "file" / "cache")})
+    result = run(JOIN, **cache | {"BEBERT_CACHE_DIR": str(tmp_path / "file" / "cache")})
     assert result.stderr.startswith(first) and "without a cache to keep them" in result.stderr
 
 
 def test_without_a_cache_kernels_run_and_leave_no_files_beside_their_source(tmp_path):
     (tmp_path / "file").touch()
     package = Path(bebert_kernels.__path__[0])
-    result = run(ADD, BEBERT_CACHE_DIR=str(tmp_path / "file" / "cache"), NUMBA_DISABLE_JIT="0")
+    result = run(JOIN, BEBERT_CACHE_DIR=str(tmp_path / "file" / "cache"), NUMBA_DISABLE_JIT="0")
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == ["[-2.0, 4.0]", "0 None"]
     assert not list(package.rglob("*.nb?"))

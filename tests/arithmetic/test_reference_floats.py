@@ -15,7 +15,7 @@ from bebert_kernels.abi.stage import available
 from bebert_kernels.attention.softmax_codes import TOGETHER, _Softmax
 from bebert_kernels.bitsliced.triples import aligned
 from bebert_kernels.emit.emitter import vector_code
-from bebert_kernels.emit.vectors import I64, LANES
+from bebert_kernels.emit.vectors import FLOAT_LANES, I64
 from bebert_kernels.reference import floats as reference_float
 from bebert_kernels.reference import integers as reference
 
@@ -215,8 +215,8 @@ def test_exp_is_within_two_units_in_the_last_place_and_the_same_in_the_engine():
     edge = np.array([0, -0.0, -87.3, -87.30001, -88, -1e38], np.float32)
     assert reference_float.exp(edge)[[0, 1, 3, 4, 5]].tolist() == [1, 1, 0, 0, 0]
     for values in (x, edge):
-        blocks = -(-len(values) // LANES)
-        scratch = aligned((blocks * LANES,), np.int32)
+        blocks = -(-len(values) // FLOAT_LANES)
+        scratch = aligned((blocks * FLOAT_LANES,), np.int32)
         scratch[:] = 0
         scratch[: len(values)] = values.view(np.int32)
         emitted_exp(scratch, blocks)

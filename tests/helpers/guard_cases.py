@@ -24,7 +24,7 @@ from bebert_kernels import packing
 from bebert_kernels.bitsliced import triples
 from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS, PLANE
 from bebert_kernels.program.layer import PRODUCTS
-from bebert_kernels.program.linear import HALF, sign_bits
+from bebert_kernels.program.linear import HALF_WORD, sign_bits
 from bebert_kernels.rows import quantize as row_codes
 from bebert_kernels.tuning import single_layer as one_layer
 from bebert_kernels.tuning.single_layer import OneLayer
@@ -151,8 +151,8 @@ def _member(guard: Guard, name: str, model: Ensemble) -> None:
 
 def broken(guard: Guard) -> None:
     """A kernel that takes 32 floats where 31 are: must not come to its end."""
-    say(f"sign_bits of {HALF - 1} floats")
-    row = guard.zeros(HALF - 1, np.float32)
+    say(f"sign_bits of {HALF_WORD - 1} floats")
+    row = guard.zeros(HALF_WORD - 1, np.float32)
     numba.njit(lambda place: sign_bits(place))(row.ctypes.data)
 
 

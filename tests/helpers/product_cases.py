@@ -27,7 +27,9 @@ def multiply(name: str, values: NDArray, weights: NDArray[np.int8], bits: int, l
     """
     signs, (rows, depth) = packing.pack_weight_signs(weights), values.shape
     if name == REFERENCE:
-        found = reference.code_dots((values - low).astype(np.uint8) if bits else values.astype(np.int8), signs)
+        if not bits:
+            return reference.code_dots(values.astype(np.int8), signs).astype(np.int64)
+        found = reference.code_dots((values - low).astype(np.uint8), signs)
         return found.astype(np.int64) + low * weights.sum(axis=1, dtype=np.int64)
     layer = OneLayer(signs, depth, bits, max(rows, 1), low, PRODUCTS[name])
     return run(layer, values, bits, low).astype(np.int64)

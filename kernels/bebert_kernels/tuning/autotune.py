@@ -41,7 +41,7 @@ OUTPUTS, DEPTH = 16 * PANEL_OUTPUTS, 768  # of the layer that is measured: more 
 ROWS = (1, 2, 4, 16, 64)  # that are measured
 MANY = ROWS[-1]
 REPEATS = 9
-SHARED_CORE = 1.1  # bitsliced against look-up loses this where two threads share a core (`docs/log.md`); one is measured
+SHARED_CORE = 1.1  # bitsliced loses this against look-up where two threads share a core (`docs/log.md`)
 HALF_PANEL = 0.75  # what half a panel costs: the same look-ups for two rows at a time, and their loads
 LONGEST = 1.0  # seconds, of any call
 
