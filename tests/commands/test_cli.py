@@ -292,13 +292,13 @@ def test_a_path_is_printed_as_it_is_whatever_it_holds(model, monkeypatch, capsys
 
     from rich.console import Console
 
+    pytest.importorskip("torch")
+    from bebert_export.pack.parity import Parity
     from bebert_infer.artifact.folder import read_config
     from bebert_infer.cli import convert as cli
 
     config = read_config(model)
-    parity = SimpleNamespace(
-        codes=1, tokens=1, flips=0, max_hidden_difference=0.0, max_logit_difference=0.0, label_agreement=1.0
-    )
+    parity = Parity(codes=1, tokens=1)
     members = [SimpleNamespace(ignored=[]) for _ in config.members]
     converted = SimpleNamespace(written=SimpleNamespace(config=config, parity=parity, zeros=0), checkpoints=members)
     monkeypatch.setattr(cli, "console", Console(width=40))

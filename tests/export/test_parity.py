@@ -1,18 +1,24 @@
 """The export check proves what answers: a native stage that is broken, any one, is refused, and nothing is written."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from toy_checkpoints import FAMILIES, make_checkpoint
+from toy_checkpoints import FAMILIES, MODEL, make_checkpoint
 
+from bebert_export.checkpoints.published import read_checkpoint
 from bebert_export.convert import convert
+from bebert_export.pack import parity
 from bebert_export.pack.exchange import ROUNDING, Exchange
-from bebert_export.pack.write_model import write_ensemble
+from bebert_export.pack.parity import engine_faults, random_sentences, truth_logits
+from bebert_export.pack.write_model import pack_ensemble, write_ensemble
 from bebert_export.quantizers import Lsq, Sign
 from bebert_export.student.bert import Student, StudentConfig
-from bebert_infer.artifact.folder import read_config
+from bebert_infer import Ensemble
+from bebert_infer.artifact.folder import Artifact, finish_config, read_config
 from bebert_infer.errors import ParityError
 from bebert_infer.native import engine, lower_unfused
 from bebert_kernels.abi.stage import available, stage
@@ -20,6 +26,7 @@ from bebert_kernels.abi.stage import available, stage
 if not available():
     pytest.skip("native programs are compiled code", allow_module_level=True)
 
+LONG = pytest.mark.long
 BROKEN = ["bibert", "binarybert 1-1-4", "ternarybert"]
 
 
@@ -68,6 +75,58 @@ def test_every_stage_that_does_nothing_is_refused(family, broken, tmp_path):
         with pytest.raises(ParityError, match="engine's logits differ from the truth's"):
             convert([source], tmp_path / name)
         assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("family", "product"),
+    [
+        pytest.param(family, product, marks=() if (family, product) == ("binarybert 1-1-4", "lookup") else LONG)
+        for family in BROKEN
+        for product in ("lookup", "bitsliced", "popcount")
+    ],
+)
+def test_a_wrong_number_is_refused_wherever_it_can_be_seen(family, product, broken, monkeypatch, tmp_path):
+    """Every array that a program reads, one after the other: scales, offsets, tables, packed weights.
+
+    Some are not read (floats where thresholds decide signs), or matter to rounding alone. Then no answer may differ
+    from the truth by more.
+    """
+    monkeypatch.setenv("BEBERT_PRODUCT", product)
+    source = make_checkpoint(tmp_path / "source", replace(FAMILIES[family], num_layers=2))
+    student = read_checkpoint(source / MODEL, source).student
+    config, tensors, _ = pack_ensemble([student], [1.0], "logits", list("abcde"))
+    config = finish_config(config, tensors)[0]
+
+    def ensemble(backend):
+        copies = {name: tensor.copy() for name, tensor in tensors.items()}
+        return Ensemble(Artifact(tmp_path, config, copies, None), backend=backend)
+
+    truth, programs = ensemble("reference"), []
+    first, second = (random_sentences(truth, parity.ENGINE_LENGTHS, seed) for seed in (0, 1))
+    expected, others = truth_logits(truth, first), truth_logits(truth, second)
+    broken(programs.append)
+    assert not engine_faults(ensemble("native"), first, expected)
+    arrays = [i for i, array in enumerate(programs[0].pinned.values()) if array.dtype != np.int64]  # int64: addresses
+    assert len(arrays) > 20
+    refused = 0
+    for index in arrays:
+
+        def change(program, index=index):
+            array = list(program.pinned.values())[index]
+            array.flags.writeable = True
+            if array.dtype == np.float32:
+                array *= np.float32(-1.25)
+                array += np.float32(0.1)
+            else:
+                np.invert(array, out=array)
+
+        broken(change)
+        wrong = ensemble("native")
+        if engine_faults(wrong, first, expected):
+            refused += 1
+        else:
+            assert np.abs(wrong.member_logits(*second)[0] - others[0]).max() < 1e-6, index
+    assert refused > len(arrays) // 3
 
 
 def test_flips_are_counted_against_the_values_near_a_threshold(tmp_path):

@@ -7,8 +7,8 @@ either miss mistakes or refuse good models. Therefore the graph runs with the tr
     at every quantizer   codes of graph and truth must be equal, or differ by one step where the value before
                          rounding lies within rounding of a threshold (`exchange.py`); then the truth's codes go on
     between quantizers   hidden states and logits must agree to ROUNDING
-    at the end           the engine that will answer must give the truth's logits, bit for bit: each sentence alone,
-                         and all of them in one padded batch
+    at the end           the engine that will answer must give the truth's logits, bit for bit, on more sentences: each
+                         alone, and all of them in one padded batch
 
 How many codes flip says nothing by itself: as many may as there are values that near to a threshold, and a network of
 nine million codes has thousands of them. Each flip must be one of those. So there is no limit on their number; the
@@ -32,7 +32,10 @@ from bebert_export.student.layers import exactly
 from bebert_infer.ensemble import Ensemble
 from bebert_infer.errors import ParityError
 
-LENGTHS = (1, 7, 18, 40)  # tokens of the sentences, as far as the model has positions
+Sentences = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+
+# Tokens of the sentences, as far as the model has positions; those of the engine include sizes around its blocks.
+LENGTHS, ENGINE_LENGTHS = (1, 7, 18, 40), (1, 2, 3, 5, 8, 13, 24, 65)
 
 
 @dataclass
@@ -64,11 +67,12 @@ def check_parity(students: list[Student], ensemble: Ensemble, seed: int = 0) -> 
 
     Raises ParityError, naming the first site that differs, if more differs than rounding explains.
     """
-    ids, mask, types = _sentences(ensemble, seed)
+    ids, mask, types = random_sentences(ensemble, LENGTHS, seed)
     lengths = mask.sum(axis=1)
     parity = Parity(sentences=len(ids), tokens=int(lengths.sum()))
     traces = ensemble.trace(ids, mask, types)
-    _check_engine(ensemble, ids, mask, types, [trace["logits"] for trace in traces], parity)
+    asked = random_sentences(ensemble, ENGINE_LENGTHS, seed)
+    parity.faults += engine_faults(ensemble, asked, truth_logits(ensemble, asked))
     agreed = 0
     for index, (student, trace) in enumerate(zip(students, traces, strict=True)):
         with _weights_quantized_once(student):
@@ -88,33 +92,38 @@ def check_parity(students: list[Student], ensemble: Ensemble, seed: int = 0) -> 
     return parity
 
 
-def _sentences(ensemble: Ensemble, seed: int) -> tuple[NDArray, NDArray, NDArray]:
+def random_sentences(ensemble: Ensemble, lengths: tuple[int, ...], seed: int) -> Sentences:
     """Random ids, mask and types int64[S, T], padded to the longest; the second half of a sentence has type 1."""
     limits = ensemble.limits
-    lengths = np.array(sorted({min(length, limits.positions) for length in LENGTHS}))
-    column = np.arange(lengths[-1])
-    ids = np.random.default_rng(seed).integers(0, limits.vocabulary, (len(lengths), len(column)))
-    mask = column < lengths[:, None]
-    types = (column >= (lengths[:, None] + 1) // 2) * (limits.types > 1)
+    tokens = np.array(sorted({min(length, limits.positions) for length in lengths}))[:, None]
+    column = np.arange(tokens[-1, 0])
+    ids = np.random.default_rng(seed).integers(0, limits.vocabulary, (len(tokens), len(column)))
+    mask = column < tokens
+    types = (column >= (tokens + 1) // 2) * (limits.types > 1)
     return ids * mask, mask.astype(np.int64), (types * mask).astype(np.int64)
 
 
-def _check_engine(
-    ensemble: Ensemble, ids: NDArray, mask: NDArray, types: NDArray, expected: list[NDArray], parity: Parity
-) -> None:
-    """Note a fault where the engine's logits are not those of the truth, float32[S, labels] of each member."""
+def truth_logits(ensemble: Ensemble, sentences: Sentences) -> list[NDArray[np.float32]]:
+    """Logits float32[S, labels] of each member by the truth."""
+    return [trace["logits"] for trace in ensemble.trace(*sentences)]
+
+
+def engine_faults(ensemble: Ensemble, sentences: Sentences, expected: list[NDArray[np.float32]]) -> list[str]:
+    """Where the engine's logits are not those of the truth, bit for bit; expected : from `truth_logits`."""
+    ids, mask, types = sentences
     batches = [("all sentences in one batch", slice(None))]
     batches += [(f"{mask[i].sum()} tokens", slice(i, i + 1)) for i in range(len(ids))]
+    faults = []
     for name, rows in batches:
         tokens = int(mask[rows].sum(axis=1).max())
         found = ensemble.member_logits(ids[rows, :tokens], mask[rows, :tokens], types[rows, :tokens])
         for index, (logits, truth) in enumerate(zip(found, expected, strict=True)):
             if not np.array_equal(logits.view(np.uint32), truth[rows].view(np.uint32)):
-                gap = float(np.abs(logits - truth[rows]).max())
-                parity.faults.append(
+                faults.append(
                     f"member {index}, {name}: the {ensemble.backend} engine's logits differ from the truth's by "
-                    f"{gap:.2g}; accepted are the same bits"
+                    f"{float(np.abs(logits - truth[rows]).max()):.2g}; accepted are the same bits"
                 )
+    return faults
 
 
 @contextmanager
