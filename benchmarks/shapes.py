@@ -1,17 +1,13 @@
-"""Where the time per multiply-add goes up: odd layers, short and long sentences, batches; and memory over many calls.
+"""Where the time per multiply-add goes up: odd layers, short and long sentences, batches.
 
     python benchmarks/shapes.py --rounds 9
-    python benchmarks/shapes.py --calls 1000 --no-record
 
 Each shape is held against a good neighbour, in turn in one run; a ratio of 1.5 means 1.5 times the time a multiply-add.
 Layers: 4-bit codes and signs, from byte codes to floats. Models: BERT-base geometry, random weights, one thread.
 """
 
 import argparse
-import gc
-import os
 import statistics
-from pathlib import Path
 
 import numpy as np
 from kernel_bench.products import Data, of_engine
@@ -82,33 +78,10 @@ def texts(name: str, rounds: int, console: Console) -> dict[str, dict[str, float
     return found
 
 
-def memory(calls: int, console: Console) -> dict[str, float]:
-    """Resident memory before and after many calls of changing length, in MiB."""
-    model = Ensemble(random_model("tiny", "1-1-4", 2), threads=2)
-    generator = np.random.default_rng(0)
-    batches = [generator.integers(0, 100, (1 + i % 4, 5 + i % 12)) for i in range(60)]
-    for ids in batches:
-        model.logits(ids)
-    gc.collect()
-    before = _resident()
-    for i in range(calls):
-        model.logits(batches[i % len(batches)])
-    gc.collect()
-    found = {"calls": calls, "before_mib": round(before, 2), "after_mib": round(_resident(), 2)}
-    console.print(f"{calls} calls: resident memory {found['before_mib']} MiB before, {found['after_mib']} MiB after")
-    return found
-
-
-def _resident() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
 def main() -> None:
     """Measure, print tables, append a record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--calls", type=int, default=10_000, help="calls over which memory is watched")
     parser.add_argument("--no-record", action="store_true", help="append nothing to results/")
     options = parser.parse_args()
     console = Console()
@@ -117,7 +90,6 @@ def main() -> None:
         "settings": {"threads": 1, "rounds": options.rounds},
         "layers": layers(options.rounds, console),
         "models": {name: texts(name, options.rounds, console) for name in MODELS},
-        "memory": memory(options.calls, console),
         "cores_of_others": load.cores(),
     }
     if not options.no_record:

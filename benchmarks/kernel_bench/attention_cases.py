@@ -12,6 +12,7 @@ from bebert_kernels.abi.rule import SoftmaxNumbers
 from bebert_kernels.attention.boolean import Signs, boolean_attention, scratch_words
 from bebert_kernels.attention.sentence import Sentence
 from bebert_kernels.attention.softmax import scratch_units, softmax_attention
+from bebert_kernels.reference import floats as reference_float
 from bebert_kernels.reference import integers as reference
 from bebert_kernels.rows.quantize import MINUS, PLUS, ZERO
 
@@ -57,10 +58,10 @@ def _codes(s: Sizes, heads: int) -> Work:
 
     def expected() -> NDArray:
         scale, step, _, high, out_scale = NUMBERS
-        probs = reference.softmax(reference.code_scores(q, k, heads, scale))
+        probs = reference_float.softmax(reference.code_scores(q, k, heads, scale))
         codes = reference.quantize(probs.reshape(-1, s.tokens), None, step, 0, 0, int(high)).reshape(probs.shape)
         scales = np.full(width, out_scale, np.float32)
-        return reference.scale_add(reference.code_context(codes, v), scales, np.zeros_like(scales))
+        return reference_float.scale_add(reference.code_context(codes, v), scales, np.zeros_like(scales))
 
     return Work(call, expected, (softmax_attention,), macs=2 * heads * int(np.prod(pairs(s)[1:])))
 

@@ -16,6 +16,7 @@ from bebert_kernels.abi.rule import Numbers
 from bebert_kernels.bitsliced.index import index_row
 from bebert_kernels.bitsliced.triples import aligned, levels, triple_count
 from bebert_kernels.emit.scale import make_scale
+from bebert_kernels.reference import floats as reference_float
 from bebert_kernels.reference import integers as reference
 from bebert_kernels.rows.embed import EmbeddingTables, embed_row
 from bebert_kernels.rows.layer_norm import norm_rows
@@ -45,7 +46,10 @@ def _code_work(s: Sizes, kind: int) -> Work:
             signs, nonzero, _ = reference.gelu_signs(x) if kind else reference.pack_signs(x, None)
             negative, counts = (packing.unpack_bits(plane, s.width) for plane in (signs, nonzero))
             return np.where(counts, np.where(negative, MINUS, PLUS), ZERO)
-        return reference.quantize(reference.relu(x) if kind == 3 else x, None, STEP, 0, LOW, -LOW - 1).astype(int) - LOW
+        return (
+            reference.quantize(reference_float.relu(x) if kind == 3 else x, None, STEP, 0, LOW, -LOW - 1).astype(int)
+            - LOW
+        )
 
     return Work(call, expected, (quantize_row,), elements=x.size, octets=octets(x, out))
 
@@ -102,7 +106,7 @@ def _norm_work(s: Sizes) -> Work:
         norm_rows(x, residual, gamma, beta, np.float32(1e-12), 0, len(x), out)
         return out
 
-    expected = lambda: reference.layer_norm(x, residual, gamma, beta, 1e-12)  # noqa: E731
+    expected = lambda: reference_float.layer_norm(x, residual, gamma, beta, 1e-12)  # noqa: E731
     return Work(call, expected, (norm_rows,), elements=x.size, octets=octets(x, residual, out))
 
 
@@ -125,7 +129,7 @@ def _embed_work(s: Sizes) -> Work:
         _embed_rows(places, found, out)
         return out
 
-    expected = lambda: reference.embed(*places, tuple(signs), tuple(scales), *tables)  # noqa: E731
+    expected = lambda: reference_float.embed(*places, tuple(signs), tuple(scales), *tables)  # noqa: E731
     used = 3 * out.nbytes + 2 * s.tokens * signs[0].shape[1] * 8  # two rows of floats, two of bits, and what comes out
     return Work(call, expected, (embed_row,), elements=out.size, octets=used)
 
@@ -148,7 +152,7 @@ def _scale_work(s: Sizes) -> Work:
         scale_rows(sums, offset, scale, add, out)
         return out
 
-    expected = lambda: reference.scale_add((3 - 2 * sums + offset).astype(np.int32), scale, add)  # noqa: E731
+    expected = lambda: reference_float.scale_add((3 - 2 * sums + offset).astype(np.int32), scale, add)  # noqa: E731
     return Work(call, expected, (make_scale,), elements=out.size, octets=octets(sums, out))
 
 

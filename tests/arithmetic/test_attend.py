@@ -18,6 +18,7 @@ from bebert_kernels.attention import boolean as boolean_attention
 from bebert_kernels.attention import softmax as softmax_attention
 from bebert_kernels.attention.sentence import Sentence
 from bebert_kernels.jit import kernel as jit
+from bebert_kernels.reference import floats as reference_float
 from bebert_kernels.reference import integers as reference
 
 SIZES = [1, 5, 32, 63, 64, 65, 128]
@@ -80,11 +81,11 @@ def check_codes(
 ) -> np.ndarray:
     """Codes int8[R, A] of q, k, v; returns the attention codes."""
     q, k, v = codes
-    probs = reference.softmax(reference.code_scores(q[queries], k[keys], heads, scales[0]))
+    probs = reference_float.softmax(reference.code_scores(q[queries], k[keys], heads, scales[0]))
     attention = reference.quantize(probs.reshape(-1, probs.shape[2]), None, step, 0.0, 0, high).reshape(probs.shape)
     dots = reference.code_context(attention, v[keys])
     width = dots.shape[1]
-    expected = reference.scale_add(dots, np.full(width, scales[1], np.float32), np.zeros(width, np.float32))
+    expected = reference_float.scale_add(dots, np.full(width, scales[1], np.float32), np.zeros(width, np.float32))
     length = softmax_attention.scratch_units(keys.stop - keys.start, width // heads)
     scratch = np.random.default_rng(0).integers(-(2**31), 2**31, length + 1).astype(np.int32)
     guard = scratch[length]
@@ -164,7 +165,7 @@ def test_probabilities_near_a_rounding_boundary(high):
     """One row after the other with a step that puts one of its own probabilities on a boundary, or just beside it."""
     rng = np.random.default_rng(high)
     codes = [rng.integers(-8, 8, (40, 64)).astype(np.int8) for _ in "qkv"]
-    probs = reference.softmax(reference.code_scores(codes[0], codes[1], 1, 0.01))
+    probs = reference_float.softmax(reference.code_scores(codes[0], codes[1], 1, 0.01))
     for row in range(0, 40, 3):
         p = probs[0, row, row]
         step = p / np.float32(rng.integers(0, high) + 0.5)

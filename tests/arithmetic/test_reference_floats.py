@@ -170,7 +170,7 @@ def test_layer_norm_is_the_textbook_one(backend):
 @pytest.mark.parametrize("keys", [1, 2, 15, 16, 17, 63, 64, 65, 130])
 def test_softmax_is_the_textbook_one(keys):
     scores = 4 * random_floats(keys, 2, 3, keys)
-    found = reference.softmax(scores)
+    found = reference_float.softmax(scores)
     expected = [[oracle.softmax(row) for row in block] for block in scores]
     # A difference of up to 90 from the maximum is rounded by up to 4e-6, which is the relative error of its exp;
     # below exp(-87.3) the result is 0.
@@ -178,9 +178,9 @@ def test_softmax_is_the_textbook_one(keys):
 
 
 def test_softmax_of_far_away_scores_is_exactly_zero_and_one():
-    found = reference.softmax(np.array([[[0, -87.31, -1e30, -3e38]]], np.float32))
+    found = reference_float.softmax(np.array([[[0, -87.31, -1e30, -3e38]]], np.float32))
     assert found.tolist() == [[[1, 0, 0, 0]]]
-    assert reference.softmax(np.full((1, 1, 4), -3e38, np.float32)).tolist() == [[[0.25] * 4]]
+    assert reference_float.softmax(np.full((1, 1, 4), -3e38, np.float32)).tolist() == [[[0.25] * 4]]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -237,19 +237,19 @@ def test_no_product_of_a_dense_layer_is_contracted_either():
     """The products round before the sum."""
     row, bias = np.array([20, 0.5], np.float32), np.zeros(3, np.float32)
     for layer, x in [
-        (reference.dense, np.array([1, 4097], np.float32)),
-        *((backend.classify, reference.tanh(row)) for backend in backends("classify")),
+        (reference_float.dense, np.array([1, 4097], np.float32)),
+        *((backend.classify, reference_float.tanh(row)) for backend in backends("classify")),
     ]:
         weight = np.array([-x[1] * np.float32(4097), 4097], np.float32)
         assert x[0] == 1 and float(x[1]) * 4097 != -float(weight[0])
-        given = (x if layer is reference.dense else row).repeat(16)
+        given = (x if layer is reference_float.dense else row).repeat(16)
         assert not layer(np.tile(given, (3, 1)), np.tile(weight.repeat(16), (3, 1)), bias).any()
 
 
 def test_dense_equals_the_oracle_bit_for_bit():
     for depth in WIDTHS:
         x, weight, bias = random_floats(1, 2, depth), random_floats(2, 3, depth), random_floats(3, 3)
-        assert reference.dense(x, weight, bias).tolist() == dense(x, weight, bias)
+        assert reference_float.dense(x, weight, bias).tolist() == dense(x, weight, bias)
 
 
 @pytest.mark.parametrize("backend", backends("classify"))
@@ -277,9 +277,9 @@ def test_scale_add_takes_a_bias_row_or_a_matrix(backend):
 def test_activations_equal_the_oracle():
     x = np.concatenate([random_floats(1, 500), np.array([0, -0.0, -5.5, -9, -40, 40, 1e-30, 3e38], np.float32)])
     x = x.reshape(2, -1)
-    assert reference.gelu(x).tolist() == [[oracle.gelu(v) for v in row] for row in x]
-    assert reference.tanh(x).tolist() == [[np.float32(math.tanh(float(v))) for v in row] for row in x]
-    assert reference.relu(x).tolist() == [[max(v, 0) for v in row] for row in x.tolist()]
+    assert reference_float.gelu(x).tolist() == [[oracle.gelu(v) for v in row] for row in x]
+    assert reference_float.tanh(x).tolist() == [[np.float32(math.tanh(float(v))) for v in row] for row in x]
+    assert reference_float.relu(x).tolist() == [[max(v, 0) for v in row] for row in x.tolist()]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -331,6 +331,6 @@ def test_any_finite_row_agrees_with_the_reference(row, eps):
 @pytest.mark.parametrize("shape", [(0,), (5,), (2, 3, 4)])
 def test_activations_take_any_shape(name, shape):
     x = random_floats(1, *shape)
-    found = getattr(reference, name)(x)
+    found = getattr(reference_float, name)(x)
     assert (found.shape, found.dtype) == (shape, np.float32)
-    assert found.ravel().tolist() == getattr(reference, name)(x.ravel()).tolist()
+    assert found.ravel().tolist() == getattr(reference_float, name)(x.ravel()).tolist()

@@ -15,6 +15,7 @@ from bebert_kernels.abi import rule
 from bebert_kernels.abi.rule import Numbers
 from bebert_kernels.bitsliced import index as row_index
 from bebert_kernels.bitsliced.triples import triple_count
+from bebert_kernels.reference import floats as reference_float
 from bebert_kernels.reference import integers as reference
 from bebert_kernels.rows import embed as row_embed
 from bebert_kernels.rows import layer_norm as row_norm
@@ -98,7 +99,7 @@ def test_code_bytes_equal_the_codes(width, limits):
         x, shift = 2 * floats(rng(seed), width), floats(rng(seed + 9), width)
         if seed == 4:  # exact halves: ties to even
             x, shift = np.round(8 * x) / np.float32(8), np.round(8 * shift) / np.float32(8)
-        for kind, row in ((rule.CODES, x), (rule.RELU_CODES, reference.relu(x))):
+        for kind, row in ((rule.CODES, x), (rule.RELU_CODES, reference_float.relu(x))):
             for move in (np.zeros_like(x), shift):
                 out, no_zeros = quantize_row(x, move, kind, (step, minimum, low, high))
                 expected = reference.quantize(row[None], move, step, minimum, low, high)[0].astype(int) - low
@@ -195,7 +196,7 @@ def test_normalized_rows_equal_the_specification(width, target):
         x, residual, gamma, beta = (floats(rng(seed + i), width) for i in range(4))
         if seed == 2:
             residual = np.zeros_like(x)
-        want = reference.layer_norm(x[None], residual[None], gamma, beta, eps)[0]
+        want = reference_float.layer_norm(x[None], residual[None], gamma, beta, eps)[0]
         whole, out = guarded(width, np.float32)
         if target == "x":
             out[:] = x
@@ -215,7 +216,7 @@ def test_norm_rows_do_the_rows_asked_for():
         out = np.full((6, 70), 77, np.float32)
         row_norm.norm_rows(x, residual, gamma, beta, np.float32(1e-12), first, last, out)
         want = np.full((6, 70), 77, np.float32)
-        want[first:last] = reference.layer_norm(x, residual, gamma, beta, 1e-12)[first:last]
+        want[first:last] = reference_float.layer_norm(x, residual, gamma, beta, 1e-12)[first:last]
         assert np.array_equal(out, want)
 
 
@@ -233,7 +234,9 @@ def test_embedded_rows_equal_the_specification(width, tables):
     scales[:, 4] = 0
     ids = np.array([0, 10, 4, 4, 7, 3])
     places, kinds = np.array([0, 12, 2, 5, 2, 2]), np.array([0, 2, 1, 1, 0, 1])
-    want = reference.embed(ids, places, kinds, tuple(signs[:tables]), tuple(scales[:tables]), position, token_type)
+    want = reference_float.embed(
+        ids, places, kinds, tuple(signs[:tables]), tuple(scales[:tables]), position, token_type
+    )
     second = tables - 1
     words = (signs[0], scales[0], signs[second], scales[second])
     found = row_embed.EmbeddingTables(tables, *words, position, token_type)

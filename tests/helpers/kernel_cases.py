@@ -7,6 +7,7 @@ import engine_kernels as engine
 import numpy as np
 
 from bebert_kernels import packing
+from bebert_kernels.reference import floats as reference_float
 from bebert_kernels.reference import integers as reference
 
 Call = tuple[str, tuple[Any, ...]]
@@ -16,17 +17,17 @@ class truth:  # noqa: N801  # stands beside the module `engine`: the same names
     """The reference by the names of `engine_kernels`; some kernels are several of its functions in one."""
 
     pack_signs, gelu_signs, quantize = reference.pack_signs, reference.gelu_signs, reference.quantize
-    layer_norm, embed, scale_add = reference.layer_norm, reference.embed, reference.scale_add
+    layer_norm, embed, scale_add = reference_float.layer_norm, reference_float.embed, reference_float.scale_add
 
     @staticmethod
     def relu_quantize(x, *rest):
         """Codes of max(x, 0)."""
-        return reference.quantize(reference.relu(x), *rest)
+        return reference.quantize(reference_float.relu(x), *rest)
 
     @staticmethod
     def classify(x, weight, bias):
         """Dense layer of the hyperbolic tangent."""
-        return reference.dense(reference.tanh(x), weight, bias)
+        return reference_float.dense(reference_float.tanh(x), weight, bias)
 
     @staticmethod
     def boolean_attention(q, q_nonzero, k, k_nonzero, v, v_nonzero, size):
@@ -37,10 +38,10 @@ class truth:  # noqa: N801  # stands beside the module `engine`: the same names
     @staticmethod
     def softmax_attention(q, k, v, heads, scale, step, high, context_scale):
         """Context of integer codes."""
-        scores = reference.softmax(reference.code_scores(q, k, heads, scale))
+        scores = reference_float.softmax(reference.code_scores(q, k, heads, scale))
         codes = reference.quantize(scores.reshape(-1, len(k)), None, step, 0, 0, high).reshape(scores.shape)
         zeros = np.zeros(q.shape[1], np.float32)
-        return reference.scale_add(reference.code_context(codes, v), zeros + np.float32(context_scale), zeros)
+        return reference_float.scale_add(reference.code_context(codes, v), zeros + np.float32(context_scale), zeros)
 
 
 BACKENDS = [truth, engine]

@@ -86,7 +86,7 @@ def test_a_larger_batch_after_a_smaller_one_and_back():
 
 
 def test_memory_does_not_grow_over_calls():
-    """Not over 10,000 calls (`benchmarks/shapes.py`), and not over 300 here."""
+    """Not over 10,000 calls (`make soak`), and not over 300 here."""
     code = """
 import resource
 import numpy as np

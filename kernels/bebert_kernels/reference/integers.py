@@ -8,37 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_kernels.packing import WORD_BITS, Words, pack_bits, unpack_bits, unpack_weight_signs
-from bebert_kernels.reference.floats import (
-    Floats,
-    dense,
-    embed,
-    gelu,
-    layer_norm,
-    relu,
-    scale_add,
-    softmax,
-    tanh,
-)
-
-__all__ = [
-    "GELU_ZERO",
-    "bit_context",
-    "code_context",
-    "code_dots",
-    "code_scores",
-    "dense",
-    "embed",
-    "gelu",
-    "gelu_signs",
-    "layer_norm",
-    "pack_signs",
-    "quantize",
-    "relu",
-    "scale_add",
-    "score_bits",
-    "softmax",
-    "tanh",
-]
+from bebert_kernels.reference.floats import Floats
 
 Signs = tuple[Words, Words, bool]
 Codes = NDArray[np.int8] | NDArray[np.uint8]
