@@ -99,12 +99,6 @@ def compare(olds: subprocess.Popen[str], news: subprocess.Popen[str], path: Path
     }
 
 
-def commit_of(checkout: Path) -> str:
-    """Commit of a checkout."""
-    command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
 def main() -> None:
     """Run the cases, print a line each, append a record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -115,7 +109,8 @@ def main() -> None:
     parser.add_argument("--no-record", action="store_true")
     arguments = parser.parse_args()
     load, found = OtherLoad(), []
-    processes = [start(checkout.resolve()) for checkout in (arguments.old, arguments.new)]
+    folders = arguments.old.resolve(), arguments.new.resolve()
+    processes = [start(checkout) for checkout in folders]
     with tempfile.TemporaryDirectory() as temporary:
         for case in (case for case in CASES if arguments.only in case.model):
             path = ROOT / "bebert_infer" / "demo_model"
@@ -134,7 +129,9 @@ def main() -> None:
     for process in processes:
         process.kill()
     if not arguments.no_record:
-        numbers = {"old": commit_of(arguments.old), "new": commit_of(arguments.new), "rounds": arguments.rounds}
+        command = ["git", "rev-parse", "HEAD"]
+        old, new = (subprocess.check_output(command, cwd=folder, text=True).strip() for folder in folders)
+        numbers = {"old": old, "new": new, "rounds": arguments.rounds}
         write_record("checkouts", numbers | {"cores_of_others": load.cores(), "cases": found}, RESULTS)
 
 

@@ -26,14 +26,9 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bebert-startup-") as folder:  # private, as the cache demands
         seconds = [_seconds(folder) for _ in range(options.runs + 1)]
-    cold, warm = seconds[0], seconds[1:]
-    numbers = {
-        "cold_s": round(cold, 2),
-        "warm_median_s": round(statistics.median(warm), 3),
-        "warm_min_s": round(min(warm), 3),
-        "runs": options.runs,
-        "cores": os.cpu_count(),
-    }
+    cold, *warm = (round(value, 3) for value in seconds)
+    numbers = {"cold_s": cold, "warm_median_s": round(statistics.median(warm), 3), "warm_min_s": min(warm)}
+    numbers |= {"runs": options.runs, "cores": os.cpu_count()}
     print(numbers)
     if not options.no_record:
         print(f"record appended to {write_record('startup', numbers).name}")
