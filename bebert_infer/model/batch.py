@@ -51,6 +51,9 @@ class Batch:
 
         Answers do not depend on how a batch is cut; the memory that a call needs does.
         """
+        if 0 < self.rows <= max_rows:
+            yield slice(0, self.sentences), self
+            return
         start = 0
         while start < self.sentences:
             limit = self.offsets[start] + max_rows
@@ -85,9 +88,8 @@ def checked_inputs(
         ("token_type_ids", types, limits.types),
         ("attention_mask", mask, 2),
     ):
-        wrong = (values < 0) | (values >= count)
-        if wrong.any():
-            row, column = np.argwhere(wrong)[0]
+        if values.size and not (values.min() >= 0 and values.max() < count):
+            row, column = np.argwhere((values < 0) | (values >= count))[0]
             raise InputError(f"{name}[{row}, {column}] is {values[row, column]}; this model accepts 0 to {count - 1}")
     real = mask.astype(bool)
     if not real[:, :1].all():

@@ -142,7 +142,7 @@ class NativeMember:
             drawn = None if noise is None else noise.draw(batch, rows, program.sizes.hidden)
             logits = workspace.prepare(batch, threads, drawn)
             barrier = np.zeros(8, np.int64)  # a cache line of its own
-            spent = [np.zeros(len(program.instructions), np.int64) for _ in range(threads)]
+            spent = np.zeros((threads, 0 if times is None else len(times)), np.int64)
 
             def work(thread: int) -> None:
                 try:
@@ -163,7 +163,7 @@ class NativeMember:
             else:
                 run_parallel([partial(work, thread) for thread in range(threads)], open_barrier)
             if times is not None:
-                times += np.sum(spent, axis=0)
+                times += spent.sum(axis=0)
             return logits.copy()
         finally:
             self._free.append(workspace)

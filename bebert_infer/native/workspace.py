@@ -47,6 +47,9 @@ class Sizes:
     scratch: Callable[[int], int] = field(default=lambda keys: 8)
 
 
+FURTHER_FLAGS = np.arange(1, slot.STORE - slot.FLAGS)  # those behind the first ones, in rows
+
+
 class Workspace:
     """Buffers of one call at a time."""
 
@@ -83,10 +86,9 @@ class Workspace:
         slots[:, slot.NOISE] = 0 if noise is None else noise.ctypes.data
         slots[:, slot.IDS], slots[:, slot.POSITIONS] = batch.ids.ctypes.data, batch.positions.ctypes.data
         slots[:, slot.TYPES], slots[:, slot.OFFSETS] = batch.types.ctypes.data, batch.offsets.ctypes.data
-        for store in range(2):  # the flags of queries, keys and values lie in one array
-            for which in range(slot.FLAGS + 1, slot.STORE):
-                flags = self._addresses[3 + slot.FLAGS + (slot.FLAGS + 1) * store] + (which - slot.FLAGS) * batch.rows
-                slots[:, slot.QUERY + slot.STORE * store + which] = flags
+        for store in (slot.QUERY, slot.QUERY + slot.STORE):  # the flags of queries, keys and values lie in one array
+            first = store + slot.FLAGS
+            slots[:, first + 1 : store + slot.STORE] = slots[:, first : first + 1] + batch.rows * FURTHER_FLAGS
         return self._shared[2][: batch.sentences * self.sizes.labels].reshape(batch.sentences, -1)
 
     def _fixed_slots(self, own: dict[int, NDArray]) -> NDArray[np.int64]:
@@ -111,7 +113,7 @@ class Workspace:
         ):
             checked_rows(name, values, rows, table, count)
         offsets = checked_array("offsets", batch.offsets, np.int64, ("S + 1",))
-        lengths = np.diff(offsets)
+        lengths = offsets[1:] - offsets[:-1]
         if lengths.size == 0 or offsets[0] != 0 or offsets[-1] != rows or lengths.min() < 1:
             raise ValueError(
                 f"offsets do not cut {rows} rows into sentences of at least 1; accepted: rising 0 .. {rows}"
