@@ -101,8 +101,19 @@ def as_texts(inputs: Any, limits: InputLimits) -> tuple[list[Text], bool]:
     """Return (list of texts and pairs, whether one single input was given).
 
     Accepted: a str, a pair as tuple (a, b) or {"text": a, "text_pair": b}, or a list of these, which may be an
-    endless iterator: it is read up to the limit. Raises InputError.
+    endless iterator: it is read up to the limit; a column or array of texts (NumPy, pandas, Arrow, polars, datasets);
+    a dict of lists, {"text": [a, …], "text_pair": [b, …]}. A table of several columns is refused: its names are no
+    texts. Raises InputError.
     """
+    if hasattr(inputs, "columns") or hasattr(inputs, "column_names"):
+        raise InputError(
+            f'input is a table ({type(inputs).__name__}); pass the column of its texts, as table["text"], or a list of '
+            'pairs, list(zip(table["a"], table["b"]))'
+        )
+    if getattr(inputs, "shape", None) == ():  # an array without dimensions holds one value
+        inputs = inputs.item()
+    if isinstance(inputs, Mapping) and not isinstance(inputs.get("text", ""), str):
+        inputs = _rows_of(inputs)
     single = isinstance(inputs, str | tuple | Mapping)
     items = [inputs] if single else inputs
     if not isinstance(items, Iterable):
@@ -114,15 +125,35 @@ def as_texts(inputs: Any, limits: InputLimits) -> tuple[list[Text], bool]:
     return texts, single
 
 
+def _rows_of(columns: Mapping[str, Any]) -> Any:
+    """The rows of a dict of lists. Raises InputError."""
+    parts = [columns["text"], *([] if columns.get("text_pair") is None else [columns["text_pair"]])]
+    if set(columns) - {"text", "text_pair"} or any(isinstance(part, str | bytes | Mapping) for part in parts):
+        raise InputError(f'input has keys {_shown(list(columns))}; accepted are lists under "text" and "text_pair"')
+    if not all(isinstance(part, Iterable) for part in parts):
+        raise InputError(f'"text" is {_shown(columns["text"])}; accepted are a text or a list of texts')
+    if len(parts) == 1:
+        return parts[0]
+    texts, pairs = (list(part) for part in parts)
+    if len(texts) != len(pairs):
+        raise InputError(f'"text" has {len(texts)} texts, "text_pair" {len(pairs)}; pass as many of each')
+    return list(zip(texts, pairs, strict=True))
+
+
 def _as_text(index: int, item: Any) -> Text:
     if isinstance(item, Mapping):
         if "text" not in item or set(item) - {"text", "text_pair"}:
             raise InputError(f'text {index} has keys {_shown(list(item))}; accepted are "text" and "text_pair"')
-        item = (item["text"], item["text_pair"]) if item.get("text_pair") is not None else item["text"]
-    parts = item if isinstance(item, tuple | list) else (item,)
+        item = (item["text"],) if item.get("text_pair") is None else (item["text"], item["text_pair"])
+    parts = [_plain(part) for part in item] if isinstance(item, tuple | list) else [_plain(item)]
     if len(parts) not in (1, 2) or not all(isinstance(part, str) for part in parts):
-        raise InputError(f"text {index} is {_shown(item)}; accepted are a text or a pair of two texts")
+        raise InputError(f"text {index} is {_shown(_plain(item))}; accepted are a text or a pair of two texts")
     return parts[0] if len(parts) == 1 else (parts[0], parts[1])
+
+
+def _plain(item: Any) -> Any:
+    """What a value of Arrow stands for; other values as they are."""
+    return item.as_py() if hasattr(item, "as_py") else item
 
 
 def _shown(item: Any) -> str:
