@@ -6,7 +6,7 @@ and an answer does not depend on its batch.
 
 import hashlib
 import reprlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -104,13 +104,16 @@ def classify_file(
 def answer_rows(model: Model, file: RowFile, options: BulkOptions, done: int = 0) -> Iterator[list[dict[str, Any]]]:
     """Yield the records of all rows behind the first `done`, in order, a batch at a time. Raises RowError."""
     check_columns(file, options)
+    names = _columns(file.header or (), options)
     batch: list[tuple[dict[str, Any], EncodedText | None]] = []
     characters = index = 0
     for index, row in enumerate(file.rows, 1):
+        if names[0] is None:  # without a header, the first row with a text decides
+            names = _columns(row.cells, options)
         if index <= done:
             continue
         try:
-            record, encoded = _encoded(model, file, row, options)
+            record, encoded = _encoded(model, file, row, options, names)
         except InputError as error:
             if options.on_error == "stop":
                 if batch:
@@ -166,11 +169,36 @@ def check_columns(file: RowFile, options: BulkOptions) -> None:
         )
 
 
-def _encoded(model: Model, file: RowFile, row: Row, options: BulkOptions) -> tuple[dict[str, Any], EncodedText]:
+Names = tuple[str | None, str | None]  # of the columns of texts and of second texts
+
+
+def _columns(keys: Iterable[str], options: BulkOptions) -> Names:
+    """The first of the accepted names that a file has; chosen once for all of its rows."""
+    text, pair = (next((name for name in names if name in keys), None) for names in (options.texts, options.pairs))
+    return text, pair
+
+
+def _check_same(names: Names, row: Row, file: RowFile, options: BulkOptions) -> None:
+    """Raise InputError if a row of a file without header has its texts elsewhere than the rows before."""
+    found = _columns(row.cells, options)
+    if found[0] is not None and found != names:
+        first, here = (" and ".join(f'"{name}"' for name in pair if name) for pair in (names, found))
+        raise InputError(
+            f"{file.place(row.number)} has its text in {here}, the rows before in {first}; use the same names in all "
+            "rows, or name them with --text-column and --pair-column"
+        )
+
+
+def _encoded(
+    model: Model, file: RowFile, row: Row, options: BulkOptions, names: Names
+) -> tuple[dict[str, Any], EncodedText]:
     place = file.place(row.number)
     if row.fault is not None:
         raise InputError(f"{place} {row.fault}")
-    names = [_column(row, options.texts), _column(row, options.pairs)]
+    if file.header is None:
+        _check_same(names, row, file, options)
+        if names[0] not in row.cells:
+            names = (None, None)
     if names[0] is None or (names[1] is None and options.pair_column is not None):
         wanted = options.texts if names[0] is None else options.pairs
         keys = _shown(list(row.cells) if file.header is None else file.header)
@@ -179,7 +207,9 @@ def _encoded(model: Model, file: RowFile, row: Row, options: BulkOptions) -> tup
     for key, name in zip(("text", "text_pair"), names, strict=True):
         if name is None:
             continue
-        value = row.cells[name]
+        value = row.cells.get(name)
+        if value is None or value != value or value == "":
+            raise InputError(f'the "{name}" in {place} is missing; write a text, or leave the row out')
         if not isinstance(value, str):
             raise InputError(f'the "{name}" in {place} is {safe(reprlib.repr(value))}; texts are strings')
         texts[key] = value
@@ -187,11 +217,6 @@ def _encoded(model: Model, file: RowFile, row: Row, options: BulkOptions) -> tup
     text = (texts["text"], texts["text_pair"]) if pair else texts["text"]
     what = f'the "{names[0]}"' + (f' with "{names[1]}"' if pair else "")
     return texts, model.encode_text(text, options.long, f"{what} in {place}")
-
-
-def _column(row: Row, names: tuple[str, ...]) -> str | None:
-    """The first of these names under which a row has a value."""
-    return next((name for name in names if row.cells.get(name) is not None), None)
 
 
 def _shown(names: list[str]) -> str:

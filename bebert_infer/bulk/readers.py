@@ -8,7 +8,9 @@ counts rows instead of lines and mends broken quotes.
 import csv
 import gzip
 import hashlib
+import io
 import json
+import re
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,26 +23,36 @@ from bebert_infer.errors import DataError
 
 # Bytes of one row, line breaks inside quotes included: what a row may cost in memory.
 MAX_ROW_BYTES = 2**24
-TABLES = (".tsv", ".csv", ".jsonl")
+TABLES = (".tsv", ".csv", ".jsonl", ".json")
+KINDS = ("tsv", "csv", "jsonl", "json", "txt")  # that may be asked for
 BOM = b"\xef\xbb\xbf"
 
 Line = tuple[int, bytes | None]  # number from 1, and its bytes; None for a line that is too long
 
 
-def open_rows(path: Path, wanted: Sequence[str], *, plain: bool = False, max_bytes: int = MAX_ROW_BYTES) -> RowFile:
-    """Open a file by its ending for the columns `wanted`.
+def open_rows(
+    path: Path,
+    wanted: Sequence[str],
+    *,
+    plain: bool = False,
+    max_bytes: int = MAX_ROW_BYTES,
+    kind: str | None = None,
+) -> RowFile:
+    """Open a file by its ending, or as one of KINDS, for the columns `wanted`.
 
     TSV has one row a line, fields separated by tabs, and no quoting, as GLUE: a quote character is part of the text.
-    CSV is quoted by RFC 4180; behind a broken record, reading goes on at its second line. JSONL has one object a line.
-    With `plain`, .txt has one text a line. All are UTF-8 and may be packed (.gz). Blank lines do not count, but in TSV.
-    Raises DataError for a file that is missing, of another kind, or damaged in its header.
+    CSV is quoted by RFC 4180; behind a broken record, reading goes on at its second line. JSONL has one object or
+    string a line, JSON one array of them. With `plain`, .txt has one text a line. All are UTF-8 and may be packed
+    (.gz). Lines end in LF, CR LF, CR CR LF or, in a file that begins so, in CR. Blank lines do not count, but inside
+    TSV. Raises DataError for a file that is missing, of another kind, or damaged in its header.
     """
-    kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    if path.suffix == ".parquet":
+    given = kind
+    kind = f".{kind}" if kind else path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    if path.suffix == ".parquet" and given is None:
         from bebert_infer.bulk.parquet import open_parquet  # imports pyarrow, which the other kinds do without
 
         return open_parquet(path, wanted)
-    if kind not in TABLES and not (plain and kind == ".txt"):
+    if kind not in TABLES and not (plain and kind == ".txt") and given is None:
         also = ", and .txt with one text a line" if plain else ""
         raise DataError(f'"{path}" ends in "{kind + path.suffix if path.suffix == ".gz" else kind}"; {ACCEPTED}{also}')
     try:
@@ -59,10 +71,19 @@ def open_rows(path: Path, wanted: Sequence[str], *, plain: bool = False, max_byt
     return RowFile(path, header, rows, "line", raw.close, None, size, raw.tell, digest)
 
 
-def open_stream(stream: IO[bytes], name: str, max_bytes: int = MAX_ROW_BYTES) -> RowFile:
-    """Rows of a pipe: JSONL if its first line that is not blank begins with {, else one text a line.
+def open_stream(
+    stream: IO[bytes],
+    name: str,
+    max_bytes: int = MAX_ROW_BYTES,
+    *,
+    wanted: Sequence[str] = (),
+    kind: str | None = None,
+) -> RowFile:
+    """Rows of a pipe, as one of KINDS, else as its first line that is not blank looks.
 
-    Whether that line is sound does not decide: all the others would be answered as if their JSON were the text.
+    JSONL if it begins with {, or is a JSON string; a JSON array if it begins like one; else one text a line. Whether
+    a line that begins with { is sound does not decide: all the others would be answered as if their JSON were the text.
+    Raises DataError for what looks like the header of a table: texts and tables cannot be told apart.
     """
     digest = hashlib.sha256()
     lines = _lines(stream, max_bytes, digest)
@@ -72,9 +93,33 @@ def open_stream(stream: IO[bytes], name: str, max_bytes: int = MAX_ROW_BYTES) ->
         first.append(line)
         if begin := (line[1] or b"").lstrip():  # a line that is too long says nothing
             break
-    kind = ".jsonl" if begin.startswith(b"{") else ".txt"
-    header, rows = _reader(kind, chain(first, lines), Path(name), (), max_bytes)
+    found = f".{kind}" if kind else _look(begin, name, wanted)
+    header, rows = _reader(found, chain(first, lines), Path(name), wanted, max_bytes)
     return RowFile(Path(name), header, rows, "line", lambda: None, sha256=digest)
+
+
+def _look(begin: bytes, name: str, wanted: Sequence[str]) -> str:
+    """The kind of a pipe, by its first line. Raises DataError for a header of a table."""
+    if begin.startswith(b"{") or (begin.startswith(b'"') and _is_json(begin)):
+        return ".jsonl"
+    if re.match(rb"\[\s*([\[{\]\"0-9-]|$)", begin):
+        return ".json"
+    for mark in ("\t", ","):
+        fields = [field.strip(' "') for field in begin.decode("utf-8", "replace").strip().split(mark)]
+        if set(fields) & set(wanted):
+            raise DataError(
+                f"{name} begins with {begin.decode('utf-8', 'replace').strip()[:80]!r}, which looks like the header of "
+                "a table; pass --input-format csv or tsv, or txt if every line is a text"
+            )
+    return ".txt"
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _reader(
@@ -82,12 +127,16 @@ def _reader(
 ) -> tuple[list[str] | None, Iterator[Row]]:
     if kind == ".jsonl":
         return None, _jsonl(lines, max_bytes)
+    if kind == ".json":
+        return None, iter(_array(lines, path))
     if kind == ".txt":
         return ["text"], _plain(lines, max_bytes)
     records = _csv(lines, max_bytes) if kind == ".csv" else _tsv(lines, max_bytes)
     number, header, fault = next(records, (1, [], None))
     if fault is not None:
         raise DataError(f"line {number} of {path} {fault}")
+    if twice := [name for name in wanted if header.count(name) > 1]:
+        raise DataError(f'{path} has {header.count(twice[0])} columns "{twice[0]}"; give each a name of its own')
     advice = (
         "put a text with a comma, a quote or a line break in quotes"
         if kind == ".csv"
@@ -97,9 +146,17 @@ def _reader(
 
 
 def _lines(stream: IO[bytes], max_bytes: int, digest: Any) -> Iterator[Line]:
-    """Lines with their numbers, cut at line feeds only: other separators that Python knows may occur inside a text."""
+    """Lines with their numbers, cut at line feeds: other separators that Python knows may occur inside a text.
+
+    A file that begins with lines that end in CR alone (old Macs, "Text (Macintosh)" of Excel) is cut there instead.
+    """
+    source: Any = stream if hasattr(stream, "peek") else io.BufferedReader(stream)  # type: ignore[arg-type]
+    begin = source.peek(1)
+    if re.search(rb"\r[^\r\n]", begin) and b"\n" not in begin:
+        source = _CarriageReturns(source, digest)
+        digest = hashlib.sha256()  # of lines as they are not: nobody asks
     number = 1
-    while line := stream.readline(max_bytes + 1):
+    while line := source.readline(max_bytes + 1):
         digest.update(line)
         if number == 1:
             line = line.removeprefix(BOM)
@@ -107,10 +164,32 @@ def _lines(stream: IO[bytes], max_bytes: int, digest: Any) -> Iterator[Line]:
             yield number, line
         else:
             while line and not line.endswith(b"\n"):
-                line = stream.readline(2**20)
+                line = source.readline(2**20)
                 digest.update(line)
             yield number, None
         number += 1
+
+
+class _CarriageReturns:
+    """Reads a stream whose lines end in CR as if they ended in LF."""
+
+    def __init__(self, stream: Any, digest: Any) -> None:
+        self._stream, self._digest, self._rest = stream, digest, b""
+
+    def readline(self, most: int) -> bytes:
+        """The next line of at most `most` bytes, as of a stream."""
+        while b"\n" not in self._rest[:most] and len(self._rest) < most:
+            block = self._stream.read1(2**16)
+            self._digest.update(block)
+            while block.endswith(b"\r") and (more := self._stream.read1(1)):  # half a CR LF
+                self._digest.update(more)
+                block += more
+            if not block:
+                break
+            self._rest += block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        end = self._rest.find(b"\n", 0, most) + 1 or min(most, len(self._rest))
+        line, self._rest = self._rest[:end], self._rest[end:]
+        return line
 
 
 def _guarded(lines: Iterator[Line], path: Path) -> Iterator[Line]:
@@ -127,7 +206,7 @@ def _text(line: bytes | None, max_bytes: int) -> tuple[str, str | None]:
     if line is None:
         return "", f"has more than {max_bytes:,} bytes; split it"
     try:
-        return line.decode().removesuffix("\n").removesuffix("\r"), None
+        return line.decode().removesuffix("\n").rstrip("\r"), None
     except UnicodeDecodeError:
         return "", "is not UTF-8; convert the file to UTF-8"
 
@@ -150,9 +229,27 @@ def _jsonl(lines: Iterable[Line], max_bytes: int) -> Iterator[Row]:
                 value = json.loads(text)
             except (ValueError, RecursionError) as error:
                 fault = f"is not JSON: {error}; write one object a line"
+        if isinstance(value, str):
+            value = {"text": value}
         if not isinstance(value, dict):
             fault = 'is no object; accepted are lines like {"text": "…"}'
         yield Row(number, value if fault is None else {}, fault)
+
+
+def _array(lines: Iterable[Line], path: Path) -> Iterator[Row]:
+    """Rows of one JSON array, which is read whole. Raises DataError."""
+    try:
+        values = json.loads(b"".join(line or b"" for _, line in lines))
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path} is no JSON array: {error}; if every line is a text or an object, pass --input-format txt or jsonl"
+        ) from None
+    if not isinstance(values, list):
+        raise DataError(f"{path} holds {type(values).__name__} in JSON; accepted is an array of objects or strings")
+    for number, value in enumerate(values, 1):
+        cells = {"text": value} if isinstance(value, str) else value
+        fault = None if isinstance(cells, dict) else 'is no object; accepted are values like {"text": "…"}'
+        yield Row(number, {} if fault else cells, fault)
 
 
 Record = tuple[int, list[str], str | None]  # first line, fields, fault
@@ -167,8 +264,14 @@ def _table(records: Iterator[Record], header: list[str], wanted: Sequence[str], 
 
 
 def _tsv(lines: Iterable[Line], max_bytes: int) -> Iterator[Record]:
+    blank: list[Record] = []  # lines at the end of a file are no rows
     for number, line in lines:
         text, fault = _text(line, max_bytes)
+        if fault is None and not text:
+            blank.append((number, [""], None))
+            continue
+        yield from blank
+        blank.clear()
         yield number, text.split("\t"), fault
 
 

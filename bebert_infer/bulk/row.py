@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 # What a file of rows may be, for the errors about one that is not.
-ACCEPTED = "accepted are .tsv, .csv and .jsonl, also with .gz, and .parquet"
+ACCEPTED = "accepted are .tsv, .csv, .jsonl and .json, also with .gz, and .parquet"
 
 
 @dataclass(frozen=True)

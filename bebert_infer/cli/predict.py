@@ -45,6 +45,16 @@ class Pool(StrEnum):
     max = "max"
 
 
+class InputFormat(StrEnum):
+    """Values of --input-format, `bulk.readers.KINDS`."""
+
+    tsv = "tsv"
+    csv = "csv"
+    jsonl = "jsonl"
+    json = "json"
+    txt = "txt"
+
+
 class OnError(StrEnum):
     """Values of --on-error."""
 
@@ -87,6 +97,14 @@ def predict(
         str | None,
         typer.Option(
             help="Column of second texts. Default, if no column is named: sentence2, text2 or text_pair, if there.",
+            show_default=False,
+            rich_help_panel=FILES,
+        ),
+    ] = None,
+    input_format: Annotated[
+        InputFormat | None,
+        typer.Option(
+            help="What --input holds. Default: by its ending; a pipe is JSON if it begins so, else one text a line.",
             show_default=False,
             rich_help_panel=FILES,
         ),
@@ -154,7 +172,7 @@ def predict(
     if pair is not None and (not texts or len(texts) != 1):
         raise InputError(f"--pair belongs to exactly one text; {len(texts or [])} were given")
     if input is None:
-        refuse_unused(context, "texts of the command line", ("text_column", "pair_column"))
+        refuse_unused(context, "texts of the command line", ("text_column", "pair_column", "input_format"))
     if output is None:
         refuse_unused(context, "a run without --output", ("restart",) if input else ("restart", "on_error"))
     else:
@@ -167,7 +185,8 @@ def predict(
     rule = long_texts(truncate, None if long is None else long.value, overlap, pool.value)
     options = BulkOptions(text_column, pair_column, rule, on_error.value)
     limits = InputLimits(characters=max_characters, tokens=max_tokens)
-    file = _opened(input, texts or [], pair, options, max_characters)
+    kind = None if input_format is None else input_format.value
+    file = _opened(input, texts or [], pair, options, max_characters, kind)
     try:
         ensemble = Ensemble.from_pretrained(model, threads=threads, limits=limits)
         ensemble.check_texts(options.long)
@@ -182,7 +201,12 @@ def predict(
 
 
 def _opened(
-    input: Path | None, texts: list[str], pair: str | None, options: "BulkOptions", max_characters: int
+    input: Path | None,
+    texts: list[str],
+    pair: str | None,
+    options: "BulkOptions",
+    max_characters: int,
+    kind: str | None,
 ) -> "RowFile":
     """The rows to classify; texts of the command line are rows too."""
     from bebert_infer.bulk.classify import check_columns
@@ -198,7 +222,8 @@ def _opened(
     if str(input) == "-":
         if sys.stdin is None:
             raise InputError("--input is - but standard input is closed; open it, or pass a file")
-        file = open_stream(sys.stdin.buffer, "standard input", max_bytes)
+        wanted = options.texts + options.pairs
+        file = open_stream(sys.stdin.buffer, "standard input", max_bytes, wanted=wanted, kind=kind)
     else:
         if not input.exists():
             raise InputError(f'there is no input file "{input}"')
@@ -206,7 +231,7 @@ def _opened(
             raise InputError(
                 f'"{input}" is no file; pass one (.gz is read as it is), or a pipe of JSON or plain lines as --input -'
             )
-        file = open_rows(input, options.texts + options.pairs, plain=True, max_bytes=max_bytes)
+        file = open_rows(input, options.texts + options.pairs, plain=True, max_bytes=max_bytes, kind=kind)
     check_columns(file, options)
     return file
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -128,10 +129,62 @@ def test_columns_are_found_or_named(tmp_path):
         answers(write(tmp_path / "b.csv", "a,b\n1,2\n"))
     with pytest.raises(InputError, match="has the columns no columns"):
         answers(write(tmp_path / "c.csv", ""))
-    lines = '{"text": "a", "text_pair": "b"}\n{"sentence": "c"}\n{"label": 1}\n'
-    first, second, third = answers(write(tmp_path / "d.jsonl", lines))
-    assert first["text_pair"] == "b" and second["text"] == "c" and "text_pair" not in second
+
+
+def test_columns_are_chosen_once_for_a_file_never_for_a_row(tmp_path):
+    """A row whose text stands elsewhere would be answered for something else, in silence."""
+    lines = '{"text": "a", "text_pair": "b"}\n{"sentence": "c"}\n{"label": 1}\n{"text": "d"}\n'
+    first, second, third, fourth = answers(write(tmp_path / "d.jsonl", lines))
+    assert first["text_pair"] == "b"
+    assert "line 2 of" in second["error"] and 'has its text in "sentence", the rows before in "text"' in second["error"]
     assert "line 3 of" in third["error"] and "no text in label; expected in sentence1 or" in third["error"]
+    assert 'has its text in "text", the rows before in "text" and "text_pair"' in fourth["error"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", 'text,n\n"",1\ngood,2\n'),
+        ("a.tsv", "text\tn\n\t1\ngood\t2\n"),
+        ("a.jsonl", '{"text": null}\n{"text": "good"}\n'),
+        ("b.jsonl", '{"text": NaN}\n{"text": "good"}\n'),
+        ("c.jsonl", '{"text": ""}\n{"text": "good"}\n'),
+        ("a.json", '[{"text": null}, {"text": "good"}]'),
+    ],
+)
+def test_a_missing_text_means_the_same_in_every_kind_of_file(tmp_path, name, content):
+    missing, good = answers(write(tmp_path / name, content))
+    assert 'the "text" in' in missing["error"] and "is missing; write a text" in missing["error"]
+    assert good["text"] == "good"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r\r\n", "\r"])
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("a.txt", ["a gripping film", "dull"]),
+        ("a.csv", ["text,n", "a gripping film,1", "dull,2"]),
+        ("a.tsv", ["text\tn", "a gripping film\t1", "dull\t2"]),
+        ("a.jsonl", ['{"text": "a gripping film"}', '{"text": "dull"}']),
+    ],
+)
+@pytest.mark.parametrize("last", [0, 1, 2])
+def test_lines_end_as_files_of_any_system_end_them(tmp_path, name, lines, end, last):
+    """With or without an end of the last line, and with a blank one behind it: no row more, no row less."""
+    path = write(tmp_path / name, end.join(lines) + last * end)
+    with closing(open_rows(path, ("text",), plain=True)) as file:
+        assert [row.cells.get("text") for row in file.rows if not row.fault] == ["a gripping film", "dull"]
+
+
+def test_a_carriage_return_inside_a_text_is_part_of_it(tmp_path):
+    path = write(tmp_path / "a.csv", 'text,n\n"a\rb",1\n')
+    with closing(open_rows(path, ("text",))) as file:
+        assert [row.cells["text"] for row in file.rows] == ["a\rb"]
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    with pytest.raises(DataError, match='has 2 columns "text"; give each a name of its own'):
+        open_rows(write(tmp_path / "a.csv", "text,text\na,b\n"), ("text",))
 
 
 FIELDS = "has 3 fields, the header has 2"
@@ -150,7 +203,7 @@ BAD = [
     (
         "a.jsonl",
         '{"text": 5}\n{"text": null}\n{"text": "b"}\n',
-        {1: 'the "text" in line 1 .* is 5; texts', 2: "no text"},
+        {1: 'the "text" in line 1 .* is 5; texts', 2: "is missing; write a text"},
         3,
     ),
     ("a.jsonl", b'{"text": "\xff"}\n{"text": "b"}\n', {1: "line 1 of .* is not UTF-8"}, 2),
@@ -484,7 +537,10 @@ def test_a_pipe_is_json_or_plain_lines():
 
     assert read(b'\n{"text": "a"}\n{"text": "b"}') == [(2, {"text": "a"}, None), (3, {"text": "b"}, None)]
     assert read(b"good\n\n{not json\n") == [(1, {"text": "good"}, None), (3, {"text": "{not json"}, None)]
-    assert read(b'"quoted"\n5') == [(1, {"text": '"quoted"'}, None), (2, {"text": "5"}, None)]
+    assert read(b'"quoted", he said\n5') == [(1, {"text": '"quoted", he said'}, None), (2, {"text": "5"}, None)]
+    assert read(b'"a"\n"b"\n') == [(1, {"text": "a"}, None), (2, {"text": "b"}, None)]
+    assert read(b'[\n {"text": "a"},\n "b"\n]\n') == [(1, {"text": "a"}, None), (2, {"text": "b"}, None)]
+    assert read(b"[laughs] good\nb") == [(1, {"text": "[laughs] good"}, None), (2, {"text": "b"}, None)]
     assert read(b"") == [] and read(b"\n\n") == []
     assert read(b"\xff\na")[0][2].startswith("is not UTF-8")
 

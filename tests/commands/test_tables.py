@@ -66,7 +66,7 @@ def test_labels_of_json_may_be_numbers_and_truth_values(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.txt", "text\tlabel\n", r'ends in ".txt"; accepted are .tsv, .csv and .jsonl'),
+        ("a.txt", "text\tlabel\n", r'ends in ".txt"; accepted are .tsv, .csv, .jsonl and .json'),
         ("a.parquet.gz", "", r'ends in ".parquet.gz"; accepted'),
         ("a.csv", "text,label\n", "no example"),
         ("a.csv", "text,class\na,1\n", r"has the columns text, class; one of label, labels is missing"),
