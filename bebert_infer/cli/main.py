@@ -46,7 +46,8 @@ def main() -> None:
         try:
             app()
         finally:
-            sys.stdout.flush()  # a full disk shows here, not while Python ends
+            if sys.stdout is not None:  # closed by whoever started us
+                sys.stdout.flush()  # a full disk shows here, not while Python ends
     except BebertError as error:
         _print_error(str(error))
         sys.exit(error.exit_code)
@@ -70,7 +71,8 @@ def _print_error(text: str) -> None:
 def _drop_output() -> None:
     """Forget what standard output cannot take: Python would try again when it ends, and complain."""
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -311,3 +311,13 @@ def test_a_path_is_printed_as_it_is_whatever_it_holds(model, monkeypatch, capsys
 def test_every_command_explains_itself(command):
     done = bebert(command, "--help")
     assert done.returncode == 0 and "Usage" in done.stdout
+
+
+def test_standard_output_may_be_closed(model, tmp_path):
+    """Daemons and some runners start commands so: the work was done, and then there was a traceback."""
+    (tmp_path / "in.jsonl").write_text('{"text": "dull"}\n')
+    command = f'exec "$@" --input {tmp_path / "in.jsonl"} --output {tmp_path / "out.jsonl"} >&-'
+    program = [sys.executable, "-c", "from bebert_infer.cli.main import main; main()", "predict", str(model)]
+    done = subprocess.run(["sh", "-c", command, "sh", *program], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr.strip() and json.loads((tmp_path / "out.jsonl").read_text())["text"] == "dull"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from bebert_kernels.abi.stage import Stage
 from bebert_kernels.jit.kernel import cache_directory
@@ -36,7 +37,8 @@ def _helper(missing: list[Stage]) -> Iterator[None]:
     directory = cache_directory()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     process = None
-    if len(missing) >= WORTH and cores > 1 and directory is not None and os.access(directory, os.W_OK):
+    writable = directory is not None and os.access(directory, os.W_OK)
+    if len(missing) >= WORTH and cores > 1 and writable and runs_python(sys.executable):
         names = ",".join(stage.path for stage in reversed(missing))
         command = [sys.executable, "-c", _HELPER, names, *sys.path]
         try:
@@ -55,6 +57,16 @@ def _helper(missing: list[Stage]) -> Iterator[None]:
         if process is not None:
             process.kill()  # it may be compiling what we have just compiled; files appear whole or not at all
             process.wait()
+
+
+def runs_python(executable: str | None) -> bool:
+    """Whether this process was started by a Python, which would run what -c says.
+
+    An application that embeds Python names itself in sys.executable, or nothing: started with -c it would begin anew,
+    and start itself again.
+    """
+    name = Path(executable or "").name.lower()
+    return name.startswith(("python", "pypy")) and not getattr(sys, "frozen", False)
 
 
 def compile_all(paths: str) -> None:
