@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from bebert_export.checkpoints.outputs import TOKENIZER_FILES, agree
 from bebert_export.checkpoints.published import Checkpoint, find_members, read_checkpoint
 from bebert_export.checkpoints.untrusted_pickle import ProcessLimits
 from bebert_export.data.batches import load_tokenizer
@@ -40,7 +41,8 @@ def convert(
     tokenizer   : folder with vocab.txt or tokenizer.json; default the first checkpoint's folder, and if that has
                   none the model takes token ids only
     limits      : of the processes that read pickles, one after the other; default those of the environment
-    labels      : default id2label of the first config, else LABEL_0, LABEL_1, …
+    labels      : default id2label of the first config, else LABEL_0, LABEL_1, …; members that name the same classes in
+                  another order are put in this one
 
     Raises CheckpointError, InputError or ParityError, and ModelFormatError if `out` is taken by anything but a packed
     model; then nothing is written.
@@ -52,7 +54,7 @@ def convert(
     checkpoints = [read_checkpoint(weights, folder, limits) for weights, folder in members]
     first = checkpoints[0]
     outputs = first.student.config.num_labels
-    chosen = labels or _labels(first.raw_config, outputs)
+    chosen = agree(checkpoints, labels)
     rule = combination or ("mean" if outputs == 1 else "vote" if len(checkpoints) > 1 else "logits")
     written = write_ensemble(
         [checkpoint.student for checkpoint in checkpoints],
@@ -77,17 +79,10 @@ def _check_out(out: Path, read: list[Path]) -> None:
     check_target(place.parent, "out", out)
 
 
-def _labels(raw: dict, outputs: int) -> list[str]:
-    named = raw.get("id2label")
-    if isinstance(named, dict) and sorted(named) == sorted(str(i) for i in range(outputs)):
-        return [str(named[str(i)]) for i in range(outputs)]
-    return [f"LABEL_{i}" for i in range(outputs)]
-
-
 def _tokenizer(folder: Path | None, checkpoint: Checkpoint) -> str | None:
     """Return the text of tokenizer.json; pad-free, so that the model decides about length."""
     chosen = folder or checkpoint.source.parent
-    if folder is None and not any((chosen / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+    if folder is None and not any((chosen / name).is_file() for name in TOKENIZER_FILES):
         return None
     tokenizer = load_tokenizer(chosen)
     size, rows = tokenizer.get_vocab_size(), checkpoint.student.config.vocab_size

@@ -90,11 +90,18 @@ def test_several_folders_make_one_ensemble_with_given_alphas(tmp_path):
 def test_numbered_files_of_one_folder_make_one_ensemble_in_numeric_order(tmp_path):
     """BEBERT saves 0.bin, 1.bin, … 10.bin beside one config."""
     folder = make_checkpoint(tmp_path / "bebert", ODD)
-    for name in ("10.bin", "2.bin", "0.bin"):
+    for name in ("2.bin", "1.bin", "0.bin"):
         torch.save(load_file(folder / MODEL), folder / name)
     (folder / MODEL).unlink()
-    assert [file.name for file, _ in find_members(folder)] == ["0.bin", "2.bin", "10.bin"]
     assert len(Ensemble(convert_and_read(folder, tmp_path / "model")).members) == 3
+    for number in range(3, 12):
+        (folder / f"{number}.bin").touch()
+    assert [file.name for file, _ in find_members(folder)] == [f"{number}.bin" for number in range(12)]
+    (folder / "7.bin").unlink()
+    with pytest.raises(
+        CheckpointError, match=r"holds the members 0, .*6, 8, .*; accepted are 0, 1, 2, … without a gap"
+    ):
+        find_members(folder)
 
 
 def convert_and_read(source: Path, out: Path):

@@ -181,3 +181,24 @@ def test_metrics_are_those_of_the_whole_split():
     values = np.array([1.0, 2.0, 3.0])
     assert metrics.evaluate(values, 2 * values[:, None])["pearson"] == pytest.approx(1)
     assert metrics.evaluate(values, np.ones((3, 1)))["spearman"] == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["0", "1", "nan"], 'line 4 of .* has the label "nan"; write its class, or drop the line'),
+        (["pos", "neg", "NaN"], 'line 4 of .* has the label "NaN"'),
+        (["0", "1", "inf"], 'line 4 of .* has the label "inf"'),
+        (["0", "1", "0.0"], 'has the label "0.0", others have "0": write equal numbers alike'),
+        (["1", "01", "2"], 'has the label "1", others have "01": write equal numbers alike'),
+    ],
+)
+def test_missing_labels_and_equal_numbers_are_no_classes_of_their_own(tmp_path, labels, said):
+    lines = "".join(f"text {i},{label}\n" for i, label in enumerate(labels))
+    with pytest.raises(DataError, match=said):
+        files.label_names(files.read_examples(write(tmp_path / "a.csv", "text,label\n" + lines)))
+
+
+def test_a_label_that_is_no_number_in_json_is_refused(tmp_path):
+    with pytest.raises(DataError, match="line 1 of .* has the label nan; write its class or score, or drop the line"):
+        files.read_examples(write(tmp_path / "a.jsonl", '{"text": "a", "label": NaN}\n{"text": "b", "label": 1}\n'))

@@ -1,10 +1,13 @@
 """The full-precision starting point: a BERT encoder of a folder or the hub with a new head."""
 
+import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, PretrainedConfig
@@ -18,6 +21,15 @@ from bebert_export.training.loop import seed_everything
 from bebert_infer.artifact.tokenizer_check import check_tokenizer
 from bebert_infer.errors import DataError
 
+# Fields of a config that change the answer, and what binary students compute.
+ONLY = {
+    "position_embedding_type": ("absolute",),
+    "is_decoder": (False,),
+    "add_cross_attention": (False,),
+    "chunk_size_feed_forward": (0,),
+}
+WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")  # of DataParallel, of torch.compile
+HEADS = ("classifier.", "bert.pooler.", "pooler.", "cls.", "qa_outputs.")  # that another task has, or none
 HUB_FILES = ["config.json", "*.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
 
 
@@ -116,9 +128,14 @@ def read_config(folder: Path) -> BertConfig:
     """Sizes of a BERT encoder. Raises DataError for a folder that holds none."""
     if not (folder / "config.json").is_file():
         raise DataError(f"{folder} has no config.json; pass a folder of a BERT encoder in the Hugging Face layout")
-    kind = PretrainedConfig.get_config_dict(folder)[0].get("model_type")
+    raw = PretrainedConfig.get_config_dict(folder)[0]
+    kind = raw.get("model_type")
     if kind != "bert":
         raise DataError(f'{folder} holds a model of type "{kind}"; only "bert" can be made binary')
+    for field, accepted in ONLY.items():
+        if raw.get(field, accepted[0]) not in accepted:
+            names = " or ".join(map(str, accepted))
+            raise DataError(f"{folder} has {field} {raw[field]!r:.80} in config.json; accepted is {names}")
     return BertConfig.from_pretrained(folder)
 
 
@@ -135,6 +152,7 @@ def _same_labels(config: BertConfig, labels: list[str]) -> bool:
 def _load(folder: Path, config: BertConfig, whole: bool, own_head: bool) -> BertForSequenceClassification:
     try:
         with quiet_transformers(), without_pickles(folder) as safe:
+            wrapped = _wrappers(safe)
             loaded: Any = BertForSequenceClassification.from_pretrained(
                 safe,
                 config=config,
@@ -142,10 +160,14 @@ def _load(folder: Path, config: BertConfig, whole: bool, own_head: bool) -> Bert
                 output_loading_info=True,
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,  # told below, in one sentence
+                key_mapping={WRAPPERS.pattern: ""} if wrapped else None,
             )
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise DataError(f"{folder} has no readable weights ({error}); put model.safetensors there") from None
     model, report = loaded
+    _check_names(folder, report)
+    if wrapped:
+        warnings.warn(f"{folder}: names of weights begin with {wrapped}, which was taken off", stacklevel=2)
     for name, found, wanted in sorted(report["mismatched_keys"]):
         if not (own_head and name.startswith("classifier.")):
             raise DataError(
@@ -162,6 +184,35 @@ def _load(folder: Path, config: BertConfig, whole: bool, own_head: bool) -> Bert
         )
     check_finite(model, folder)
     return model
+
+
+def _wrappers(folder: Path) -> str:
+    """What was put before the names of all weights of a folder; empty if nothing."""
+    found = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as tensors:
+            found |= {match.group() if (match := WRAPPERS.match(name)) else "" for name in tensors.keys()}  # noqa: SIM118
+    return found.pop() if len(found) == 1 else ""
+
+
+def _check_names(folder: Path, report: dict[str, Any]) -> None:
+    """Refuse weights that are not those of the model. Raises DataError.
+
+    transformers draws what is missing at random and leaves out what it does not know. A head may be missing or be that
+    of another task.
+    """
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith(HEADS))
+    unknown = sorted(
+        name for name in report["unexpected_keys"] if not name.startswith(HEADS) and not name.endswith(".position_ids")
+    )
+    for names, what in ((missing, "lacks"), (unknown, "has unknown")):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            other = f"; it has {', '.join(unknown[:2])}" if what == "lacks" and unknown else ""
+            raise DataError(
+                f"{folder} {what} weights: {', '.join(names[:3])}{more}{other}; put the weights there that its "
+                "config.json describes, under the names that transformers gives them"
+            )
 
 
 def _rows(table: nn.Embedding, index: torch.Tensor) -> nn.Embedding:

@@ -26,6 +26,13 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # if both are there, the o
 DEAD = re.compile(
     r"(\.scale|\.gate|\.weight_clip_val|\.embed_clip_val|\.move_[qkv]\.bias|\.position_ids|\.act_clip_val|\.clip_\w+)$"
 )
+# Fields that change the answer, and what the families compute (the activation is the family's own).
+ONLY = {
+    "position_embedding_type": ("absolute",),
+    "is_decoder": (False,),
+    "add_cross_attention": (False,),
+    "hidden_act": ("gelu", "relu"),
+}
 # What a config field must equal, among the dimensions read off the tensors.
 FIELDS = {
     "vocab_size": "vocab_size",
@@ -66,6 +73,12 @@ def find_members(path: Path) -> list[tuple[Path, Path]]:
         if (path / name).is_file():
             return [(path / name, path)]
     numbered = sorted((file for file in path.glob("*.bin") if file.stem.isdecimal()), key=lambda f: int(f.stem))
+    numbers = [int(file.stem) for file in numbered]
+    if numbers and numbers != list(range(first := min(numbers[0], 1), first + len(numbers))):
+        raise CheckpointError(
+            f'"{path}" holds the members {", ".join(map(str, numbers))}; accepted are 0, 1, 2, … without a gap: fetch '
+            "the others, or name the files one by one"
+        )
     if not numbered:
         raise MissingCheckpointError(
             f'"{path}" holds no checkpoint; accepted are {", ".join(WEIGHTS)}, or 0.bin, 1.bin, …'
@@ -169,6 +182,10 @@ def _student_config(family: str, state: Mapping[str, Tensor], raw: Mapping[str, 
         raise CheckpointError(f"config.json has weight_bits {raw['weight_bits']}; {family} tensors have {weight_bits}")
     if family == "bit" and raw.get("not_quantize_attention"):
         raise CheckpointError("config.json has not_quantize_attention true; accepted is false: float probabilities")
+    for name, accepted in ONLY.items():
+        if raw.get(name, accepted[0]) not in accepted:
+            names = " or ".join(map(str, accepted))
+            raise CheckpointError(f"config.json has {name} {raw[name]!r:.80}; accepted is {names}")
     eps = raw.get("layer_norm_eps", 1e-12)
     if not isinstance(eps, int | float) or not 1e-30 <= eps <= 1:
         raise CheckpointError(f"config.json has layer_norm_eps {eps!r:.80}; accepted is 1e-30 to 1")

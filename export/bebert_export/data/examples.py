@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +102,29 @@ def label_names(train: Examples) -> list[str]:
         values = {name: float(name) for name in names}
     except ValueError:
         values = {}
+    for name in names:
+        if _is_missing(name):
+            place = train.place(train.labels.index(name))
+            raise DataError(f'{place} has the label "{name}"; write its class, or drop the {train.unit}')
+    same = next((pair for pair in pairwise(sorted(values, key=values.__getitem__)) if _equal(values, *pair)), None)
+    if same is not None:
+        place = train.place(train.labels.index(same[1]))
+        raise DataError(f'{place} has the label "{same[1]}", others have "{same[0]}": write equal numbers alike')
     fraction = next((name for name, value in values.items() if np.isfinite(value) and value != round(value)), None)
     if fraction is not None:
         raise DataError(f'{train.path} has labels such as "{fraction}"; for scores instead of classes use regression')
     if len(names) < 2:
         raise DataError(f'{train.path} has the only label "{names[0]}"; a classifier needs at least two')
     return sorted(names, key=lambda name: (values[name], name)) if values else names
+
+
+def _is_missing(name: str) -> bool:
+    """Whether a label is how programs write that there is none, or no number that counts classes."""
+    return name.lower() in ("nan", "inf", "+inf", "-inf", "infinity", "-infinity", "<na>", "nat")
+
+
+def _equal(values: dict[str, float], one: str, other: str) -> bool:
+    return values[one] == values[other]
 
 
 def class_ids(examples: Examples, names: list[str]) -> NDArray[np.int64]:
@@ -180,6 +198,8 @@ def _label(table: Table, row: int, cell: Any) -> str:
     """A label as text: numbers as Python writes them, 1.0 as 1, true and false as JSON does."""
     if isinstance(cell, bool):
         return "true" if cell else "false"
+    if isinstance(cell, float) and not np.isfinite(cell):
+        raise DataError(f"{table.place(row)} has the label {cell}; write its class or score, or drop the {table.unit}")
     if isinstance(cell, float) and cell.is_integer():
         cell = int(cell)  # a column of whole numbers is one of floats as soon as a value was missing
     if isinstance(cell, str | int | float):

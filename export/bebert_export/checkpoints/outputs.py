@@ -1,0 +1,103 @@
+"""What the config of a checkpoint says its outputs mean, and whether the members of an ensemble mean the same."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bebert_export.checkpoints.published import Checkpoint
+from bebert_export.data.batches import load_tokenizer
+from bebert_infer.errors import CheckpointError
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+
+
+def check_problem(checkpoint: Checkpoint) -> None:
+    """Raise CheckpointError unless the outputs are classes that exclude each other, or one value."""
+    outputs, problem = checkpoint.student.config.num_labels, checkpoint.raw_config.get("problem_type")
+    accepted = "regression" if outputs == 1 else "single_label_classification"
+    if problem not in (None, accepted):
+        raise CheckpointError(
+            f"{checkpoint.source}: config.json has problem_type {problem!r:.80} and {outputs} "
+            f"output{'s' if outputs > 1 else ''}; accepted is {accepted}, other problems cannot be packed"
+        )
+
+
+def class_names(checkpoint: Checkpoint) -> list[str] | None:
+    """Names of the outputs in their order; None where the config gives none, or only LABEL_0, LABEL_1 and so on.
+
+    Raises CheckpointError for names that are not one for each output, and for a label2id that contradicts them.
+    """
+    raw, outputs = checkpoint.raw_config, checkpoint.student.config.num_labels
+    found = raw.get("id2label")
+    if found is None:
+        return None
+    named = {str(index): name for index, name in enumerate(found)} if isinstance(found, list) else found
+    numbers = [str(index) for index in range(outputs)]
+    if not isinstance(named, dict) or sorted(named) != sorted(numbers):
+        raise CheckpointError(_wrong(checkpoint, "id2label", found, f"one name for each output, 0 to {outputs - 1}"))
+    names = [named[number] for number in numbers]
+    if not all(isinstance(name, str | int) and not isinstance(name, bool) for name in names):
+        raise CheckpointError(_wrong(checkpoint, "id2label", found, "names that are texts"))
+    names = [str(name) for name in names]
+    if len(set(names)) < outputs:
+        raise CheckpointError(_wrong(checkpoint, "id2label", found, "names that differ"))
+    generic = [f"LABEL_{number}" for number in numbers]
+    back = raw.get("label2id")
+    wanted = {name: index for index, name in enumerate(names)}
+    if back not in (None, wanted, {name: index for index, name in enumerate(generic)}):
+        raise CheckpointError(_wrong(checkpoint, "label2id", back, f"what id2label says, {wanted}"))
+    return None if names == generic else names
+
+
+def agree(checkpoints: list[Checkpoint], labels: list[str] | None) -> list[str]:
+    """Names of the outputs of all members; those of a member that has them in another order are put in the first one's.
+
+    labels : names for all members, whatever their configs say
+
+    Raises CheckpointError, which names two members, for other names or another tokenizer.
+    """
+    for checkpoint in checkpoints:
+        check_problem(checkpoint)
+    _check_tokenizers(checkpoints)
+    first = checkpoints[0]
+    if labels:
+        return labels
+    names = class_names(first)
+    for other in checkpoints[1:]:
+        own = class_names(other)
+        if own == names or other.student.config.num_labels != first.student.config.num_labels:
+            continue  # another number of outputs is refused later, with all its numbers
+        if own is None or names is None or sorted(own) != sorted(names):
+            raise CheckpointError(
+                f"{first.source} has the classes {_shown(names)}, {other.source} has {_shown(own)}; members of one "
+                "ensemble need the same: mend id2label, or pass --labels if their order is the same"
+            )
+        order = torch.tensor([own.index(name) for name in names])
+        with torch.no_grad():
+            for parameter in (other.student.classifier.weight, other.student.classifier.bias):
+                parameter.copy_(parameter[order].clone())
+    return names or [f"LABEL_{index}" for index in range(first.student.config.num_labels)]
+
+
+def _check_tokenizers(checkpoints: list[Checkpoint]) -> None:
+    seen: dict[Path, str] = {}
+    for folder in dict.fromkeys(checkpoint.source.parent for checkpoint in checkpoints):
+        if any((folder / name).is_file() for name in TOKENIZER_FILES):
+            seen[folder] = load_tokenizer(folder).to_str()
+    for folder, text in seen.items():
+        first = next(iter(seen))
+        if text != seen[first]:
+            raise CheckpointError(
+                f"the tokenizers of {first} and {folder} differ; members of one ensemble read the same token ids: "
+                "convert members of one vocabulary and casing"
+            )
+
+
+def _wrong(checkpoint: Checkpoint, field: str, value: Any, accepted: str) -> str:
+    shown = f"{checkpoint.source}: config.json has {field} {value!r:.120}"
+    return f"{shown}; accepted is {accepted}: mend it, or pass --labels"
+
+
+def _shown(names: list[str] | None) -> str:
+    return "no names" if names is None else ", ".join(names)
