@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bebert_infer.artifact.folder import CONFIG, Artifact, read_artifact, read_config
 from bebert_infer.combine import combine
-from bebert_infer.errors import InputError
+from bebert_infer.errors import BebertWarning, InputError
 from bebert_infer.limits import InputLimits, checked_limits, is_whole
 from bebert_infer.model.batch import MAX_ROWS, Batch, ModelBounds, checked_inputs, padded_batch, ragged_batch
 from bebert_infer.model.engine import Engine, ReferenceEngine
@@ -157,6 +157,7 @@ class Ensemble:
             warnings.warn(
                 f"{len(cut)} of {len(texts)} texts lost their end beyond the token limit, the first is text {cut[0]} "
                 f"with {encoded[cut[0]].cut} tokens too many",
+                BebertWarning,
                 stacklevel=2,
             )
         return self.predict_encoded(encoded, rule.pool)

@@ -7,6 +7,10 @@ class BebertError(Exception):
     exit_code = 1
 
 
+class BebertWarning(UserWarning):
+    """What a user must be told though work goes on; the command line prints it, whatever -W or PYTHONWARNINGS say."""
+
+
 class ModelFormatError(BebertError, ValueError):
     """A model folder is missing, damaged, of a future version, or contradicts itself."""
 

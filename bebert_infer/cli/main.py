@@ -8,6 +8,8 @@ import codecs
 import io
 import os
 import sys
+import warnings
+from typing import TextIO
 
 import typer
 from rich.console import Console
@@ -23,7 +25,7 @@ from bebert_infer.cli.inspect import inspect
 from bebert_infer.cli.predict import predict
 from bebert_infer.cli.train import train
 from bebert_infer.console import plain
-from bebert_infer.errors import BebertError
+from bebert_infer.errors import BebertError, BebertWarning
 
 app = typer.Typer(
     help="Train, convert and run binary ensemble BERT (BEBERT) on a CPU, on packed bits.",
@@ -42,6 +44,8 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a path may be no UTF-8, and the output another encoding
         codecs.register_error("bebert", _spelled_out)
         sys.stdout.reconfigure(errors="bebert")
+    warnings.simplefilter("always", BebertWarning)  # before what -W and PYTHONWARNINGS say
+    warnings.showwarning = _show_warning
     try:
         try:
             app()
@@ -62,6 +66,21 @@ def main() -> None:
     except KeyboardInterrupt:
         errors.print("interrupted; what was not finished was not put in its place")
         sys.exit(130)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A promised warning as a message of ours; others, of libraries, as Python writes them."""
+    if issubclass(category, BebertWarning):
+        errors.print(f"[bold yellow]warning:[/] {plain(str(message))}", soft_wrap=True, highlight=False)
+    elif sys.stderr is not None:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
 
 
 def _print_error(text: str) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
 from enum import StrEnum
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from bebert_infer.cli.options import Model, Threads, refuse_unused
 from bebert_infer.cli.predict_view import Progress, answer_table
@@ -289,10 +287,7 @@ def _print_texts(ensemble: "Ensemble", items: list[Any], options: "BulkOptions",
     from bebert_infer.bulk.classify import as_record
 
     long = options.long
-    with warnings.catch_warnings(record=True) as caught:
-        predictions = ensemble.predict(items, long=long.policy, overlap=long.overlap, pool=long.pool)
-    for warning in caught:
-        messages.print(f"[bold yellow]warning:[/] {escape(str(warning.message))}", soft_wrap=True, highlight=False)
+    predictions = ensemble.predict(items, long=long.policy, overlap=long.overlap, pool=long.pool)
     records = [as_record(text, prediction) for text, prediction in zip(items, predictions, strict=True)]
     if as_json:
         typer.echo(json.dumps(records, ensure_ascii=False))

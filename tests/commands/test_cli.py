@@ -325,3 +325,11 @@ def test_standard_output_may_be_closed(model, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert not done.stderr.strip() and json.loads((tmp_path / "out.jsonl").read_text())["text"] == "dull"
+
+
+@pytest.mark.parametrize("setting", ["error", "ignore", "default"])
+def test_a_promised_warning_is_said_whatever_python_is_told(model, setting):
+    """With -W error it was a traceback, with -W ignore nothing."""
+    done = run("predict", model, "good " * 60, "--long", "truncate", "--json", PYTHONWARNINGS=setting)
+    assert done.returncode == 0, done.stderr
+    assert "warning: 1 of 1 texts lost their end" in done.stderr and json.loads(done.stdout)[0]["cut"]

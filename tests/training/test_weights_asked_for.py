@@ -81,3 +81,12 @@ def test_a_field_that_changes_the_answer_is_honoured_or_refused(encoder, field, 
     (encoder / "config.json").write_text(json.dumps(config | {field: value}))
     with pytest.raises(DataError, match=f"has {field} {value!r} in config.json; accepted is"):
         check_init(str(encoder))
+
+
+def test_a_teacher_that_is_looked_into_computes_gelu(encoder):
+    """Its copy with quantizer places would compute GELU, whatever the encoder does."""
+    config = json.loads((encoder / "config.json").read_text())
+    (encoder / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
+    check_init(str(encoder))
+    with pytest.raises(DataError, match="has hidden_act 'relu' .* need gelu: choose --distill none or prediction"):
+        check_init(str(encoder), seen_inside=True)

@@ -19,7 +19,7 @@ from bebert_export.data.vocabulary import trim_vocabulary
 from bebert_export.quiet_transformers import quiet_transformers
 from bebert_export.training.loop import seed_everything
 from bebert_infer.artifact.tokenizer_check import check_tokenizer
-from bebert_infer.errors import DataError
+from bebert_infer.errors import BebertWarning, DataError
 
 # Fields of a config that change the answer, and what binary students compute.
 ONLY = {
@@ -61,13 +61,19 @@ def local_folder(init: str, option: str = "init") -> Path:
         ) from None
 
 
-def check_init(init: str) -> None:
+def check_init(init: str, *, seen_inside: bool = False) -> None:
     """Raise DataError unless `init` is a BERT encoder with a tokenizer, before a run writes anything.
 
+    seen_inside : whether students learn from what goes on inside it: that teacher computes GELU
     ModelFormatError for a tokenizer that a packed model could not bring.
     """
     folder = local_folder(init)
     config = read_config(folder)
+    if seen_inside and config.hidden_act != "gelu":
+        raise DataError(
+            f"{folder} has hidden_act {config.hidden_act!r:.80} in config.json; students that learn from its inside "
+            "need gelu: choose --distill none or prediction, also for --start-distill, or take another encoder"
+        )
     text = load_tokenizer(folder).to_str().encode()
     # What a packed model may not bring should not be found out when the training is over.
     check_tokenizer(text, folder / "tokenizer.json", config.vocab_size, config.type_vocab_size)
@@ -167,7 +173,9 @@ def _load(folder: Path, config: BertConfig, whole: bool, own_head: bool) -> Bert
     model, report = loaded
     _check_names(folder, report)
     if wrapped:
-        warnings.warn(f"{folder}: names of weights begin with {wrapped}, which was taken off", stacklevel=2)
+        warnings.warn(
+            f"{folder}: names of weights begin with {wrapped}, which was taken off", BebertWarning, stacklevel=2
+        )
     for name, found, wanted in sorted(report["mismatched_keys"]):
         if not (own_head and name.startswith("classifier.")):
             raise DataError(
