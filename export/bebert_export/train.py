@@ -40,7 +40,6 @@ from bebert_export.pipeline.settings import check, data_settings, stage_settings
 from bebert_export.pipeline.speed_probe import epochs_in_budget
 from bebert_export.pipeline.student_stage import StartingStudent, train_starting_student
 from bebert_export.pipeline.transfer import StudentForm, earlier_student
-from bebert_export.training.distillation import INSIDE
 from bebert_infer.artifact.folder import check_place
 from bebert_infer.errors import InputError
 from bebert_infer.threads import thread_budget
@@ -152,7 +151,7 @@ def _begun(options: TrainOptions, console: Console) -> Iterator[tuple[TaskData, 
     data = read_data(data_settings(options))
     run = RunFolder(options.out, 60 * options.snapshot_minutes, options.tensorboard)
     if not run.has("full_precision"):  # a resumed run no longer needs the encoder
-        check_init(options.init, seen_inside=bool({options.distill, options.start_kind} & set(INSIDE)))
+        check_init(options.init, seen_inside=options.seen_inside)
     held = hashlib.sha256(data.held.tobytes()).hexdigest()  # a release that draws other rows must not go on
     claimed = deciding(options) | {"init": _place(options.init, run), "held_out_sha256": held}
     earlier = None

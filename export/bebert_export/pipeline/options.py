@@ -107,6 +107,13 @@ class TrainOptions:
         return self.start_distill or ("hidden" if self.steps else self.distill)
 
     @property
+    def seen_inside(self) -> bool:
+        """Whether a student learns from what goes on inside its teacher."""
+        from bebert_export.training.distillation import INSIDE  # imports torch, which --help does without
+
+        return bool({self.distill, self.start_kind} & set(INSIDE))
+
+    @property
     def rule(self) -> str:
         """Combination rule of the model."""
         classes = "vote" if self.compat else "probabilities"
