@@ -24,7 +24,6 @@ from bebert_infer.errors import DataError
 # Bytes of one row, line breaks inside quotes included: what a row may cost in memory.
 MAX_ROW_BYTES = 2**24
 TABLES = (".tsv", ".csv", ".jsonl", ".json")
-KINDS = ("tsv", "csv", "jsonl", "json", "txt")  # that may be asked for
 BOM = b"\xef\xbb\xbf"
 
 Line = tuple[int, bytes | None]  # number from 1, and its bytes; None for a line that is too long
@@ -38,7 +37,7 @@ def open_rows(
     max_bytes: int = MAX_ROW_BYTES,
     kind: str | None = None,
 ) -> RowFile:
-    """Open a file by its ending, or as one of KINDS, for the columns `wanted`.
+    """Open a file by its ending, or as the `kind` tsv, csv, jsonl, json or txt, for the columns `wanted`.
 
     TSV has one row a line, fields separated by tabs, and no quoting, as GLUE: a quote character is part of the text.
     CSV is quoted by RFC 4180; behind a broken record, reading goes on at its second line. JSONL has one object or
@@ -46,15 +45,16 @@ def open_rows(
     (.gz). Lines end in LF, CR LF, CR CR LF or, in a file that begins so, in CR. Blank lines do not count, but inside
     TSV. Raises DataError for a file that is missing, of another kind, or damaged in its header.
     """
-    given = kind
-    kind = f".{kind}" if kind else path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    if path.suffix == ".parquet" and given is None:
+    ending = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    if kind is None and path.suffix == ".parquet":
         from bebert_infer.bulk.parquet import open_parquet  # imports pyarrow, which the other kinds do without
 
         return open_parquet(path, wanted)
-    if kind not in TABLES and not (plain and kind == ".txt") and given is None:
+    if kind is None and ending not in TABLES and not (plain and ending == ".txt"):
         also = ", and .txt with one text a line" if plain else ""
-        raise DataError(f'"{path}" ends in "{kind + path.suffix if path.suffix == ".gz" else kind}"; {ACCEPTED}{also}')
+        raise DataError(
+            f'"{path}" ends in "{ending + path.suffix if path.suffix == ".gz" else ending}"; {ACCEPTED}{also}'
+        )
     try:
         raw = path.open("rb")
         size = path.stat().st_size
@@ -64,7 +64,7 @@ def open_rows(
     digest = hashlib.sha256()
     lines = _guarded(_lines(stream, max_bytes, digest), path)
     try:
-        header, rows = _reader(kind, lines, path, wanted, max_bytes)
+        header, rows = _reader(f".{kind}" if kind else ending, lines, path, wanted, max_bytes)
     except BaseException:
         raw.close()
         raise
@@ -79,7 +79,7 @@ def open_stream(
     wanted: Sequence[str] = (),
     kind: str | None = None,
 ) -> RowFile:
-    """Rows of a pipe, as one of KINDS, else as its first line that is not blank looks.
+    """Rows of a pipe, as the `kind` tsv, csv, jsonl, json or txt, else as its first line that is not blank looks.
 
     JSONL if it begins with {, or is a JSON string; a JSON array if it begins like one; else one text a line. Whether
     a line that begins with { is sound does not decide: all the others would be answered as if their JSON were the text.
@@ -128,7 +128,7 @@ def _reader(
     if kind == ".jsonl":
         return None, _jsonl(lines, max_bytes)
     if kind == ".json":
-        return None, iter(_array(lines, path))
+        return None, _array(lines, path)
     if kind == ".txt":
         return ["text"], _plain(lines, max_bytes)
     records = _csv(lines, max_bytes) if kind == ".csv" else _tsv(lines, max_bytes)

@@ -44,7 +44,7 @@ class Pool(StrEnum):
 
 
 class InputFormat(StrEnum):
-    """Values of --input-format, `bulk.readers.KINDS`."""
+    """Values of --input-format: kinds of `bulk/readers.py`."""
 
     tsv = "tsv"
     csv = "csv"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bebert_export.checkpoints.outputs import TOKENIZER_FILES, agree
+from bebert_export.checkpoints.outputs import agree, has_tokenizer
 from bebert_export.checkpoints.published import Checkpoint, find_members, read_checkpoint
 from bebert_export.checkpoints.untrusted_pickle import ProcessLimits
 from bebert_export.data.batches import load_tokenizer
@@ -82,7 +82,7 @@ def _check_out(out: Path, read: list[Path]) -> None:
 def _tokenizer(folder: Path | None, checkpoint: Checkpoint) -> str | None:
     """Return the text of tokenizer.json; pad-free, so that the model decides about length."""
     chosen = folder or checkpoint.source.parent
-    if folder is None and not any((chosen / name).is_file() for name in TOKENIZER_FILES):
+    if folder is None and not has_tokenizer(chosen):
         return None
     tokenizer = load_tokenizer(chosen)
     size, rows = tokenizer.get_vocab_size(), checkpoint.student.config.vocab_size

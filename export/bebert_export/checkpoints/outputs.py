@@ -9,8 +9,6 @@ from bebert_export.checkpoints.published import Checkpoint
 from bebert_export.data.batches import load_tokenizer
 from bebert_infer.errors import CheckpointError
 
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
-
 
 def check_problem(checkpoint: Checkpoint) -> None:
     """Raise CheckpointError unless the outputs are classes that exclude each other, or one value."""
@@ -80,16 +78,20 @@ def agree(checkpoints: list[Checkpoint], labels: list[str] | None) -> list[str]:
     return names or [f"LABEL_{index}" for index in range(first.student.config.num_labels)]
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds files of a tokenizer."""
+    return any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
+
+
 def _check_tokenizers(checkpoints: list[Checkpoint]) -> None:
-    seen: dict[Path, str] = {}
-    for folder in dict.fromkeys(checkpoint.source.parent for checkpoint in checkpoints):
-        if any((folder / name).is_file() for name in TOKENIZER_FILES):
-            seen[folder] = load_tokenizer(folder).to_str()
-    for folder, text in seen.items():
-        first = next(iter(seen))
-        if text != seen[first]:
+    folders = list(filter(has_tokenizer, dict.fromkeys(checkpoint.source.parent for checkpoint in checkpoints)))
+    if len(folders) < 2:
+        return
+    texts = [load_tokenizer(folder).to_str() for folder in folders]
+    for folder, text in zip(folders, texts, strict=True):
+        if text != texts[0]:
             raise CheckpointError(
-                f"the tokenizers of {first} and {folder} differ; members of one ensemble read the same token ids: "
+                f"the tokenizers of {folders[0]} and {folder} differ; members of one ensemble read the same token ids: "
                 "convert members of one vocabulary and casing"
             )
 

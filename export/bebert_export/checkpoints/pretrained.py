@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, PretrainedConfig
 
+from bebert_export.checkpoints.published import COMPUTED, other_field
 from bebert_export.checkpoints.untrusted_pickle import check_finite, without_pickles
 from bebert_export.data.batches import load_tokenizer
 from bebert_export.data.examples import Examples
@@ -21,13 +22,6 @@ from bebert_export.training.loop import seed_everything
 from bebert_infer.artifact.tokenizer_check import check_tokenizer
 from bebert_infer.errors import BebertWarning, DataError
 
-# Fields of a config that change the answer, and what binary students compute.
-ONLY = {
-    "position_embedding_type": ("absolute",),
-    "is_decoder": (False,),
-    "add_cross_attention": (False,),
-    "chunk_size_feed_forward": (0,),
-}
 WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")  # of DataParallel, of torch.compile
 HEADS = ("classifier.", "bert.pooler.", "pooler.", "cls.", "qa_outputs.")  # that another task has, or none
 HUB_FILES = ["config.json", "*.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
@@ -138,10 +132,8 @@ def read_config(folder: Path) -> BertConfig:
     kind = raw.get("model_type")
     if kind != "bert":
         raise DataError(f'{folder} holds a model of type "{kind}"; only "bert" can be made binary')
-    for field, accepted in ONLY.items():
-        if raw.get(field, accepted[0]) not in accepted:
-            names = " or ".join(map(str, accepted))
-            raise DataError(f"{folder} has {field} {raw[field]!r:.80} in config.json; accepted is {names}")
+    if other := other_field(raw, COMPUTED | {"chunk_size_feed_forward": (0,)}):
+        raise DataError(f"{folder} has {other[0]} in config.json; accepted is {other[1]}")
     return BertConfig.from_pretrained(folder)
 
 

@@ -26,13 +26,14 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # if both are there, the o
 DEAD = re.compile(
     r"(\.scale|\.gate|\.weight_clip_val|\.embed_clip_val|\.move_[qkv]\.bias|\.position_ids|\.act_clip_val|\.clip_\w+)$"
 )
-# Fields that change the answer, and what the families compute (the activation is the family's own).
-ONLY = {
+# Fields that change the answer, and what all families compute. The activation is the family's own, whatever the config
+# says, if it is one that encoders of these families have.
+COMPUTED: dict[str, tuple[Any, ...]] = {
     "position_embedding_type": ("absolute",),
     "is_decoder": (False,),
     "add_cross_attention": (False,),
-    "hidden_act": ("gelu", "relu"),
 }
+ACTIVATIONS: dict[str, tuple[Any, ...]] = {"hidden_act": ("gelu", "relu")}
 # What a config field must equal, among the dimensions read off the tensors.
 FIELDS = {
     "vocab_size": "vocab_size",
@@ -106,6 +107,14 @@ def read_checkpoint(weights: Path, folder: Path, limits: ProcessLimits | None = 
     except (CheckpointError, ValueError) as error:
         raise CheckpointError(f"{weights}: {error}") from None
     return Checkpoint(weights, student, raw, ignored)
+
+
+def other_field(raw: Mapping[str, Any], accepted: Mapping[str, tuple[Any, ...]]) -> tuple[str, str] | None:
+    """The first field that has no accepted value, with that value, and what is accepted; None if all have one."""
+    for name, values in accepted.items():
+        if raw.get(name, values[0]) not in values:
+            return f"{name} {raw[name]!r:.80}", " or ".join(map(str, values))
+    return None
 
 
 def recognise(state: Mapping[str, Tensor]) -> str:
@@ -182,10 +191,8 @@ def _student_config(family: str, state: Mapping[str, Tensor], raw: Mapping[str, 
         raise CheckpointError(f"config.json has weight_bits {raw['weight_bits']}; {family} tensors have {weight_bits}")
     if family == "bit" and raw.get("not_quantize_attention"):
         raise CheckpointError("config.json has not_quantize_attention true; accepted is false: float probabilities")
-    for name, accepted in ONLY.items():
-        if raw.get(name, accepted[0]) not in accepted:
-            names = " or ".join(map(str, accepted))
-            raise CheckpointError(f"config.json has {name} {raw[name]!r:.80}; accepted is {names}")
+    if other := other_field(raw, COMPUTED | ACTIVATIONS):
+        raise CheckpointError(f"config.json has {other[0]}; accepted is {other[1]}")
     eps = raw.get("layer_norm_eps", 1e-12)
     if not isinstance(eps, int | float) or not 1e-30 <= eps <= 1:
         raise CheckpointError(f"config.json has layer_norm_eps {eps!r:.80}; accepted is 1e-30 to 1")

@@ -106,10 +106,10 @@ def label_names(train: Examples) -> list[str]:
         if _is_missing(name):
             place = train.place(train.labels.index(name))
             raise DataError(f'{place} has the label "{name}"; write its class, or drop the {train.unit}')
-    same = next((pair for pair in pairwise(sorted(values, key=values.__getitem__)) if _equal(values, *pair)), None)
-    if same is not None:
-        place = train.place(train.labels.index(same[1]))
-        raise DataError(f'{place} has the label "{same[1]}", others have "{same[0]}": write equal numbers alike')
+    for one, other in pairwise(sorted(values, key=values.__getitem__)):
+        if values[one] == values[other]:
+            place = train.place(train.labels.index(other))
+            raise DataError(f'{place} has the label "{other}", others have "{one}": write equal numbers alike')
     fraction = next((name for name, value in values.items() if np.isfinite(value) and value != round(value)), None)
     if fraction is not None:
         raise DataError(f'{train.path} has labels such as "{fraction}"; for scores instead of classes use regression')
@@ -121,10 +121,6 @@ def label_names(train: Examples) -> list[str]:
 def _is_missing(name: str) -> bool:
     """Whether a label is how programs write that there is none, or no number that counts classes."""
     return name.lower() in ("nan", "inf", "+inf", "-inf", "infinity", "-infinity", "<na>", "nat")
-
-
-def _equal(values: dict[str, float], one: str, other: str) -> bool:
-    return values[one] == values[other]
 
 
 def class_ids(examples: Examples, names: list[str]) -> NDArray[np.int64]:

@@ -6,7 +6,8 @@ quantizer than that may get another code in each, one step apart: a *flip*. A fl
 How near? A value is a sum of up to a few thousand float32 terms, and sums in another order differ by about
 sqrt(3072) * 2**-24 = 3.3e-6 of the largest value. Among the ten million values of a check the largest difference is
 five to six times the usual one: ROUNDING. It is relative to the largest value of the tensor, so in steps it grows where
-steps are small. Softmax turns an absolute error of a score into a relative one of its weight, so there it also
+steps are small. The largest and the smallest value, of which a dynamic quantizer makes its step, are off by as much:
+three times in all. Softmax turns an absolute error of a score into a relative one of its weight, so there it also
 grows with how far scores lie apart.
 """
 
