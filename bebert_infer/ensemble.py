@@ -208,7 +208,8 @@ class Ensemble:
     ) -> NDArray[np.float32]:
         """Combined scores float32[B, labels] under the model's rule (`combine.py`). Raises InputError."""
         members = self.member_logits(input_ids, attention_mask, token_type_ids)
-        return combine(self.config.combination, members, self.alphas).astype(np.float32)
+        scores = combine(self.config.combination, members, self.alphas, multi_label=self.config.multi_label)
+        return scores.astype(np.float32)
 
     def member_logits(
         self,

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_infer.artifact.config import Config
-from bebert_infer.combine import class_probabilities, combine, softmax
+from bebert_infer.combine import class_probabilities, combine, sigmoid, softmax
 from bebert_infer.text.windows import EncodedText, Pool
 
 
@@ -15,21 +15,24 @@ from bebert_infer.text.windows import EncodedText, Pool
 class Prediction:
     """The answer to one text.
 
-    label         : the class that wins; for regression the name of the one output
+    label         : the class that wins; of several labels the likeliest; for regression the name of the one output
     score         : its share between 0 and 1; for regression the predicted value
-    probabilities : label -> share (for regression label -> value)
+    probabilities : label -> share (for regression label -> value); shares of several labels are each out of 1
     logits        : combined scores float64[labels] of the combination rule
-    votes         : the label that each member answers (for regression its value), in member order
+    votes         : the label that each member answers (of several labels a list; for regression its value), in order
     windows, cut  : parts in which a long text was read, and tokens that were left out at its end (`text/windows.py`)
+    labels        : of a model with several labels those of the text, which are more likely than not, the likeliest
+                    first, perhaps none; of all other models None
     """
 
     label: str
     score: float
     probabilities: dict[str, float]
     logits: NDArray[np.float64]
-    votes: list[str] | list[float]
+    votes: list[str] | list[float] | list[list[str]]
     windows: int = 1
     cut: int = 0
+    labels: list[str] | None = None
 
 
 ONE = EncodedText(windows=(([], []),))  # stands for a sentence whose tokens nobody needs to know any more
@@ -46,34 +49,53 @@ def predictions(
 
     Without `encoded` every sentence is a text of its own.
     """
-    scores = combine(config.combination, members, alphas)
-    regression = config.problem_type == "regression"
-    shares = scores if regression else class_probabilities(config.combination, scores, alphas)
-    labels = config.labels
+    several, regression = config.multi_label, config.problem_type == "regression"
+    scores = combine(config.combination, members, alphas, multi_label=several)
+    shares = scores
+    if not regression:
+        shares = class_probabilities(config.combination, scores, alphas, multi_label=several)
+    names = config.labels
     answers, start = [], 0
     for one in [ONE] * len(scores) if encoded is None else encoded:
         part = slice(start, start + len(one.windows))
         start = part.stop
-        cast, row, share = pooled(members[:, part], scores[part], shares[part], pool, regression)
+        cast, row, share = pooled(members[:, part], scores[part], shares[part], pool, config.problem_type)
         # Of several windows the shares decide; of one, the scores: equal shares may hide their order.
-        best = int((row if len(one.windows) == 1 else share).argmax())
-        votes = cast[:, 0].tolist() if regression else [labels[vote] for vote in cast.argmax(axis=1)]
-        named = dict(zip(labels, share.tolist(), strict=True))
-        answers.append(Prediction(labels[best], named[labels[best]], named, row, votes, len(one.windows), one.cut))
+        deciding = row if len(one.windows) == 1 else share
+        best = int(deciding.argmax())
+        named = dict(zip(names, share.tolist(), strict=True))
+        said, votes = None, _votes(names, cast, config.problem_type)
+        if several:
+            yes = row > 0 if len(one.windows) == 1 else share > 0.5
+            said = [names[place] for place in np.argsort(-deciding, kind="stable") if yes[place]]
+        answers.append(Prediction(names[best], named[names[best]], named, row, votes, len(one.windows), one.cut, said))
     return answers
 
 
+def _votes(names: list[str], cast: NDArray, problem: str) -> list[str] | list[float] | list[list[str]]:
+    """What each member says, from its logits float[members, labels]."""
+    if problem == "regression":
+        return cast[:, 0].tolist()
+    if problem == "multi_label_classification":
+        return [[name for name, logit in zip(names, row, strict=True) if logit > 0] for row in cast]
+    return [names[vote] for vote in cast.argmax(axis=1)]
+
+
 def pooled(
-    members: NDArray[np.float32], scores: NDArray[np.float64], shares: NDArray[np.float64], pool: Pool, regression: bool
+    members: NDArray[np.float32], scores: NDArray[np.float64], shares: NDArray[np.float64], pool: Pool, problem: str
 ) -> tuple[NDArray, NDArray[np.float64], NDArray[np.float64]]:
     """One answer from those of W windows: members float[members, W, labels], scores and shares float64[W, labels].
 
-    Returns them without W. Of several windows' mean, the members' part are probabilities instead of logits.
+    Returns them without W. Of classes that exclude each other, the members' part of several windows' mean are
+    probabilities instead of logits; of several labels it is above 0 where a mean probability is above 1/2, as logits.
     """
     if len(scores) == 1:
         return members[:, 0], scores[0], shares[0]
+    several = problem == "multi_label_classification"
     if pool == "mean":
-        means = members if regression else softmax(members)
+        means: NDArray = members if problem == "regression" else sigmoid(members) - 0.5 if several else softmax(members)
         return means.mean(axis=1, dtype=np.float64), scores.mean(axis=0), shares.mean(axis=0)
+    if several:  # each label has a surest window of its own
+        return members.max(axis=1), scores.max(axis=0), shares.max(axis=0)
     surest = int(shares.max(axis=1).argmax())
     return members[:, surest], scores[surest], shares[surest]

@@ -126,13 +126,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     num_labels: Count
     id2label: dict[str, str]
     label2id: dict[str, int]
-    problem_type: Literal["single_label_classification", "regression"]
+    problem_type: Literal["single_label_classification", "multi_label_classification", "regression"]
     combination: Literal["vote", "logits", "probabilities", "mean", "median"]
     members: Annotated[list[MemberConfig], msgspec.Meta(min_length=1, max_length=1000)]
     tensors_sha256: str
     tensors_bytes: int
     tokenizer: TokenizerConfig | None = None
     evidence: dict[str, Any] = {}
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether the labels do not exclude each other: each is decided alone."""
+        return self.problem_type == "multi_label_classification"
 
     @property
     def labels(self) -> list[str]:
@@ -166,6 +171,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
                 f"tokenizer.max_length {self.tokenizer.max_length} exceeds {self.max_position_embeddings} positions"
             )
         return found
+
+
+def usual_problem(outputs: int) -> str:
+    """What outputs mean where nobody says it, as in transformers: one is a value, several are one class of them."""
+    return "regression" if outputs == 1 else "single_label_classification"
 
 
 def check_rule(rule: str) -> None:

@@ -17,7 +17,8 @@ def accuracies(model: Path, data: Path, full_precision: Path | None, threads: in
     reports = load_export("evaluate")
     ensemble = Ensemble.from_pretrained(model, threads=threads)
     task = reports.task_of(None, ensemble.config)
-    examples = load_export("data.examples").read_examples(data, task)
+    several: dict[str, Any] = {"multi_label": ensemble.config.multi_label, "names": list(ensemble.config.labels)}
+    examples = load_export("data.examples").read_examples(data, task, **several)
     reports.targets_of(examples, ensemble.config)  # wrong labels are told before anything slow
     encoded = ensemble.encode(reports.texts_of(examples), truncate=True)
     logits = None
@@ -25,7 +26,9 @@ def accuracies(model: Path, data: Path, full_precision: Path | None, threads: in
         assert ensemble.config.tokenizer is not None  # encode() took texts
         length, labels = ensemble.config.tokenizer.max_length, list(ensemble.config.labels)
         module = load_export("peers.classifier")
-        logits = module.full_precision_logits(full_precision, examples, labels, length, threads)
+        logits = module.full_precision_logits(
+            full_precision, examples, labels, ensemble.config.problem_type, length, threads
+        )
     figures = reports.report(ensemble, examples, encoded, logits, None, task)
     metric = figures["main_metric"]
     answers = {"packed": figures["ensembles"][ensemble.config.combination][-1]}

@@ -238,6 +238,8 @@ def _answer(prediction: Prediction) -> dict[str, Any]:
         "probabilities": prediction.probabilities,
         "votes": prediction.votes,
     }
+    if prediction.labels is not None:
+        record["labels"] = prediction.labels
     if prediction.windows > 1:
         record["windows"] = prediction.windows
     if prediction.cut:

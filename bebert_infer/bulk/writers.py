@@ -28,19 +28,21 @@ def check_output(output: Path) -> None:
         raise InputError(f'output "{output}" is a folder; pass the name of a file')
 
 
-def table_maker(output: Path, labels: Sequence[str], regression: bool) -> Make | None:
+def table_maker(output: Path, labels: Sequence[str], problem: str) -> Make | None:
     """What turns a part of JSON Lines into an output of this ending: make(part, target); None for JSON Lines.
 
-    Columns: row, text, text_pair, label, score, probability_LABEL for each label (not in regression), votes, windows,
-    cut, error; empty where a row has none. text_pair is left out if no row has one: an empty second text is refused
-    when the output is the input of another run.
+    problem : of the model, `problem_type` in its config
+
+    Columns: row, text, text_pair, label, score, labels (only of a model with several), probability_LABEL for each label
+    (not in regression), votes, windows, cut, error; empty where a row has none. text_pair is left out if no row has
+    one: an empty second text is refused when the output is the input of another run. In CSV and TSV, labels and votes
+    are JSON.
     """
     if output.suffix == ".jsonl":
         return None
-    names = [] if regression else list(labels)
     if output.suffix == ".parquet":
-        return lambda part, target: _parquet(part, target, names, regression)
-    return lambda part, target: _separated(part, target, names, output.suffix)
+        return lambda part, target: _parquet(part, target, labels, problem)
+    return lambda part, target: _separated(part, target, labels, problem, output.suffix)
 
 
 def _rows(part: Path, columns: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -51,26 +53,32 @@ def _rows(part: Path, columns: Iterable[str]) -> Iterator[dict[str, Any]]:
             yield {name: record.get(name) for name in columns}
 
 
-def _separated(part: Path, target: Path, names: list[str], kind: str) -> None:
+def _separated(part: Path, target: Path, labels: Sequence[str], problem: str, kind: str) -> None:
     comma = kind == ".csv"
 
     def line(cells: Iterable[str]) -> str:
         return (",".join(map(_quoted, cells)) if comma else "\t".join(cell.translate(BREAKS) for cell in cells)) + "\n"
 
-    columns = _schema(part, names, False)
+    columns = _schema(part, labels, problem)
     with target.open("w", encoding="utf-8", newline="") as stream:
         stream.write(line(columns))
         for row in _rows(part, columns):
-            votes = row["votes"]
-            row["votes"] = None if votes is None else json.dumps(votes, ensure_ascii=False)
-            stream.write(line("" if cell is None else str(cell) for cell in row.values()))
+            cells = (json.dumps(cell, ensure_ascii=False) if isinstance(cell, list) else cell for cell in row.values())
+            stream.write(line("" if cell is None else str(cell) for cell in cells))
 
 
 def _quoted(cell: str) -> str:
     return '"' + cell.replace('"', '""') + '"' if QUOTED.search(cell) else cell
 
 
-def _schema(part: Path, names: list[str], regression: bool) -> dict[str, str]:
+VOTES = {
+    "regression": "double list",
+    "single_label_classification": "string list",
+    "multi_label_classification": "string list list",
+}
+
+
+def _schema(part: Path, labels: Sequence[str], problem: str) -> dict[str, str]:
     """Columns and their Arrow types."""
     with part.open("rb") as stream:  # inside a text the quotes would have backslashes
         pairs = any(b', "text_pair": ' in line for line in stream)
@@ -80,21 +88,23 @@ def _schema(part: Path, names: list[str], regression: bool) -> dict[str, str]:
         **({"text_pair": "string"} if pairs else {}),
         "label": "string",
         "score": "double",
-        **{f"probability_{name}": "double" for name in names},
-        "votes": "double list" if regression else "string list",
+        **({"labels": "string list"} if problem == "multi_label_classification" else {}),
+        **({} if problem == "regression" else {f"probability_{name}": "double" for name in labels}),
+        "votes": VOTES[problem],
         "windows": "int64",
         "cut": "int64",
         "error": "string",
     }
 
 
-def _parquet(part: Path, target: Path, names: list[str], regression: bool) -> None:
+def _parquet(part: Path, target: Path, labels: Sequence[str], problem: str) -> None:
     import pyarrow as pa
     import pyarrow.parquet
 
     types = {"int64": pa.int64(), "string": pa.string(), "double": pa.float64()}
-    types |= {f"{name} list": pa.list_(kind) for name, kind in types.items()}
-    schema = pa.schema([(name, types[kind]) for name, kind in _schema(part, names, regression).items()])
+    for _ in range(2):  # lists, and lists of lists
+        types |= {f"{name} list": pa.list_(kind) for name, kind in types.items()}
+    schema = pa.schema([(name, types[kind]) for name, kind in _schema(part, labels, problem).items()])
     rows = _rows(part, schema.names)
     with pyarrow.parquet.ParquetWriter(target, schema) as writer:
         while some := list(islice(rows, ROWS_AT_ONCE)):

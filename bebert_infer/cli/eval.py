@@ -70,7 +70,10 @@ def evaluate(
 
     ensemble = Ensemble.from_pretrained(model, threads=threads)
     known = reports.task_of(task, ensemble.config)
-    examples = files.read_examples(load_export("data.glue").data_file(data, known if task else None, "dev"), known)
+    file = load_export("data.glue").data_file(data, known if task else None, "dev")
+    examples = files.read_examples(
+        file, known, multi_label=ensemble.config.multi_label, names=list(ensemble.config.labels)
+    )
     reports.targets_of(examples, ensemble.config)  # wrong labels are told before anything slow
     encoded = _encoded(ensemble, examples, reports.texts_of(examples), truncate)
     messages = Console(stderr=True)
@@ -80,7 +83,8 @@ def evaluate(
         with messages.status("full precision, in PyTorch"):
             assert ensemble.config.tokenizer is not None  # encode() took texts
             length, labels = ensemble.config.tokenizer.max_length, list(ensemble.config.labels)
-            logits = module.full_precision_logits(full_precision, examples, labels, length, ensemble.threads)
+            problem = ensemble.config.problem_type
+            logits = module.full_precision_logits(full_precision, examples, labels, problem, length, ensemble.threads)
     with messages.status(f"{len(examples):,} examples, {len(ensemble.members)} members"):
         bootstrap = reports.Bootstrap(resamples, bootstrap_seed)
         figures = reports.report(ensemble, examples, encoded, logits, bootstrap, known)
@@ -188,7 +192,7 @@ def _scores(figures: dict[str, Any]) -> Table:
 
 
 def _agreement(shares: list[list[float]]) -> Table:
-    table = Table("member", title="share of examples on which two members say the same")
+    table = Table("member", title="share of answers on which two members say the same")
     for index in range(len(shares)):
         table.add_column(str(index), justify="right")
     for index, row in enumerate(shares):

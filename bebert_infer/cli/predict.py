@@ -245,7 +245,7 @@ def _write(
     if input is not None and input.is_file():
         digest = model_digest(ensemble.config, ensemble.artifact.tokenizer_json)
         facts = input_facts(input, digest, options) | {"limits": asdict(ensemble.input_limits)}
-    make = table_maker(output, ensemble.config.labels, ensemble.config.problem_type == "regression")
+    make = table_maker(output, ensemble.config.labels, ensemble.config.problem_type)
     part = ResumeFile(output, facts, restart)
     if part.rows:
         _say(messages, f"going on after {part.rows:,} answers in {part.path}")

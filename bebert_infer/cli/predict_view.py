@@ -14,16 +14,24 @@ if TYPE_CHECKING:
 
 
 def answer_table(records: list[dict[str, Any]]) -> Table:
-    """One line a text: the answer and the votes, or why there is none."""
+    """One line a text: the answer and the votes, or why there is none; of several labels one a line."""
     table = Table("text", "label", "score", "votes of the members")
     for record in records:
         if "error" in record:
             table.add_row(plain(record["error"]), "error")
             continue
         text = " | ".join(record[key] for key in ("text", "text_pair") if key in record)
-        votes = " ".join(v if isinstance(v, str) else f"{v:.3f}" for v in record["votes"])
-        table.add_row(plain(text), plain(record["label"]), f"{record['score']:.3f}", plain(votes))
+        votes = " ".join(_vote(vote) for vote in record["votes"])
+        labels, shares = record.get("labels", [record["label"]]), record["probabilities"]
+        scores = "\n".join(f"{shares[label]:.3f}" for label in labels)
+        table.add_row(plain(text), "\n".join(map(plain, labels)) or "none", scores, plain(votes))
     return table
+
+
+def _vote(vote: Any) -> str:
+    if isinstance(vote, list):
+        return "+".join(vote) or "none"
+    return vote if isinstance(vote, str) else f"{vote:.3f}"
 
 
 class Progress:

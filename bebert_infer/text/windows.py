@@ -7,7 +7,7 @@ token is in at least one window.
 
 The windows of a text give one answer. pool="mean": the mean of their probabilities (in regression: of the values), and
 the class with the largest. pool="max": the answer of the surest window, the earliest of equals (in regression: of
-the largest value).
+the largest value). Of labels that do not exclude each other, each has its own mean or its own surest window.
 """
 
 from dataclasses import dataclass

@@ -75,7 +75,7 @@ def augment_file(options: AugmentOptions, console: Console) -> Augmented:
                 columns = [name for name in COLUMNS if examples.pairs is not None or name != "sentence2"]
                 file.write("\t".join(columns) + "\n")
                 for i, found in enumerate(_candidates(stream)):
-                    ending = (examples.labels[i], str(examples.origins[i]))
+                    ending = (str(examples.labels[i]), str(examples.origins[i]))
                     for row in augment_example(_texts(examples, i), found, sampling, sampling.generator(i)):
                         file.write("\t".join(cell.translate(BREAKS) for cell in (*row, *ending)) + "\n")
                         rows += 1

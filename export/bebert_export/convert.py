@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bebert_export.checkpoints.outputs import agree, has_tokenizer
+from bebert_export.checkpoints.outputs import agree, has_tokenizer, problem_of
 from bebert_export.checkpoints.published import Checkpoint, find_members, read_checkpoint
 from bebert_export.checkpoints.untrusted_pickle import ProcessLimits
 from bebert_export.data.batches import load_tokenizer
@@ -53,15 +53,15 @@ def convert(
     members = [member for source in sources for member in find_members(source)]
     checkpoints = [read_checkpoint(weights, folder, limits) for weights, folder in members]
     first = checkpoints[0]
-    outputs = first.student.config.num_labels
-    chosen = agree(checkpoints, labels)
-    rule = combination or ("mean" if outputs == 1 else "vote" if len(checkpoints) > 1 else "logits")
+    chosen, problem = agree(checkpoints, labels), problem_of(first)
+    rule = combination or ("mean" if problem == "regression" else "vote" if len(checkpoints) > 1 else "logits")
     written = write_ensemble(
         [checkpoint.student for checkpoint in checkpoints],
         out,
         alphas=alphas or [1.0] * len(checkpoints),
         combination=rule,
         labels=chosen,
+        problem=problem,
         tokenizer_json=_tokenizer(tokenizer, first),
         max_length=max_length,
         evidence={"sources": [f"{c.source.parent.name}/{c.source.name}" for c in checkpoints]},

@@ -14,7 +14,7 @@ from bebert_export.data.metrics import CLASS_RULES, VALUE_RULES, evaluate, main_
 from bebert_export.data.tasks import TASKS, Task, find_task
 from bebert_export.evaluation.reliability import LEVEL, agreement, calibration, intervals
 from bebert_infer.artifact.config import Config, check_alphas
-from bebert_infer.combine import class_probabilities, combine, softmax
+from bebert_infer.combine import class_probabilities, combine, sigmoid, softmax
 from bebert_infer.ensemble import Ensemble
 from bebert_infer.errors import InputError
 from bebert_infer.model.noise import Noise
@@ -40,7 +40,7 @@ def texts_of(examples: Examples) -> list[Text]:
 
 
 def targets_of(examples: Examples, config: Config) -> Targets:
-    """Class ids int64[M] or, for regression, values float32[M].
+    """Class ids int64[M], for regression values float32[M], for labels that do not exclude each other float32[M, K].
 
     A file names its classes as the model does, or as its training file did, if its record says how that was, else by
     their numbers 0 to K - 1. Raises DataError for other labels.
@@ -49,7 +49,7 @@ def targets_of(examples: Examples, config: Config) -> Targets:
         return scores(examples)
     names = list(config.labels)
     values = [_recorded(config.evidence, "labels", name) for name in names]
-    known = all(isinstance(value, str) for value in values) and len(set(values)) == len(names)
+    known = not examples.marked and all(isinstance(value, str) for value in values) and len(set(values)) == len(names)
     return named_class_ids(examples, names, values if known else None)
 
 
@@ -145,7 +145,8 @@ def report(
         for rule in _rules(config)
     }
     if config.problem_type != "regression":
-        figures["agreement"] = agreement(members.argmax(axis=2)).tolist()
+        answers = members.argmax(axis=2) if targets.ndim == 1 else (members > 0).reshape(len(members), -1)
+        figures["agreement"] = agreement(answers).tolist()
     _put_main_first(figures, task)
     return figures
 
@@ -188,7 +189,8 @@ class _Prefix:
     def add(self, targets: Targets, logits: NDArray[np.float32]) -> None:
         """One more run, logits float32[members, M, K] of all members."""
         if not self.undefined:
-            self.runs.append(evaluate(targets, combine(self.rule, logits[: len(self.alphas)], self.alphas)))
+            outputs = combine(self.rule, logits[: len(self.alphas)], self.alphas, multi_label=targets.ndim == 2)
+            self.runs.append(evaluate(targets, outputs))
 
     def summary(self) -> dict[str, Any]:
         """Mean and deviation of every metric, or why these alphas leave no answer."""
@@ -211,7 +213,7 @@ def _rules(config: Config) -> tuple[str, ...]:
 
 def _single(targets: Targets, logits: NDArray[np.float32], bootstrap: Bootstrap | None) -> dict[str, Any]:
     """Figures of one model's logits float32[M, K]."""
-    return _figures(targets, logits, softmax(logits), bootstrap)
+    return _figures(targets, logits, softmax(logits) if targets.ndim == 1 else sigmoid(logits), bootstrap)
 
 
 def _ensemble(
@@ -225,8 +227,9 @@ def _ensemble(
     undefined = _undefined(rule, alphas)
     if undefined:
         return {"undefined": undefined}
-    outputs = combine(rule, members, alphas)
-    shares = class_probabilities(rule, outputs, alphas) if members.shape[2] > 1 else outputs
+    several = targets.ndim == 2
+    outputs = combine(rule, members, alphas, multi_label=several)
+    shares = outputs if rule in VALUE_RULES else class_probabilities(rule, outputs, alphas, multi_label=several)
     return _figures(targets, outputs, shares, bootstrap)
 
 
@@ -246,6 +249,10 @@ def _figures(
     if bootstrap is not None:
         for name, (low, high) in intervals(targets, outputs, bootstrap.resamples, bootstrap.seed).items():
             metrics[name] |= {"low": low, "high": high}
+    if targets.ndim == 2:  # every decision on a label counts, with the probability of what was decided
+        said = outputs > 0
+        confidences = np.where(said, shares, 1 - shares).ravel()
+        return {"metrics": metrics, "calibration": calibration(targets.ravel() > 0.5, said.ravel(), confidences)}
     if outputs.shape[1] == 1:
         return {"metrics": metrics}
     answers = outputs.argmax(axis=1)

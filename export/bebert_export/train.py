@@ -114,6 +114,7 @@ def _finish(
         alphas=[member.alpha for member in members],
         combination=options.rule,
         labels=data.names,
+        problem=data.problem,
         tokenizer_json=full.tokenizer.to_str(),
         max_length=options.max_length,
         evidence={key: results[key] for key in EVIDENCE},

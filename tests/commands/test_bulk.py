@@ -73,7 +73,9 @@ def classify(path, output, options=SKIP, restart=False, pause=0.0):
     file = open_rows(path, options.texts + options.pairs, plain=True)
     part = ResumeFile(output, input_facts(path, "model", options), restart)
     try:
-        return classify_file(Stub(pause), file, part, options, table_maker(output, ["short", "long"], False))
+        return classify_file(
+            Stub(pause), file, part, options, table_maker(output, ["short", "long"], "single_label_classification")
+        )
     except BaseException:
         part.leave()
         raise
@@ -351,7 +353,9 @@ def test_answers_are_an_input_for_another_run(tmp_path, ending, pair):
 def test_tsv_has_one_line_a_row_and_all_columns_whatever_texts_and_labels_hold(tmp_path):
     path = write(tmp_path / "a.jsonl", "".join(json.dumps({"text": text}) + "\n" for text in BREAKING))
     classify(path, tmp_path / "out.jsonl")
-    table_maker(tmp_path / "out.tsv", ["so\tso", "long"], False)(tmp_path / "out.jsonl", tmp_path / "out.tsv")
+    table_maker(tmp_path / "out.tsv", ["so\tso", "long"], "single_label_classification")(
+        tmp_path / "out.jsonl", tmp_path / "out.tsv"
+    )
     lines = (tmp_path / "out.tsv").read_bytes().decode().removesuffix("\n").split("\n")
     assert "\r" not in "".join(lines) and {line.count("\t") for line in lines} == {9}
     assert len(lines) == 1 + len(BREAKING) and "\tprobability_so so\t" in lines[0]

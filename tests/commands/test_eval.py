@@ -25,6 +25,7 @@ from bebert_export.evaluate import Bootstrap, noise_report, report, split_kind, 
 from bebert_export.evaluation.reliability import agreement, calibration, intervals, resamples
 from bebert_infer.errors import DataError
 
+CLASSES = "single_label_classification"
 REVIEWS = [
     ("a wonderful , moving and funny film", "positive"),
     ("an awful , boring mess", "negative"),
@@ -319,18 +320,20 @@ def test_full_precision_is_scored_beside_the_members(tmp_path):
     file = tmp_path / "data.tsv"
     file.write_text("sentence1\tlabel\n" + "".join(f"the film is {word}\t0\n" for word in NEGATIVE + POSITIVE))
     examples = read_examples(file)
-    there, back = (full_precision_logits(folder, examples, names, 20, 1) for names in (["yes", "no"], ["no", "yes"]))
+    there, back = (
+        full_precision_logits(folder, examples, names, CLASSES, 20, 1) for names in (["yes", "no"], ["no", "yes"])
+    )
     np.testing.assert_array_equal(there, back[:, ::-1])
     with pytest.raises(DataError, match="yes, no, the packed model negative, positive"):
-        full_precision_logits(folder, examples, ["negative", "positive"], 20, 1)
+        full_precision_logits(folder, examples, ["negative", "positive"], CLASSES, 20, 1)
     with pytest.raises(DataError, match="no config.json"):
-        full_precision_logits(tmp_path, examples, ["yes", "no"], 20, 1)
+        full_precision_logits(tmp_path, examples, ["yes", "no"], CLASSES, 20, 1)
     file.write_text("sentence1\tlabel\ngood\t0\n" + "good " * 60 + "\t0\n")  # the model has 40 positions
     with pytest.raises(DataError, match="line 3 .* 62 tokens"):
-        full_precision_logits(folder, read_examples(file), ["yes", "no"], 64, 1)
+        full_precision_logits(folder, read_examples(file), ["yes", "no"], CLASSES, 64, 1)
     write_encoder(folder, pooler=True)  # an encoder without a classifier
     with pytest.raises(DataError, match="no weights for classifier"):
-        full_precision_logits(folder, examples, ["LABEL_0", "LABEL_1"], 20, 1)
+        full_precision_logits(folder, examples, ["LABEL_0", "LABEL_1"], CLASSES, 20, 1)
 
 
 @pytest.mark.parametrize(

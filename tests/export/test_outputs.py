@@ -49,8 +49,7 @@ def test_members_with_other_classes_are_refused_with_both_folders(tmp_path, othe
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"problem_type": "multi_label_classification"}, "problem_type 'multi_label_classification' and 3 outputs"),
-        ({"problem_type": "regression"}, "problem_type 'regression' and 3 outputs; accepted is single_label"),
+        ({"problem_type": "regression"}, "problem_type 'regression' and 3 outputs; accepted are single_label"),
         ({"problem_type": "ranking"}, "problem_type 'ranking'"),
         ({"id2label": {"0": "a", "2": "c"}}, "one name for each output, 0 to 2"),
         ({"id2label": {"0": "a", "1": "b", "2": "c", "3": "d"}}, "one name for each output, 0 to 2"),
@@ -73,11 +72,34 @@ def test_a_config_that_means_something_else_is_refused(tmp_path, fields, said):
     assert not (tmp_path / "model").exists()
 
 
-def test_one_output_of_a_classifier_is_refused(tmp_path):
-    """A sigmoid of one output is no regression."""
-    one = replace(THREE, num_labels=1)
-    source = member(tmp_path / "a", config=one, problem_type="multi_label_classification")
-    with pytest.raises(CheckpointError, match="and 1 output; accepted is regression"):
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_outputs_that_do_not_exclude_each_other_are_sigmoids(tmp_path, outputs):
+    """Of multi-label models neither a softmax nor a regression is made."""
+    config = replace(THREE, num_labels=outputs)
+    sources = [
+        member(tmp_path / name, seed, config, problem_type="multi_label_classification")
+        for seed, name in enumerate("ab")
+    ]
+    convert(sources, tmp_path / "model", combination="logits", alphas=[1.0, 3.0])
+    model = Ensemble.from_pretrained(tmp_path / "model")
+    assert model.config.problem_type == "multi_label_classification"
+    ids = np.random.default_rng(0).integers(0, 61, (4, 9))
+    first, second = model.member_logits(ids).astype(np.float64)
+    expected = 1 / (1 + np.exp(-(first + 3 * second) / 4))
+    for prediction, shares in zip(model.predict_ids(ids), expected, strict=True):
+        np.testing.assert_allclose(list(prediction.probabilities.values()), shares, rtol=1e-12)
+        assert sorted(prediction.labels) == [model.config.labels[i] for i in np.flatnonzero(shares > 0.5)]
+
+
+def test_members_of_two_problems_are_refused(tmp_path):
+    sources = [member(tmp_path / "a"), member(tmp_path / "b", 1, problem_type="multi_label_classification")]
+    with pytest.raises(CheckpointError, match="a.* is a model of single_label_.*b.* of multi_label_.*; members of one"):
+        convert(sources, tmp_path / "model")
+
+
+def test_one_class_is_refused(tmp_path):
+    source = member(tmp_path / "a", config=replace(THREE, num_labels=1), problem_type="single_label_classification")
+    with pytest.raises(CheckpointError, match="and 1 output; accepted are regression and multi_label_classification"):
         convert([source], tmp_path / "model")
 
 

@@ -129,6 +129,7 @@ def test_windows_are_answered_like_texts_of_their_own_and_combined(model):
     assert model(text, long="windows") == {"label": mean.label, "score": mean.score}
 
 
+CLASSES = "single_label_classification"
 # Two members, three windows, two classes.
 MEMBERS = np.log(np.array([[[1, 9], [8, 2], [6, 4]], [[7, 3], [5, 5], [9, 1]]], np.float32) / 10)
 SCORES = np.array([[1.0, 3], [4, 1], [0, 2]])
@@ -136,15 +137,15 @@ SHARES = np.array([[0.25, 0.75], [0.8, 0.2], [0.3, 0.7]])
 
 
 def test_combination_by_hand():
-    members, scores, shares = pooled(MEMBERS, SCORES, SHARES, "mean", False)
+    members, scores, shares = pooled(MEMBERS, SCORES, SHARES, "mean", CLASSES)
     np.testing.assert_allclose(members, [[0.5, 0.5], [0.7, 0.3]], atol=1e-7)
     np.testing.assert_allclose(scores, [5 / 3, 2])
     np.testing.assert_allclose(shares, [0.45, 0.55])
-    members, scores, shares = pooled(MEMBERS, SCORES, SHARES, "max", False)
+    members, scores, shares = pooled(MEMBERS, SCORES, SHARES, "max", CLASSES)
     np.testing.assert_array_equal(members, MEMBERS[:, 1])
     assert scores.tolist() == [4, 1] and shares.tolist() == [0.8, 0.2]
     equal = np.array([[0.5, 0.5], [0.2, 0.8], [0.8, 0.2]])
-    assert pooled(MEMBERS, SCORES, equal, "max", False)[2].tolist() == [0.2, 0.8]  # the earliest of equals
+    assert pooled(MEMBERS, SCORES, equal, "max", CLASSES)[2].tolist() == [0.2, 0.8]  # the earliest of equals
 
 
 def test_windows_of_a_regression_give_the_mean_or_the_largest_value(model):

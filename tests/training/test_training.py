@@ -257,7 +257,8 @@ def test_a_killed_run_goes_on_after_its_last_member(toy, tmp_path, monkeypatch):
         member_stage, "train_student", lambda *a, seed, **k: trained.append(seed) or real(*a, seed=seed, **k)
     )
     resumed = train(chosen, QUIET)
-    assert trained == [142, 143]  # member 0 once, member 1 once
+    # Member 0 once, member 1 once; if it only guesses, on a machine that rounds otherwise, it is tried again.
+    assert trained[:2] == [142, 143] and trained[2:] in ([], [1143])
     assert (chosen.out / "stages" / "member_0.safetensors").read_bytes() == first
     whole = train(options(toy, tmp_path / "whole"), QUIET)
     assert resumed["dev"] == whole["dev"]

@@ -7,18 +7,24 @@ import torch
 
 from bebert_export.checkpoints.published import Checkpoint
 from bebert_export.data.batches import load_tokenizer
+from bebert_infer.artifact.config import usual_problem
 from bebert_infer.errors import CheckpointError
 
 
-def check_problem(checkpoint: Checkpoint) -> None:
-    """Raise CheckpointError unless the outputs are classes that exclude each other, or one value."""
+def problem_of(checkpoint: Checkpoint) -> str:
+    """What the outputs are, by the config: one value, classes that exclude each other, or labels that do not.
+
+    Raises CheckpointError for a problem that does not fit the number of outputs, or that is none of these.
+    """
     outputs, problem = checkpoint.student.config.num_labels, checkpoint.raw_config.get("problem_type")
-    accepted = "regression" if outputs == 1 else "single_label_classification"
-    if problem not in (None, accepted):
+    usual = usual_problem(outputs)
+    if problem not in (None, usual, "multi_label_classification"):
         raise CheckpointError(
             f"{checkpoint.source}: config.json has problem_type {problem!r:.80} and {outputs} "
-            f"output{'s' if outputs > 1 else ''}; accepted is {accepted}, other problems cannot be packed"
+            f"output{'s' if outputs > 1 else ''}; accepted are {usual} and multi_label_classification, other problems "
+            "cannot be packed"
         )
+    return problem or usual
 
 
 def class_names(checkpoint: Checkpoint) -> list[str] | None:
@@ -55,16 +61,20 @@ def agree(checkpoints: list[Checkpoint], labels: list[str] | None) -> list[str]:
 
     Raises CheckpointError, which names two members, for other names or another tokenizer.
     """
-    for checkpoint in checkpoints:
-        check_problem(checkpoint)
-    _check_tokenizers(checkpoints)
     first = checkpoints[0]
+    for checkpoint in checkpoints:
+        if problem_of(checkpoint) != problem_of(first) and _outputs(checkpoint) == _outputs(first):
+            raise CheckpointError(
+                f"{first.source} is a model of {problem_of(first)}, {checkpoint.source} of {problem_of(checkpoint)}; "
+                "members of one ensemble answer the same question: mend problem_type, or convert them apart"
+            )
+    _check_tokenizers(checkpoints)
     if labels:
         return labels
     names = class_names(first)
     for other in checkpoints[1:]:
         own = class_names(other)
-        if own == names or other.student.config.num_labels != first.student.config.num_labels:
+        if own == names or _outputs(other) != _outputs(first):
             continue  # another number of outputs is refused later, with all its numbers
         if own is None or names is None or sorted(own) != sorted(names):
             raise CheckpointError(
@@ -81,6 +91,10 @@ def agree(checkpoints: list[Checkpoint], labels: list[str] | None) -> list[str]:
 def has_tokenizer(folder: Path) -> bool:
     """Whether a folder holds files of a tokenizer."""
     return any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
+
+
+def _outputs(checkpoint: Checkpoint) -> int:
+    return checkpoint.student.config.num_labels
 
 
 def _check_tokenizers(checkpoints: list[Checkpoint]) -> None:

@@ -19,6 +19,7 @@ from bebert_export.data.examples import Examples
 from bebert_export.data.vocabulary import trim_vocabulary
 from bebert_export.quiet_transformers import quiet_transformers
 from bebert_export.training.loop import seed_everything
+from bebert_infer.artifact.config import usual_problem
 from bebert_infer.artifact.tokenizer_check import check_tokenizer
 from bebert_infer.errors import BebertWarning, DataError
 
@@ -77,6 +78,7 @@ def load_pretrained(
     init: str,
     train: Examples,
     labels: list[str],
+    problem: str | None = None,
     *,
     vocabulary_size: int | None,
     positions: int | None,
@@ -84,11 +86,12 @@ def load_pretrained(
     seed: int,
     with_head: bool = False,
 ) -> Pretrained:
-    """Load the encoder with a classification head (one output for regression: `labels` has one name).
+    """Load the encoder with a classification head, one output for each label.
 
-    A head that came along is kept if it was trained for the same labels, else it is drawn anew: its outputs mean
-    something different.
+    A head that came along is kept if it was trained for the same labels and problem, else it is drawn anew: its outputs
+    mean something different.
 
+    problem         : what they mean, `problem_type` of a config; None: one is a value, several are classes
     vocabulary_size : keep this many word pieces (see vocabulary.py); None keeps all
     positions       : cut the position table to this length; None keeps it
     dropout         : of all layers, while training
@@ -98,7 +101,14 @@ def load_pretrained(
     folder = local_folder(init)
     config = read_config(folder)
     tokenizer = load_tokenizer(folder)
-    same = _same_labels(config, labels)
+    problem = problem or usual_problem(len(labels))
+    meant = config.problem_type or problem
+    if with_head and meant != problem:
+        raise DataError(
+            f"{folder} was fine-tuned for {meant.replace('_', ' ')}, this run is {problem.replace('_', ' ')}; choose "
+            "the same, or fine-tune with teacher_epochs above 0"
+        )
+    same = _same_labels(config, labels) and meant == problem
     if with_head and not same:
         raise DataError(
             f"{folder} was fine-tuned for the labels {', '.join(_label_names(config))}, this run has "
@@ -107,7 +117,7 @@ def load_pretrained(
     config.num_labels = len(labels)
     config.id2label = dict(enumerate(labels))
     config.label2id = {name: i for i, name in enumerate(labels)}
-    config.problem_type = "regression" if len(labels) == 1 else "single_label_classification"
+    config.problem_type = problem  # type: ignore[assignment]
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
     seed_everything(seed)
     model = _load(folder, config, whole=with_head, own_head=not same)

@@ -43,11 +43,21 @@ class EncodedExamples:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """M encoded examples with class ids int64[M] (classes >= 2) or values float32[M] (classes == 1)."""
+    """M encoded examples with class ids int64[M], values float32[M], or labels float32[M, K] of 0 and 1."""
 
     encoded: EncodedExamples
     targets: NDArray[np.int64] | NDArray[np.float32]
     classes: int
+
+    @property
+    def regression(self) -> bool:
+        """Whether the targets are values."""
+        return self.targets.ndim == 1 and self.classes == 1
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether the targets are labels that do not exclude each other."""
+        return self.targets.ndim == 2
 
     def part(self, places: NDArray[np.int64]) -> "TrainingSet":
         """Some of the examples, in the order of `places`."""

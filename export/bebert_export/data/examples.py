@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bebert_export.data.label_sets import listed_labels, marked_labels
 from bebert_export.data.tasks import Task
 from bebert_infer.bulk.tables import PAIR_COLUMNS, TEXT_COLUMNS, Table, read_table
 from bebert_infer.errors import DataError
@@ -21,18 +22,27 @@ ORIGIN_COLUMN = "augmented_from"  # written by `bebert augment`; no name that ot
 class Examples:
     """One labelled file: `texts[i]`, `pairs[i]` (unless None) and the label as written, for M examples.
 
+    Of a file with several labels a row, a label is a tuple of them, which may be empty.
+
     unit, numbers : example i is in line (Parquet: row) `numbers[i]`;  sha256 : of the content (tables.Table)
     origins       : the first example with the same origin as example i: i itself, or of a copy its original
+    marked        : the labels, in the order of their columns, if each has a column of its own
     """
 
     texts: list[str]
     pairs: list[str] | None
-    labels: list[str]
+    labels: list[str] | list[tuple[str, ...]]
     path: Path
     sha256: str
     unit: str
     numbers: Sequence[int]
     origins: list[int]
+    marked: tuple[str, ...] = ()
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an example has a list of labels."""
+        return isinstance(self.labels[0], tuple)
 
     def __len__(self) -> int:
         """Number of examples M."""
@@ -43,7 +53,9 @@ class Examples:
         return f"{self.unit} {self.numbers[i]} of {self.path}"
 
 
-def read_examples(path: Path, task: Task | None = None) -> Examples:
+def read_examples(
+    path: Path, task: Task | None = None, *, multi_label: bool = False, names: Sequence[str] = ()
+) -> Examples:
     """Read a TSV, CSV, JSONL or Parquet file, by its ending (bebert_infer.bulk.tables has their rules).
 
     Columns: the text (`sentence1`, `sentence`, `text` or `text1`), optionally a second text (`sentence2`, `text2` or
@@ -51,14 +63,20 @@ def read_examples(path: Path, task: Task | None = None) -> Examples:
     of JSON and Parquet may be numbers. In a column `augmented_from`, as `bebert augment` writes it, an example and its
     versions have the same value. Other columns are ignored.
 
+    multi_label : labels do not exclude each other: a cell has a list of them (`label_sets.listed_labels`)
+    names       : of those labels; if there is no label column, each may have a column of 0 and 1 instead
+
     Raises DataError for a missing file or column, a wrong number of fields, an empty text or label, and for one text
     where the task has two or the other way round.
     """
     own = () if task is None else task.texts
-    table = read_table(path, (*dict.fromkeys((*own, *TEXT_COLUMNS, *PAIR_COLUMNS, *LABEL_COLUMNS, ORIGIN_COLUMN)),))
+    usual = (*own, *TEXT_COLUMNS, *PAIR_COLUMNS, *LABEL_COLUMNS, ORIGIN_COLUMN)
+    table = read_table(path, tuple(dict.fromkeys((*usual, *(names if multi_label else ())))))
     if not len(table):
         raise DataError(f"{path} has no example; accepted are named columns and at least one example")
-    label = _column(table, LABEL_COLUMNS)
+    in_columns = multi_label and not set(LABEL_COLUMNS) & set(table.columns) and set(names) <= set(table.columns)
+    marked = tuple(names) if in_columns else ()
+    label = None if marked else _column(table, LABEL_COLUMNS)
     if own and set(own) <= set(table.columns):
         text, pair = own[0], own[1] if len(own) == 2 else None
     else:
@@ -83,37 +101,44 @@ def read_examples(path: Path, task: Task | None = None) -> Examples:
     return Examples(
         texts=table.columns[text],
         pairs=None if pair is None else table.columns[pair],
-        labels=[_label(table, row, cell) for row, cell in enumerate(table.columns[label])],
+        labels=_label_sets(table, label, marked) if multi_label or label is None else _label_column(table, label),
         path=path,
         sha256=table.sha256,
         unit=table.unit,
         numbers=table.numbers,
         origins=list(range(len(table))) if origin is None else _first_places(table.columns[origin]),
+        marked=marked,
     )
 
 
 def label_names(train: Examples) -> list[str]:
     """Class names of a training file: numbers in numeric order, everything else in alphabetical order.
 
-    Raises DataError for fewer than two classes and for labels that are fractions (a score, not a class).
+    Raises DataError for fewer than two classes (fewer than one of several labels) and for labels that are fractions (a
+    score, not a class).
     """
-    names = sorted(set(train.labels))
+    if train.marked:
+        return list(train.marked)
+    first = {name: row for row, said in reversed(list(enumerate(_said(train)))) for name in said}
+    names = sorted(first)
     try:
         values = {name: float(name) for name in names}
     except ValueError:
         values = {}
     for name in names:
         if _is_missing(name):
-            place = train.place(train.labels.index(name))
+            place = train.place(first[name])
             raise DataError(f'{place} has the label "{name}"; write its class, or drop the {train.unit}')
     for one, other in pairwise(sorted(values, key=values.__getitem__)):
         if values[one] == values[other]:
-            place = train.place(train.labels.index(other))
+            place = train.place(first[other])
             raise DataError(f'{place} has the label "{other}", others have "{one}": write equal numbers alike')
     fraction = next((name for name, value in values.items() if np.isfinite(value) and value != round(value)), None)
     if fraction is not None:
         raise DataError(f'{train.path} has labels such as "{fraction}"; for scores instead of classes use regression')
-    if len(names) < 2:
+    if train.multi_label and not names:
+        raise DataError(f"{train.path} has no label in any {train.unit}; a classifier needs at least one")
+    if not train.multi_label and len(names) < 2:
         raise DataError(f'{train.path} has the only label "{names[0]}"; a classifier needs at least two')
     return sorted(names, key=lambda name: (values[name], name)) if values else names
 
@@ -123,30 +148,36 @@ def _is_missing(name: str) -> bool:
     return name.lower() in ("nan", "inf", "+inf", "-inf", "infinity", "-infinity", "<na>", "nat")
 
 
-def class_ids(examples: Examples, names: list[str]) -> NDArray[np.int64]:
-    """Index of each label in `names`, int64[M]. Raises DataError for a label that training did not see."""
-    index = {name: i for i, name in enumerate(names)}
-    for i, label in enumerate(examples.labels):
-        if label not in index:
-            shown = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
-            raise DataError(f'{examples.place(i)} has the label "{label}"; the training file knows {shown}')
-    return np.array([index[label] for label in examples.labels], np.int64)
+def class_ids(examples: Examples, names: list[str]) -> NDArray[np.int64] | NDArray[np.float32]:
+    """Index of each label in `names`, int64[M]; of several labels a row, 1 where it is said, else 0, float32[M, K].
+
+    Raises DataError for a label that training did not see.
+    """
+    for i, said in enumerate(_said(examples)):
+        for label in said:
+            if label not in names:
+                shown = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
+                raise DataError(f'{examples.place(i)} has the label "{label}"; the training file knows {shown}')
+    return _targets(examples, names)
 
 
-def named_class_ids(examples: Examples, names: list[str], values: list[str] | None = None) -> NDArray[np.int64]:
-    """Class of each example, int64[M], where the file says K known names, or in their place numbers.
+def named_class_ids(
+    examples: Examples, names: list[str], values: list[str] | None = None
+) -> NDArray[np.int64] | NDArray[np.float32]:
+    """Targets as `class_ids` gives them, where the file says K known names, or in their place numbers.
 
     values : what the training file had in place of the names; None for the numbers 0 to K - 1
 
     Raises DataError for other labels, and for a file that has some of both.
     """
     numbers = values or [str(number) for number in range(len(names))]
+    rows = _said(examples)
+    found = {label for said in rows for label in said}
     for known in (names, numbers):
-        if set(examples.labels) <= set(known):
-            index = {name: i for i, name in enumerate(known)}
-            return np.array([index[label] for label in examples.labels], np.int64)
-    used = names if any(label in names for label in examples.labels) else numbers
-    row, label = next((i, label) for i, label in enumerate(examples.labels) if label not in used)
+        if found <= set(known):
+            return _targets(examples, known)
+    used = names if found & set(names) else numbers
+    row, label = next((i, label) for i, said in enumerate(rows) for label in said if label not in used)
     instead = "" if numbers == names else f", or in their place {', '.join(numbers)}"
     raise DataError(
         f'{examples.place(row)} has the label "{label}"; accepted are, in the whole file, the names '
@@ -157,7 +188,7 @@ def named_class_ids(examples: Examples, names: list[str], values: list[str] | No
 def scores(examples: Examples) -> NDArray[np.float32]:
     """Labels as numbers, float32[M]. Raises DataError for anything that is not a finite number."""
     values = np.empty(len(examples), np.float32)
-    for i, label in enumerate(examples.labels):
+    for i, (label,) in enumerate(_said(examples)):
         try:
             values[i] = float(label)
         except ValueError:
@@ -165,6 +196,35 @@ def scores(examples: Examples) -> NDArray[np.float32]:
         if not np.isfinite(values[i]):
             raise DataError(f'{examples.place(i)} has the label "{label}"; regression accepts only numbers')
     return values
+
+
+def _said(examples: Examples) -> list[tuple[str, ...]]:
+    """The labels of each example, one or several."""
+    return [label if isinstance(label, tuple) else (label,) for label in examples.labels]
+
+
+def _targets(examples: Examples, names: list[str]) -> NDArray[np.int64] | NDArray[np.float32]:
+    index = {name: i for i, name in enumerate(names)}
+    if not examples.multi_label:
+        return np.array([index[label] for (label,) in _said(examples)], np.int64)
+    targets = np.zeros((len(examples), len(names)), np.float32)
+    for row, said in enumerate(_said(examples)):
+        targets[row, [index[label] for label in said]] = 1
+    return targets
+
+
+def _label_column(table: Table, name: str) -> list[str]:
+    return [_label(table, row, cell) for row, cell in enumerate(table.columns[name])]
+
+
+def _label_sets(table: Table, name: str | None, marked: Sequence[str]) -> list[tuple[str, ...]]:
+    """The labels of each row, from one column, or from the columns of each of them."""
+    if name is None:
+        return [marked_labels(table, row, marked) for row in range(len(table))]
+    return [
+        tuple(dict.fromkeys(_label(table, row, one) for one in listed_labels(table, row, cell)))
+        for row, cell in enumerate(table.columns[name])
+    ]
 
 
 def _column(table: Table, accepted: tuple[str, ...]) -> str:
@@ -200,4 +260,5 @@ def _label(table: Table, row: int, cell: Any) -> str:
         cell = int(cell)  # a column of whole numbers is one of floats as soon as a value was missing
     if isinstance(cell, str | int | float):
         return str(cell).strip()
-    raise DataError(f"{table.place(row)} has the label {cell!r:.40}; accepted are strings and numbers")
+    several = ", or with --multi-label lists of these" if isinstance(cell, list) else ""
+    raise DataError(f"{table.place(row)} has the label {cell!r:.40}; accepted are strings and numbers{several}")

@@ -5,7 +5,7 @@ Per-batch averages, as in the published code, are not the metric of the split (r
 
 import warnings
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +49,30 @@ def regression_metrics(values: Floats, predicted: Floats) -> dict[str, float]:
     }
 
 
+def multi_label_metrics(truth: NDArray[np.bool_], said: NDArray[np.bool_]) -> dict[str, float]:
+    """F1 over all decisions and mean F1 of the labels (0 to 1), share of right decisions and of wholly right examples.
+
+    truth, said : bool[M, K], the labels of each example and those that are answered
+
+    F1 is 2·TP/(2·TP + FP + FN), 0 where a label is neither there nor said.
+    """
+    hits, there, answered = (np.count_nonzero(each, axis=0).astype(np.float64) for each in (truth & said, truth, said))
+    right = truth == said
+    return {
+        "micro_f1": float(_ratio(2 * hits.sum(), (there + answered).sum())),
+        "macro_f1": float(_ratio(2 * hits, there + answered).mean()),
+        "label_accuracy": float(right.mean()),
+        "exact_match": float(right.all(axis=1).mean()),
+    }
+
+
 def evaluate(targets: NDArray[np.int64] | Floats, outputs: Floats) -> dict[str, float]:
-    """Metrics of outputs[M, K]: class scores where K > 1 (the first maximum wins), values where K == 1."""
+    """Metrics of outputs[M, K]: class scores where K > 1 (the first maximum wins), values where K == 1.
+
+    Of targets [M, K] labels do not exclude each other, and outputs above 0 say yes.
+    """
+    if targets.ndim == 2:
+        return multi_label_metrics(targets > 0.5, outputs > 0)
     if outputs.shape[1] == 1:
         return regression_metrics(targets.astype(np.float64), outputs[:, 0].astype(np.float64))
     return classification_metrics(targets.astype(np.int64), outputs.argmax(axis=1), outputs.shape[1])
@@ -59,9 +81,11 @@ def evaluate(targets: NDArray[np.int64] | Floats, outputs: Floats) -> dict[str, 
 def main_metric(task: Task | None, metrics: Mapping[str, Value]) -> tuple[str, Value]:
     """Name and value of the one metric for choosing and for tables.
 
-    That of the task; without one, accuracy for classes and the mean of both correlations for regression.
+    That of the task; without one, accuracy for classes, F1 over all decisions for labels that do not exclude each
+    other, and the mean of both correlations for regression.
     """
-    name = task.metrics[0] if task else "accuracy" if "accuracy" in metrics else "pearson_spearman"
+    usual = next(name for name in ("accuracy", "micro_f1", "pearson_spearman") if name in metrics)
+    name = task.metrics[0] if task else usual
     return name, metrics[name]
 
 
@@ -93,5 +117,5 @@ def counted_metrics(counts: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]
     return metrics
 
 
-def _ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+def _ratio(above: Any, below: Any) -> NDArray[np.float64]:
+    return np.divide(above, below, out=np.zeros_like(above), where=np.asarray(below) > 0)

@@ -86,7 +86,7 @@ def _agreement(axes: Axes, figures: dict[str, Any]) -> None:
     axes.set_yticks(range(len(shares)))
     axes.set_xlabel("member")
     axes.set_ylabel("member")
-    axes.set_title("share of examples on which two members say the same")
+    axes.set_title("share of answers on which two members say the same")
     axes.figure.colorbar(image, ax=axes)
 
 

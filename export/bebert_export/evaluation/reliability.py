@@ -6,19 +6,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_export.data.metrics import counted_metrics, regression_metrics
+from bebert_export.data.metrics import counted_metrics, multi_label_metrics, regression_metrics
 
 Floats = NDArray[np.floating]
 BINS = 15
 LEVEL = 0.95
 
 
-def calibration(labels: NDArray[np.int64], answers: NDArray[np.int64], confidences: Floats) -> dict[str, Any]:
+def calibration(labels: NDArray, answers: NDArray, confidences: Floats) -> dict[str, Any]:
     """Expected calibration error over 15 bins of equal width (Guo et al., ICML 2017), and the bins.
 
         ECE = Σ_b |B_b|/M · |accuracy(B_b) − mean confidence(B_b)|,    B_b: confidence in (b/15, (b+1)/15]
 
-    labels, answers : int64[M]     confidences : float[M], 0 to 1, of the answers (0 itself is in the first bin)
+    labels, answers : int64[M] or bool[M]     confidences : float[M], 0 to 1, of the answers (0 is in the first bin)
 
     Returns {"ece", "bins": [{"upper", "count", "accuracy", "confidence"}]}, empty bins with None. No interval is given:
     ECE is an absolute value, so resampling only ever adds to it.
@@ -37,8 +37,8 @@ def calibration(labels: NDArray[np.int64], answers: NDArray[np.int64], confidenc
     return {"ece": error, "bins": bins}
 
 
-def agreement(answers: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Share of the M examples on which members i and j say the same, float64[N, N], from answers int64[N, M]."""
+def agreement(answers: NDArray) -> NDArray[np.float64]:
+    """Share of M decisions on which members i and j say the same, float64[N, N], from answers int64[N, M] or bool."""
     return (answers[:, None, :] == answers[None, :, :]).mean(axis=2)
 
 
@@ -54,13 +54,16 @@ def intervals(
 ) -> dict[str, tuple[float, float]]:
     """95 % intervals of every metric by the percentile bootstrap over examples (Efron 1979).
 
-    targets : int64[M] or float[M]    outputs : scores float[M, K], or values float[M, 1]
+    targets : int64[M], float[M], or labels float[M, K]    outputs : scores float[M, K], or values float[M, 1]
 
     The bounds are the 2.5 and 97.5 % quantiles (linear between neighbours) of the metric over `count` resamples. They
     say how much a figure may owe to which examples happen to be in the split, nothing about other seeds of training.
     """
     draws = resamples(len(targets), count, seed)
-    if outputs.shape[1] == 1:
+    if targets.ndim == 2:
+        rows = [multi_label_metrics(targets[index] > 0.5, outputs[index] > 0) for index in draws]
+        samples = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    elif outputs.shape[1] == 1:
         values = outputs[:, 0].astype(np.float64)
         rows = [regression_metrics(targets[index].astype(np.float64), values[index]) for index in draws]
         samples = {name: np.array([row[name] for row in rows]) for name in rows[0]}

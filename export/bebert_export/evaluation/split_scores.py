@@ -19,7 +19,7 @@ SELECTION = "none: no checkpoint, member, weight or rule was chosen with the dev
 
 @dataclass(frozen=True)
 class DevSplit:
-    """An evaluation split: M encoded examples and their targets (class ids or values)."""
+    """An evaluation split: M encoded examples and their targets (class ids, values, or labels float32[M, K])."""
 
     encoded: EncodedExamples
     targets: NDArray[np.int64] | NDArray[np.float32]
@@ -59,9 +59,12 @@ def score_all(
     full_precision : float32[M, K];  in_torch, packed : float32[members, M, K]
     """
     weights = np.asarray(alphas, np.float64)
-    rules = VALUE_RULES if packed.shape[2] == 1 else CLASS_RULES
+    several = split.targets.ndim == 2
+    rules = VALUE_RULES if packed.shape[2] == 1 and not several else CLASS_RULES
     against_torch = {"max_logit_difference": float(np.abs(packed - in_torch).max())}
-    if packed.shape[2] > 1:
+    if several:
+        against_torch["equal_answers"] = float(np.mean((packed > 0) == (in_torch > 0)))
+    elif packed.shape[2] > 1:
         against_torch["equal_answers"] = float(np.mean(packed.argmax(axis=2) == in_torch.argmax(axis=2)))
 
     def figures(outputs: NDArray[np.floating]) -> dict[str, float]:
@@ -74,6 +77,6 @@ def score_all(
         "main_metric": main_metric(task, whole)[0],
         "full_precision": whole,
         "members": [figures(logits) for logits in packed],
-        "ensemble": {rule: figures(combine(rule, packed, weights)) for rule in rules},
+        "ensemble": {rule: figures(combine(rule, packed, weights, multi_label=several)) for rule in rules},
         "packed_against_torch": against_torch,
     }

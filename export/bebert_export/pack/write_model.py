@@ -14,7 +14,7 @@ from bebert_export.pack.pack_student import pack_student
 from bebert_export.pack.parity import Parity, check_parity
 from bebert_export.student.bert import Student
 from bebert_export.student.schemes import settle_zero_weights
-from bebert_infer.artifact.config import FORMAT, FORMAT_VERSION, Config, TokenizerConfig, check_alphas
+from bebert_infer.artifact.config import FORMAT, FORMAT_VERSION, Config, TokenizerConfig, check_alphas, usual_problem
 from bebert_infer.artifact.folder import Artifact, finish_config, write_artifact
 from bebert_infer.ensemble import Ensemble
 from bebert_infer.errors import InputError
@@ -36,6 +36,7 @@ def write_ensemble(
     alphas: list[float],
     combination: str,
     labels: list[str],
+    problem: str | None = None,
     tokenizer_json: str | None = None,
     max_length: int | None = None,
     evidence: dict[str, Any] | None = None,
@@ -44,7 +45,9 @@ def write_ensemble(
     """Write the members as one model folder.
 
     alphas      : one weight a member; combination : a rule of `bebert_infer.combine`
-    labels      : names in the order of the logits; one name means regression
+    labels      : names in the order of the logits
+    problem     : what they mean, `problem_type` of a config; None for regression if there is one, else for classes that
+                  exclude each other
     max_length  : token limit of the tokenizer, 1 to all positions, which is the default
     evidence    : facts for the config and the card, beside the parity that is measured here
     card        : what the model card should say first
@@ -57,10 +60,10 @@ def write_ensemble(
     """
     if max_length is not None:
         _check_length(max_length, tokenizer_json, students)
-    config, tensors, zeros = pack_ensemble(students, alphas, combination, labels)
+    config, tensors, zeros = pack_ensemble(students, alphas, combination, labels, problem)
     if zeros and sum(settle_zero_weights(student) for student in students):
         # The graph computes with sgn0(0) = 0, the bits say +1: let both see a weight just above its threshold.
-        config, tensors, _ = pack_ensemble(students, alphas, combination, labels)
+        config, tensors, _ = pack_ensemble(students, alphas, combination, labels, problem)
     if tokenizer_json is not None:
         length = TokenizerConfig(max_length or config.max_position_embeddings)
         config = msgspec.structs.replace(config, tokenizer=length)
@@ -73,7 +76,7 @@ def write_ensemble(
 
 
 def pack_ensemble(
-    students: list[Student], alphas: list[float], combination: str, labels: list[str]
+    students: list[Student], alphas: list[float], combination: str, labels: list[str], problem: str | None = None
 ) -> tuple[Config, dict[str, NDArray], int]:
     """Return config, tensors and the count of zero weights of an ensemble, not yet checked for parity."""
     if len(alphas) != len(students):
@@ -100,7 +103,7 @@ def pack_ensemble(
         num_labels=shared["num_labels"],
         id2label={str(index): label for index, label in enumerate(labels)},
         label2id={label: index for index, label in enumerate(labels)},
-        problem_type="regression" if len(labels) == 1 else "single_label_classification",
+        problem_type=problem or usual_problem(len(labels)),  # type: ignore[arg-type]
         combination=combination,  # type: ignore[arg-type]
         members=members,
         tensors_sha256="",

@@ -17,15 +17,18 @@ from bebert_infer.errors import DataError
 
 
 def full_precision_logits(
-    folder: Path, examples: Examples, labels: list[str], max_length: int, threads: int
+    folder: Path, examples: Examples, labels: list[str], problem: str, max_length: int, threads: int
 ) -> NDArray[np.float32]:
     """Logits float32[M, K] with the classes in the order of `labels`; texts are cut to `max_length` tokens.
 
     The folder's own class names decide the order if they are the same names; unnamed classes (LABEL_0, …) count as
-    being in order. Raises DataError for a folder that is missing, is no classifier or has other classes, and for texts
-    longer than it takes.
+    being in order. Raises DataError for a folder that is missing, is no classifier, has other classes or another
+    `problem_type`, and for texts longer than it takes.
     """
     model = load_classifier(folder)
+    meant = model.config.problem_type or problem
+    if meant != problem:
+        raise DataError(f"{folder} is a model of {meant}, the packed one of {problem}; compare models of the same")
     tokenizer = load_tokenizer(folder)
     order = _order(folder, [str(model.config.id2label[i]) for i in range(model.config.num_labels)], labels)
     encoded = encode(tokenizer, examples, max_length)

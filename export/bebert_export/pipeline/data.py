@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +33,14 @@ class DataSettings:
     task: Task | None
     labels: tuple[str, ...] | None
     regression: bool
+    multi_label: bool
     hold_out: float
     seed: int
 
 
 @dataclass(frozen=True)
 class TaskData:
-    """Both files and their targets: class ids int64[M] by `values`, or scores float32[M].
+    """Both files and their targets: class ids int64[M] by `values`, scores float32[M], or labels float32[M, K].
 
     trained : places in the training file of the examples to train on, int64, ascending
     held    : places of those that are kept for choosing and never trained on, int64, ascending; may be none
@@ -56,15 +58,23 @@ class TaskData:
 
     @property
     def classes(self) -> int:
-        """Number of outputs K; 1 is regression."""
+        """Number of outputs K."""
         return len(self.names)
+
+    @property
+    def problem(self) -> str:
+        """What the outputs mean, as `problem_type` of a config says it."""
+        if self.train.multi_label:
+            return "multi_label_classification"
+        return "single_label_classification" if self.train_targets.dtype == np.int64 else "regression"
 
 
 def read_data(settings: DataSettings) -> TaskData:
     """Read and check both files, the task's where none are given. Raises DataError."""
     task = settings.task
-    train = read_examples(data_file(settings.train, task, "train"), task)
-    dev = read_examples(data_file(settings.dev, task, "dev"), task)
+    several: dict[str, Any] = {"multi_label": settings.multi_label, "names": settings.labels or ()}
+    train = read_examples(data_file(settings.train, task, "train"), task, **several)
+    dev = read_examples(data_file(settings.dev, task, "dev"), task, **several)
     if (train.pairs is None) != (dev.pairs is None):
         raise DataError(f"one of {train.path} and {dev.path} has a second text column; both need the same columns")
     if train.sha256 == dev.sha256:

@@ -92,6 +92,7 @@ def load_encoder(settings: FullPrecisionSettings, data: TaskData) -> Pretrained:
         settings.init,
         data.train,
         data.names,
+        data.problem,
         vocabulary_size=settings.vocabulary_size,
         positions=settings.max_length if trimmed else None,
         dropout=settings.dropout,

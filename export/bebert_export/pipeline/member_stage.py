@@ -12,6 +12,9 @@ Guards: a member without error gets a large finite alpha, and ends the boosting 
 examples either; a member that is no better than guessing is trained once more, from uniform weights and with another
 seed; if that is no better either, the boosting ends with the members so far (BEBERT Algorithm 1 leaves both open).
 Bagging has no such rules: all its members count the same.
+
+Of labels that do not exclude each other every decision, example by label, has a weight of its own and counts as one of
+two classes (AdaBoost.MH: Schapire and Singer, "Improved boosting algorithms using confidence-rated predictions", 1999).
 """
 
 from collections.abc import Callable
@@ -68,7 +71,10 @@ class Member:
 
 @dataclass(frozen=True)
 class Weights:
-    """Boosting weights of the training examples float64[M] and of the held-out ones float64[m], None without those."""
+    """Boosting weights of the training examples float64[M] and of the held-out ones float64[m], None without those.
+
+    Of labels float64[M, K]: of every decision.
+    """
 
     train: Floats
     held: Floats | None
@@ -76,9 +82,10 @@ class Weights:
     @staticmethod
     def uniform(train: TrainingSet, held: TrainingSet | None) -> "Weights":
         """Those of the first round."""
-        return Weights(
-            uniform_weights(len(train.encoded)), None if held is None else uniform_weights(len(held.encoded))
-        )
+        parts = (None if part is None else part.targets for part in (train, held))
+        first, second = (None if t is None else uniform_weights(t.size).reshape(t.shape) for t in parts)
+        assert first is not None
+        return Weights(first, second)
 
 
 def outputs_of(student: Student, encoded: EncodedExamples, classes: int) -> NDArray[np.float32]:
@@ -210,14 +217,20 @@ class MemberStage:
         return verdict, own.error, new
 
     def _boosted(self, outputs: NDArray[np.float32], targets: NDArray, weights: Floats) -> Round:
-        if self.full.train.classes == 1:
-            return boost_regression(outputs[:, 0], targets, weights, self.settings.shrinkage)
+        rule, shrinkage = self.settings.rule, self.settings.shrinkage
+        if self.full.train.regression:
+            return boost_regression(outputs[:, 0], targets, weights, shrinkage)
+        if self.full.train.multi_label:
+            decided = boost((outputs > 0).ravel(), targets.ravel() > 0.5, weights.ravel(), 2, rule, shrinkage=shrinkage)
+            return replace(decided, weights=decided.weights.reshape(weights.shape))
         answers, classes = outputs.argmax(axis=1), self.full.train.classes
-        return boost(answers, targets, weights, classes, self.settings.rule, shrinkage=self.settings.shrinkage)
+        return boost(answers, targets, weights, classes, rule, shrinkage=shrinkage)
 
     def _mistakes(self, outputs: NDArray[np.float32], weights: Weights, alpha: float) -> Floats:
-        if self.full.train.classes == 1:
+        if self.full.train.regression:
             return reweigh_regression(outputs[:, 0], self.full.train.targets, weights.train, alpha)
+        if self.full.train.multi_label:
+            return reweigh(outputs > 0, self.full.train.targets > 0.5, weights.train, alpha, self.settings.rule)
         return reweigh(outputs.argmax(axis=1), self.full.train.targets, weights.train, alpha, self.settings.rule)
 
     def _weighting(self, weights: Floats, seed: int) -> Weighting:
@@ -225,7 +238,8 @@ class MemberStage:
         if self.settings.method == "weights":
             return Weighting(weights=weights)
         if self.settings.method == "resample":
-            return Weighting(chances=weights / weights.sum())
+            of_examples = weights.reshape(len(weights), -1).sum(axis=1)
+            return Weighting(chances=of_examples / of_examples.sum())
         count = len(weights)  # a bootstrap sample: as many examples as there are, drawn evenly with replacement
         return Weighting(sample=np.random.default_rng([seed, 1]).integers(count, size=count))
 

@@ -35,6 +35,11 @@ class TrainOptions:
     base: Annotated[str | None, "binarybert (1-1-4), bibert (1-1-1) or bit (both)."] = None
     labels: Annotated[tuple[str, ...] | None, "Names for the label values, in sorted order."] = None
     regression: Annotated[bool, "Labels are scores."] = False
+    multi_label: Annotated[
+        bool,
+        "A text has any number of labels: a, b or a JSON list in the column label, or columns of 0 and 1 named by "
+        "--labels.",
+    ] = False
     # Default probabilities; for regression median, of fewer than three members mean: the weighted median of two is
     # always one of them.
     combine: Annotated[str | None, "Rule of the ensemble."] = None
@@ -124,6 +129,8 @@ class TrainOptions:
 def deciding(options: TrainOptions) -> dict[str, Any]:
     """Options that decide the result, as JSON values; data files count by their content, not their place."""
     values = {name: value for name, value in asdict(options).items() if name not in FREE}
+    if not options.multi_label:  # runs that began before there was this option go on
+        del values["multi_label"]
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 

@@ -35,7 +35,8 @@ class StageSettings:
 def data_settings(options: TrainOptions) -> DataSettings:
     """Which files, and what they mean."""
     task, labels = options.known_task, options.labels
-    return DataSettings(options.train, options.dev, task, labels, options.regression, options.hold_out, options.seed)
+    problem = options.regression, options.multi_label
+    return DataSettings(options.train, options.dev, task, labels, *problem, options.hold_out, options.seed)
 
 
 def stage_settings(options: TrainOptions) -> StageSettings:
@@ -102,14 +103,23 @@ def check(options: TrainOptions) -> None:
         if getattr(options, name) not in accepted:
             known = ", ".join(value for value in accepted if value)
             raise InputError(f'{name} is "{getattr(options, name)}"; accepted: {known}')
-    if options.compat and options.regression:
-        raise InputError("compat published is for classes: the published code boosts regression like classes")
+    _check_problem(options)
+    _check_numbers(options)
+    _check_students(options)
+
+
+def _check_problem(options: TrainOptions) -> None:
+    if options.multi_label and (options.regression or options.task):
+        other = "regression" if options.regression else f"task {options.task}"
+        raise InputError(
+            f"multi_label is for files whose rows have any number of labels, not for {other}; leave one out"
+        )
+    if options.compat and (options.regression or options.multi_label):
+        raise InputError("compat published is for classes that exclude each other: the published code has no others")
     if options.compat and options.shrinkage != 1:
         raise InputError(f"compat published shrinks no alpha, shrinkage is {options.shrinkage}; pass shrinkage 1")
     if options.regression and len(options.labels or ("score",)) != 1:
         raise InputError(f"labels are {', '.join(options.labels or ())}; accepted for regression is one name")
-    _check_numbers(options)
-    _check_students(options)
 
 
 def _check_numbers(options: TrainOptions) -> None:

@@ -69,7 +69,7 @@ def train_student(
     goal = Objective(data, weighting, distillation.logits)
     guide = _guide(distillation, schedule.precision)
     if distillation.kind == "direction":
-        goal = replace(goal, guide=guide, labels=LABELS if data.classes > 1 else 0.0)
+        goal = replace(goal, guide=guide, labels=0.0 if data.regression else LABELS)
     elif distillation.kind == "hidden":
         goal = replace(goal, guide=guide)
     seen = [part.encoded for part in (data, judged) if part is not None]

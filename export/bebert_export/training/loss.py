@@ -18,13 +18,18 @@ Guide = Callable[[Any, dict[str, Tensor]], Tensor]
 
 
 def example_losses(logits: Tensor, targets: Tensor, teacher: Tensor | None) -> Tensor:
-    """Loss of each example, float32[B], so that sample weights can act on it.
+    """Loss of each example, float32[B] (of labels float32[B, K], of each label), so that weights can act on it.
 
     Classes: cross-entropy -log softmax(logits)[target], or with a teacher the soft form
     -Σ_k softmax(teacher)_k · log softmax(logits)_k (temperature 1).
     Regression (one logit): squared error to the target, or to the teacher: soft cross-entropy of a single
     logit is identically 0 (reference numerics §9.23).
+    Labels float32[B, K] that do not exclude each other: binary cross-entropy of each, to sigmoid(teacher) if there is
+    one.
     """
+    if targets.ndim == 2:
+        soft = targets if teacher is None else teacher.sigmoid()
+        return functional.binary_cross_entropy_with_logits(logits, soft, reduction="none")
     if logits.shape[1] == 1:
         return (logits[:, 0] - (targets if teacher is None else teacher[:, 0])).square()
     if teacher is None:
@@ -36,7 +41,7 @@ def example_losses(logits: Tensor, targets: Tensor, teacher: Tensor | None) -> T
 class Weighting:
     """How much each of M examples counts, by its id; by default all the same.
 
-    weights : float[M], factors of the examples' losses, scaled to mean 1; None means all 1
+    weights : float[M] (of labels float[M, K]), factors of the losses, scaled to mean 1; None means all 1
     sample  : ids of the examples to train on, any number of times each; None means every one once
     chances : float64[M], sum 1: every epoch is M examples drawn anew with these; None means no drawing
     """
@@ -47,7 +52,7 @@ class Weighting:
 
     @cached_property
     def factors(self) -> NDArray[np.float32] | None:
-        """The weights with mean 1, float32[M]."""
+        """The weights with mean 1, float32[M] or [M, K]."""
         return None if self.weights is None else (self.weights / self.weights.mean()).astype(np.float32)
 
 
