@@ -332,7 +332,7 @@ def test_full_precision_is_scored_beside_the_members(tmp_path):
     with pytest.raises(DataError, match="line 3 .* 62 tokens"):
         full_precision_logits(folder, read_examples(file), ["yes", "no"], CLASSES, 64, 1)
     write_encoder(folder, pooler=True)  # an encoder without a classifier
-    with pytest.raises(DataError, match="no weights for classifier"):
+    with pytest.raises(DataError, match="lacks weights: classifier.bias"):
         full_precision_logits(folder, examples, ["LABEL_0", "LABEL_1"], CLASSES, 20, 1)
 
 

@@ -234,7 +234,7 @@ def test_a_tokenizer_of_another_model_is_refused(toy, tmp_path):
 
 
 def test_an_encoder_without_its_head_is_refused(tmp_path):
-    with pytest.raises(DataError, match="lacks the weights"):
+    with pytest.raises(DataError, match="lacks weights: cls.predictions"):
         MaskedLanguageModel(str(write_encoder(tmp_path / "encoder")), None)
 
 

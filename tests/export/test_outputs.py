@@ -125,3 +125,18 @@ def test_members_of_two_vocabularies_are_refused(tmp_path):
     (sources[1] / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}))
     with pytest.raises(CheckpointError, match=r"the tokenizers of .*a and .*b differ"):
         convert(sources, tmp_path / "other")
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "model."])
+def test_a_known_wrapper_of_a_checkpoint_is_taken_off_and_said(tmp_path, wrapper):
+    from safetensors.torch import load_file, save_file
+
+    file = member(tmp_path / "a") / "model.safetensors"
+    save_file({wrapper + name: tensor for name, tensor in load_file(file).items()}, file)
+    with pytest.warns(
+        UserWarning, match=f"a.model.safetensors: names of weights begin with {wrapper}, which was taken"
+    ):
+        convert([tmp_path / "a"], tmp_path / "model")
+    convert([member(tmp_path / "b")], tmp_path / "plain")
+    models = [tmp_path / name / "model.safetensors" for name in ("model", "plain")]
+    assert models[0].read_bytes() == models[1].read_bytes()

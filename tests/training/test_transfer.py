@@ -76,7 +76,8 @@ def test_the_first_student_starts_with_all_weights_of_the_other_but_the_head(run
 
     monkeypatch.setattr(student_stage, "train_student", noted)
     monkeypatch.setattr(member_stage, "train_student", noted)
-    chosen = classes(runs, name, tmp_path / "run")
+    # Bagging takes members that only guess, which one of so little training may do where bfloat16 is fast.
+    chosen = classes(runs, name, tmp_path / "run", boosting="bagging")
     results = train(chosen, QUIET)
     other = load_file(runs / name / "stages" / f"{name}.safetensors")
     for key, tensor in seen[0].items():

@@ -9,11 +9,19 @@ pytest.importorskip("transformers", reason="training needs the extra [export]")
 
 from safetensors.torch import load_file, save_file
 from toy import write_encoder
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 
+from bebert_export.augmentation.masked_lm import MaskedLanguageModel
 from bebert_export.checkpoints.pretrained import check_init, load_pretrained
+from bebert_export.peers.classifier import load_classifier
+from bebert_export.pipeline.run_folder import RunFolder
+from bebert_export.student.schemes import stored_state
 from bebert_infer.errors import DataError
 
 CHOICES = {"vocabulary_size": None, "positions": None, "dropout": 0.1, "seed": 0}
+
+
+WRAPPERS = ["module.", "_orig_mod.", "module._orig_mod.", "model.", "model.module."]
 
 
 def load(folder):
@@ -30,7 +38,7 @@ def rename(folder, change):
     save_file({name: value for key, value in load_file(file).items() if (name := change(key))}, file, {"format": "pt"})
 
 
-@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "module._orig_mod."])
+@pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_a_known_wrapper_is_taken_off_and_said(encoder, wrapper):
     wanted = load(encoder).state_dict()
     rename(encoder, lambda key: wrapper + key)
@@ -45,6 +53,10 @@ def test_a_known_wrapper_is_taken_off_and_said(encoder, wrapper):
         (
             lambda key: None if "layer.1." in key else key,
             r"lacks weights: bert.encoder.layer.1.* and \d+ more; put the",
+        ),
+        (
+            lambda key: "model." + key if "layer.0." in key else key,
+            r"lacks weights: bert.encoder.layer.0.* it has model",
         ),
         (lambda key: "net." + key, r"lacks weights: bert.embeddings.* and \d+ more; it has net\.embeddings"),
         (lambda key: "x" if key.endswith("word_embeddings.weight") else None, "lacks weights: .*; it has x; put"),
@@ -90,3 +102,107 @@ def test_a_teacher_that_is_looked_into_computes_gelu(encoder):
     check_init(str(encoder))
     with pytest.raises(DataError, match="has hidden_act 'relu' .* need gelu: choose --distill none or prediction"):
         check_init(str(encoder), seen_inside=True)
+
+
+@pytest.fixture
+def classifier(encoder):
+    """The same folder with a head of two classes."""
+    load(encoder).save_pretrained(encoder)
+    return encoder
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_the_classifier_of_an_evaluation_and_the_masked_language_model_lose_it_too(tmp_path, encoder, wrapper):
+    config = BertConfig.from_pretrained(encoder)
+    for kind, read in ((BertForSequenceClassification, load_classifier), (BertForMaskedLM, masked)):
+        folder = tmp_path / kind.__name__
+        kind(config).save_pretrained(folder)
+        for name in ("vocab.txt", "tokenizer.json"):
+            (folder / name).write_bytes((encoder / name).read_bytes())
+        wanted = read(folder).state_dict()
+        rename(folder, lambda key: wrapper + key)
+        with pytest.warns(UserWarning, match=f"names of weights begin with {wrapper}, which was taken off"):
+            found = read(folder).state_dict()
+        assert all(torch.equal(found[name], value) for name, value in wanted.items())
+        rename(folder, lambda key: None if "layer.1.output.dense.weight" in key else key)
+        with (
+            pytest.warns(UserWarning),
+            pytest.raises(DataError, match="lacks weights: .*layer.1.output.dense.weight; p"),
+        ):
+            read(folder)
+
+
+def masked(folder):
+    return MaskedLanguageModel(str(folder), None)._model
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        load_classifier,
+        lambda folder: load_pretrained(str(folder), None, ["no", "yes"], with_head=True, **CHOICES).model,
+    ],
+)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda key: None if key.startswith("classifier.") else key, "lacks .*classifier.bias"),
+        (lambda key: key.replace("layer.1.", "layer.2."), "lacks weights: bert.encoder.layer.1"),
+        (lambda key: [key, "bert.extra.weight"][key == "classifier.bias"], "lacks weights|has unknown weights"),
+    ],
+)
+def test_a_fine_tuned_classifier_is_whole(classifier, read, change, said):
+    rename(classifier, change)
+    with pytest.raises(DataError, match=said):
+        read(classifier)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ({"0": "no", "2": "yes"}, "id2label .*one name for each output, 0 to 1"),
+        ({"0": "no", "1": None}, "names that are texts"),
+        ({"0": "no", "1": "no"}, "names that differ"),
+    ],
+)
+def test_names_of_a_head_that_is_used_are_read_or_refused(classifier, names, said):
+    file = classifier / "config.json"
+    raw = json.loads(file.read_text())
+    file.write_text(json.dumps(raw | {"id2label": names, "label2id": None}))
+    with pytest.raises(DataError, match=said):
+        load_classifier(classifier)
+    with pytest.raises(DataError, match=said):
+        load_pretrained(str(classifier), None, ["no", "yes"], with_head=True, **CHOICES)
+    assert load_pretrained(str(classifier), None, ["a", "b"], **CHOICES).new_head == "its own is for other labels"
+
+
+def test_a_list_of_names_is_read(classifier):
+    file = classifier / "config.json"
+    raw = json.loads(file.read_text())
+    file.write_text(json.dumps(raw | {"id2label": ["no", "yes"], "label2id": {"no": 0, "yes": 1}}))
+    head = load_pretrained(str(classifier), None, ["no", "yes"], with_head=True, **CHOICES)
+    assert not head.new_head
+    with pytest.raises(DataError, match="labels no, yes, this run has yes, no; name them so"):
+        load_pretrained(str(classifier), None, ["yes", "no"], with_head=True, **CHOICES)
+
+
+def test_a_new_head_is_said(encoder):
+    assert load_pretrained(str(encoder), None, ["no", "yes"], **CHOICES).new_head == "it has none"
+
+
+@pytest.mark.parametrize("damage", ["cut", "renamed", "reshaped"])
+def test_a_stage_of_a_run_that_is_damaged_is_one_sentence(tmp_path, damage):
+    run = RunFolder(tmp_path)
+    layer = torch.nn.Linear(3, 2)
+    run.save("member_0", {f"model.{name}": tensor for name, tensor in layer.state_dict().items()}, {"alpha": 1.0})
+    file = tmp_path / "stages" / "member_0.safetensors"
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:-5])
+        with pytest.raises(DataError, match="member_0.safetensors cannot be read .*; delete it, and the same command"):
+            run.load("member_0")
+        return
+    state = stored_state(run.load("member_0")[0])
+    state["bias" if damage == "reshaped" else "bios"] = torch.zeros(7)
+    said = "bias of the shape \\(7,\\), expected is \\(2,\\)" if damage == "reshaped" else "unknown weights: bios"
+    with pytest.raises(DataError, match=f"member_0.safetensors has {said}; delete it"):
+        run.load_into(layer, "member_0", state)

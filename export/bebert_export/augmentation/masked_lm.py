@@ -18,14 +18,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoModelForMaskedLM, PreTrainedModel
+from transformers import AutoModelForMaskedLM
 
 from bebert_export.augmentation.replacement import Words, may_change
 from bebert_export.augmentation.word_vectors import WordVectors
 from bebert_export.checkpoints.pretrained import local_folder
-from bebert_export.checkpoints.untrusted_pickle import without_pickles
+from bebert_export.checkpoints.weights import load_weights
 from bebert_export.data.batches import load_tokenizer
-from bebert_export.quiet_transformers import quiet_transformers
 from bebert_infer.errors import DataError
 
 # One batch holds maskings of one text, all of one length: no padding, and the answer does not depend on other texts.
@@ -42,7 +41,8 @@ class MaskedLanguageModel:
 
     def __init__(self, source: str, vectors: WordVectors | None, count: int = 15, max_length: int = 128) -> None:
         folder = local_folder(source, "masked_lm")
-        self._model = _load(folder)
+        # A fresh random head would offer random words, so nothing may lack.
+        self._model = load_weights(AutoModelForMaskedLM, folder, "a masked language model with its head")[0]
         self._tokenizer = load_tokenizer(folder)
         self._vectors, self._count = vectors, count
         self._near: dict[str, list[str]] = {}  # the search among the vectors is slow, and words come again
@@ -123,26 +123,6 @@ class MaskedLanguageModel:
         masked[place - start] = self._mask
         row = np.concatenate([[self._cls], masked, [self._sep], window, [self._sep]])
         return row, place - start + 1, size + 2
-
-
-def _load(folder: Path) -> PreTrainedModel:
-    try:
-        with quiet_transformers(), without_pickles(folder) as safe:
-            model, report = AutoModelForMaskedLM.from_pretrained(
-                safe, dtype=torch.float32, output_loading_info=True, use_safetensors=True, trust_remote_code=False
-            )
-    except DataError:
-        raise
-    except (OSError, ValueError) as error:
-        reason = str(error).split("\n")[0]
-        raise DataError(f"{folder} holds no masked language model ({reason})") from None
-    if report["missing_keys"]:
-        # A fresh random head would offer random words without a word of warning.
-        raise DataError(
-            f'{folder} lacks the weights "{min(report["missing_keys"])}"; an encoder without the head it was '
-            "pretrained with cannot fill in words, pass the pretrained masked language model"
-        )
-    return model.eval()
 
 
 def _special_ids(tokenizer: Tokenizer, folder: Path) -> list[int]:

@@ -1,10 +1,10 @@
 """What the config of a checkpoint says its outputs mean, and whether the members of an ensemble mean the same."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from bebert_export.checkpoints.class_names import class_names
 from bebert_export.checkpoints.published import Checkpoint
 from bebert_export.data.batches import load_tokenizer
 from bebert_infer.artifact.config import usual_problem
@@ -27,33 +27,6 @@ def problem_of(checkpoint: Checkpoint) -> str:
     return problem or usual
 
 
-def class_names(checkpoint: Checkpoint) -> list[str] | None:
-    """Names of the outputs in their order; None where the config gives none, or only LABEL_0, LABEL_1 and so on.
-
-    Raises CheckpointError for names that are not one for each output, and for a label2id that contradicts them.
-    """
-    raw, outputs = checkpoint.raw_config, checkpoint.student.config.num_labels
-    found = raw.get("id2label")
-    if found is None:
-        return None
-    named = {str(index): name for index, name in enumerate(found)} if isinstance(found, list) else found
-    numbers = [str(index) for index in range(outputs)]
-    if not isinstance(named, dict) or sorted(named) != sorted(numbers):
-        raise CheckpointError(_wrong(checkpoint, "id2label", found, f"one name for each output, 0 to {outputs - 1}"))
-    names = [named[number] for number in numbers]
-    if not all(isinstance(name, str | int) and not isinstance(name, bool) for name in names):
-        raise CheckpointError(_wrong(checkpoint, "id2label", found, "names that are texts"))
-    names = [str(name) for name in names]
-    if len(set(names)) < outputs:
-        raise CheckpointError(_wrong(checkpoint, "id2label", found, "names that differ"))
-    generic = [f"LABEL_{number}" for number in numbers]
-    back = raw.get("label2id")
-    wanted = {name: index for index, name in enumerate(names)}
-    if back not in (None, wanted, {name: index for index, name in enumerate(generic)}):
-        raise CheckpointError(_wrong(checkpoint, "label2id", back, f"what id2label says, {wanted}"))
-    return None if names == generic else names
-
-
 def agree(checkpoints: list[Checkpoint], labels: list[str] | None) -> list[str]:
     """Names of the outputs of all members; those of a member that has them in another order are put in the first one's.
 
@@ -71,9 +44,9 @@ def agree(checkpoints: list[Checkpoint], labels: list[str] | None) -> list[str]:
     _check_tokenizers(checkpoints)
     if labels:
         return labels
-    names = class_names(first)
+    names = _names(first)
     for other in checkpoints[1:]:
-        own = class_names(other)
+        own = _names(other)
         if own == names or _outputs(other) != _outputs(first):
             continue  # another number of outputs is refused later, with all its numbers
         if own is None or names is None or sorted(own) != sorted(names):
@@ -93,6 +66,10 @@ def has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
 
 
+def _names(checkpoint: Checkpoint) -> list[str] | None:
+    return class_names(checkpoint.raw_config, _outputs(checkpoint), checkpoint.source)
+
+
 def _outputs(checkpoint: Checkpoint) -> int:
     return checkpoint.student.config.num_labels
 
@@ -108,11 +85,6 @@ def _check_tokenizers(checkpoints: list[Checkpoint]) -> None:
                 f"the tokenizers of {folders[0]} and {folder} differ; members of one ensemble read the same token ids: "
                 "convert members of one vocabulary and casing"
             )
-
-
-def _wrong(checkpoint: Checkpoint, field: str, value: Any, accepted: str) -> str:
-    shown = f"{checkpoint.source}: config.json has {field} {value!r:.120}"
-    return f"{shown}; accepted is {accepted}: mend it, or pass --labels"
 
 
 def _shown(names: list[str] | None) -> str:

@@ -1,40 +1,38 @@
 """The full-precision starting point: a BERT encoder of a folder or the hub with a new head."""
 
-import re
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, PretrainedConfig
 
+from bebert_export.checkpoints.class_names import class_names
 from bebert_export.checkpoints.published import COMPUTED, other_field
-from bebert_export.checkpoints.untrusted_pickle import check_finite, without_pickles
+from bebert_export.checkpoints.weights import load_weights
 from bebert_export.data.batches import load_tokenizer
 from bebert_export.data.examples import Examples
 from bebert_export.data.vocabulary import trim_vocabulary
-from bebert_export.quiet_transformers import quiet_transformers
 from bebert_export.training.loop import seed_everything
 from bebert_infer.artifact.config import usual_problem
 from bebert_infer.artifact.tokenizer_check import check_tokenizer
-from bebert_infer.errors import BebertWarning, DataError
+from bebert_infer.errors import CheckpointError, DataError
 
-WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")  # of DataParallel, of torch.compile
-HEADS = ("classifier.", "bert.pooler.", "pooler.", "cls.", "qa_outputs.")  # that another task has, or none
 HUB_FILES = ["config.json", "*.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A model ready to fine-tune, its tokenizer, and the share of training word pieces that trimming kept."""
+    """A model ready to fine-tune, its tokenizer, and the share of training word pieces that trimming kept.
+
+    new_head : why its classifier was drawn at random; empty if it came along
+    """
 
     model: BertForSequenceClassification
     tokenizer: Tokenizer
     coverage: float
+    new_head: str
 
 
 def local_folder(init: str, option: str = "init") -> Path:
@@ -108,19 +106,14 @@ def load_pretrained(
             f"{folder} was fine-tuned for {meant.replace('_', ' ')}, this run is {problem.replace('_', ' ')}; choose "
             "the same, or fine-tune with teacher_epochs above 0"
         )
-    same = _same_labels(config, labels) and meant == problem
-    if with_head and not same:
-        raise DataError(
-            f"{folder} was fine-tuned for the labels {', '.join(_label_names(config))}, this run has "
-            f"{', '.join(labels)}; name them so with labels, or fine-tune with teacher_epochs above 0"
-        )
+    same = _same_labels(folder, labels, with_head) and meant == problem
     config.num_labels = len(labels)
     config.id2label = dict(enumerate(labels))
     config.label2id = {name: i for i, name in enumerate(labels)}
     config.problem_type = problem  # type: ignore[assignment]
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
     seed_everything(seed)
-    model = _load(folder, config, whole=with_head, own_head=not same)
+    model, new_head = _load(folder, config, whole=with_head, own_head=not same)
     coverage = 1.0
     if vocabulary_size is not None:
         trimmed = trim_vocabulary(tokenizer, train, vocabulary_size)
@@ -131,7 +124,7 @@ def load_pretrained(
         model.config.pad_token_id = tokenizer.token_to_id("[PAD]") or 0
     if positions is not None and positions < model.config.max_position_embeddings:
         _cut_positions(model, positions)
-    return Pretrained(model, tokenizer, coverage)
+    return Pretrained(model, tokenizer, coverage, new_head)
 
 
 def read_config(folder: Path) -> BertConfig:
@@ -144,47 +137,43 @@ def read_config(folder: Path) -> BertConfig:
         raise DataError(f'{folder} holds a model of type "{kind}"; only "bert" can be made binary')
     if other := other_field(raw, COMPUTED | {"chunk_size_feed_forward": (0,)}):
         raise DataError(f"{folder} has {other[0]} in config.json; accepted is {other[1]}")
-    return BertConfig.from_pretrained(folder)
+    # Names of outputs are read where there is a head that they belong to; the library ends at some of them.
+    return BertConfig.from_dict({name: value for name, value in raw.items() if name not in ("id2label", "label2id")})
 
 
-def _label_names(config: BertConfig) -> list[str]:
-    return [name for _, name in sorted((config.id2label or {}).items())]
+def _same_labels(folder: Path, labels: list[str], with_head: bool) -> bool:
+    """Whether a head of the folder has these labels; one without names, or with LABEL_0 and so on, may have them.
 
-
-def _same_labels(config: BertConfig, labels: list[str]) -> bool:
-    """Names such as LABEL_0 are what the library writes where nobody gave any; they say nothing."""
-    names = _label_names(config)
-    return len(names) == len(labels) and (names == labels or all(name.startswith("LABEL_") for name in names))
-
-
-def _load(folder: Path, config: BertConfig, whole: bool, own_head: bool) -> BertForSequenceClassification:
+    Raises DataError where it must (with_head) and does not; other heads are drawn anew, whatever they are called.
+    """
+    raw = PretrainedConfig.get_config_dict(folder)[0]
     try:
-        with quiet_transformers(), without_pickles(folder) as safe:
-            wrapped = _wrappers(safe)
-            loaded: Any = BertForSequenceClassification.from_pretrained(
-                safe,
-                config=config,
-                dtype=torch.float32,
-                output_loading_info=True,
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,  # told below, in one sentence
-                key_mapping={WRAPPERS.pattern: ""} if wrapped else None,
-            )
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"{folder} has no readable weights ({error}); put model.safetensors there") from None
-    model, report = loaded
-    _check_names(folder, report)
-    if wrapped:
-        warnings.warn(
-            f"{folder}: names of weights begin with {wrapped}, which was taken off", BebertWarning, stacklevel=2
+        names = class_names(raw, None, folder)
+    except CheckpointError as error:
+        if with_head:
+            raise DataError(str(error)) from None
+        return False
+    same = names == labels or (names is None and len(raw.get("id2label") or labels) == len(labels))
+    if with_head and not same:
+        raise DataError(
+            f"{folder} was fine-tuned for the labels {', '.join(names or raw['id2label'].values())}, this run has "
+            f"{', '.join(labels)}; name them so with labels, or fine-tune with teacher_epochs above 0"
         )
-    for name, found, wanted in sorted(report["mismatched_keys"]):
-        if not (own_head and name.startswith("classifier.")):
-            raise DataError(
-                f"{folder} has {name} of the shape {tuple(found)}, its config.json makes it {tuple(wanted)}; "
-                "put files there that belong together"
-            )
-    if own_head and "classifier.weight" not in report["missing_keys"]:
+    return same
+
+
+def _load(folder: Path, config: BertConfig, whole: bool, own_head: bool) -> tuple[BertForSequenceClassification, str]:
+    """The model, and why its head is new; whole : a head must be there;  own_head : one there means something else."""
+    model, report = load_weights(
+        BertForSequenceClassification,
+        folder,
+        "an encoder",
+        lacking=("classifier.", "bert.pooler."),
+        redrawn="classifier." if own_head else None,
+        config=config,
+    )
+    lacks = "classifier.weight" in report["missing_keys"]
+    if own_head and not lacks:
         nn.init.normal_(model.classifier.weight, std=config.initializer_range)
         nn.init.zeros_(model.classifier.bias)
     if whole and report["missing_keys"]:
@@ -192,37 +181,7 @@ def _load(folder: Path, config: BertConfig, whole: bool, own_head: bool) -> Bert
             f"{folder} lacks {', '.join(sorted(report['missing_keys']))}; with teacher_epochs 0 it must hold a "
             "fine-tuned classifier, else choose teacher_epochs above 0"
         )
-    check_finite(model, folder)
-    return model
-
-
-def _wrappers(folder: Path) -> str:
-    """What was put before the names of all weights of a folder; empty if nothing."""
-    found = set()
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, "pt") as tensors:
-            found |= {match.group() if (match := WRAPPERS.match(name)) else "" for name in tensors.keys()}  # noqa: SIM118
-    return found.pop() if len(found) == 1 else ""
-
-
-def _check_names(folder: Path, report: dict[str, Any]) -> None:
-    """Refuse weights that are not those of the model. Raises DataError.
-
-    transformers draws what is missing at random and leaves out what it does not know. A head may be missing or be that
-    of another task.
-    """
-    missing = sorted(name for name in report["missing_keys"] if not name.startswith(HEADS))
-    unknown = sorted(
-        name for name in report["unexpected_keys"] if not name.startswith(HEADS) and not name.endswith(".position_ids")
-    )
-    for names, what in ((missing, "lacks"), (unknown, "has unknown")):
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            other = f"; it has {', '.join(unknown[:2])}" if what == "lacks" and unknown else ""
-            raise DataError(
-                f"{folder} {what} weights: {', '.join(names[:3])}{more}{other}; put the weights there that its "
-                "config.json describes, under the names that transformers gives them"
-            )
+    return model, "it has none" if lacks else "its own is for other labels" if own_head else ""
 
 
 def _rows(table: nn.Embedding, index: torch.Tensor) -> nn.Embedding:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bebert_export.checkpoints.untrusted_pickle import ProcessLimits, read_pickle
+from bebert_export.checkpoints.weights import say_wrapper, wrapper_of
 from bebert_export.student.bert import Student, StudentConfig, student_config
 from bebert_infer.errors import CheckpointError, MissingCheckpointError
 
@@ -94,7 +95,11 @@ def read_checkpoint(weights: Path, folder: Path, limits: ProcessLimits | None = 
     """
     raw = _read_config(folder / "config.json")
     try:
-        state = _clean(_read_state(weights, limits))
+        state = _read_state(weights, limits)
+        wrapped = wrapper_of(list(state))
+        state = _clean({key.removeprefix(wrapped): value for key, value in state.items()})
+        if wrapped:
+            say_wrapper(str(weights), wrapped)
         family = recognise(state)
         config = _student_config(family, state, raw)
         _check_dump(state)
@@ -172,10 +177,10 @@ def _read_state(file: Path, limits: ProcessLimits | None) -> dict[str, Tensor]:
 
 
 def _clean(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Undo DataParallel prefixes and TensorFlow-era names, cast to float32 (TWS files hold float64, §3)."""
+    """Undo TensorFlow-era names, cast to float32 (TWS files hold float64, §3)."""
     renamed = {}
     for key, value in state.items():
-        key = key.removeprefix("module.").replace(".gamma", ".weight").replace(".beta", ".bias")
+        key = key.replace(".gamma", ".weight").replace(".beta", ".bias")
         renamed[key] = value.float() if value.is_floating_point() else value
     return renamed
 

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, PretrainedConfig
 
-from bebert_export.checkpoints.untrusted_pickle import check_finite, without_pickles
+from bebert_export.checkpoints.class_names import class_names
+from bebert_export.checkpoints.weights import load_weights
 from bebert_export.data.batches import encode, load_tokenizer
 from bebert_export.data.examples import Examples
-from bebert_export.quiet_transformers import quiet_transformers
 from bebert_export.training.loop import predict
-from bebert_infer.errors import DataError
+from bebert_infer.errors import CheckpointError, DataError
 
 
 def full_precision_logits(
@@ -52,25 +52,10 @@ def load_classifier(folder: Path) -> Any:
             f'"{folder}" has no config.json; pass a folder of a fine-tuned classifier (Hugging Face layout)'
         )
     try:
-        with quiet_transformers(), without_pickles(folder) as safe:
-            loaded: Any = AutoModelForSequenceClassification.from_pretrained(
-                safe,
-                dtype=torch.float32,
-                local_files_only=True,
-                output_loading_info=True,
-                use_safetensors=True,
-                trust_remote_code=False,
-            )
-    except DataError:
-        raise
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder} has no readable classifier: {error}") from None
-    model, loading = loaded
-    if loading["missing_keys"]:  # the library would fill them with random numbers
-        missing = sorted(loading["missing_keys"])[0]
-        raise DataError(f"{folder} has no weights for {missing}; pass a classifier that was fine-tuned")
-    check_finite(model, folder)
-    return model.eval()
+        class_names(PretrainedConfig.get_config_dict(folder)[0], None, folder)
+    except CheckpointError as error:
+        raise DataError(str(error)) from None
+    return load_weights(AutoModelForSequenceClassification, folder, "a classifier that was fine-tuned")[0]
 
 
 def _order(folder: Path, found: list[str], labels: list[str]) -> list[int]:

@@ -104,6 +104,8 @@ def load_encoder(settings: FullPrecisionSettings, data: TaskData) -> Pretrained:
 def _fine_tune(settings: FullPrecisionSettings, data: TaskData, run: RunFolder, console: Console, folder: Path) -> None:
     pretrained = load_encoder(settings, data)
     model, tokenizer = pretrained.model, pretrained.tokenizer
+    if pretrained.new_head:
+        console.print(f"{settings.init} gets a new classifier: {pretrained.new_head}", highlight=False, markup=False)
     positions = model.config.max_position_embeddings
     if settings.max_length > positions:
         raise DataError(f"max_length is {settings.max_length}; {settings.init} has {positions} positions")

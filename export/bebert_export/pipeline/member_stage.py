@@ -251,5 +251,5 @@ class MemberStage:
         if facts["status"] == "weak":
             return None, weights
         student = new_member(start.student, self.settings.scheme)
-        student.load_state_dict(stored_state(tensors))
+        self.run.load_into(student, stage, stored_state(tensors))
         return Member(student.eval(), facts["alpha"], dev_logits, facts), weights

@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from bebert_export.atomic_writes import write_atomically, write_json
+from bebert_export.checkpoints.weights import check_shapes
 from bebert_export.distributed import is_main, main_writes, processes
 from bebert_export.pipeline.tensorboard import Board
 from bebert_export.training.snapshots import Snapshots
-from bebert_infer.errors import InputError
+from bebert_infer.errors import DataError, InputError
 
 EARLIER = "start_from"  # copy of the student of another run that this one starts from (transfer.py)
 # What is there before anything is trained; it goes if the next call has other options.
@@ -115,10 +116,21 @@ class RunFolder:
         main_writes(self._remove_leftovers)
 
     def load(self, stage: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and facts of a finished stage."""
-        with safe_open(self._file(stage), framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            return tensors, json.loads(file.metadata()["facts"])
+        """Tensors and facts of a finished stage. Raises DataError for a file that is damaged."""
+        try:
+            with safe_open(self._file(stage), framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+                return tensors, json.loads(file.metadata()["facts"])
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            reason = str(error).split("\n")[0]
+            raise DataError(
+                f"{self._file(stage)} cannot be read ({reason}); delete it, and the same command makes that stage again"
+            ) from None
+
+    def load_into(self, student: nn.Module, stage: str, tensors: dict[str, Tensor]) -> None:
+        """Put `stored_state` of the tensors of a stage into a student. Raises DataError if names or shapes differ."""
+        check_shapes(self._file(stage), tensors, student.state_dict())
+        student.load_state_dict(tensors)
 
     def snapshots(self, stage: str) -> Snapshots | None:
         """Where the running stage keeps its snapshots, None if it keeps none."""

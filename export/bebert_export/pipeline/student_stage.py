@@ -24,12 +24,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification
 
+from bebert_export.checkpoints.weights import load_weights
 from bebert_export.data.metrics import evaluate
 from bebert_export.pipeline.full_precision_stage import FullPrecision
 from bebert_export.pipeline.progress import stage_bar
 from bebert_export.pipeline.run_folder import RunFolder
 from bebert_export.pipeline.transfer import copy_encoder
-from bebert_export.quiet_transformers import quiet_transformers
 from bebert_export.student.bert import Student
 from bebert_export.student.schemes import TEACHER, Scheme, stored_state, student_from_full_precision, with_bits
 from bebert_export.training.distillation import INSIDE, Distillation, train_student
@@ -110,7 +110,7 @@ def train_starting_student(
             run.save(stage, tensors, new)
             run.log(stage=stage, **new)
         tensors, stored = run.load(stage)
-        student.load_state_dict(stored_state(tensors))
+        run.load_into(student, stage, stored_state(tensors))
         facts[stage] = stored | {"dev": evaluate(full.dev.targets, tensors["dev_logits"].numpy())}
         if not scheme.splits:
             teacher = student.eval()
@@ -128,8 +128,7 @@ def _from_full_precision(
     config = BertConfig.from_pretrained(full.folder)
     state, heads = load_file(full.folder / "model.safetensors"), config.num_attention_heads
     if settings.width != 1:
-        with quiet_transformers():
-            model = BertForSequenceClassification.from_pretrained(full.folder)
+        model, _ = load_weights(BertForSequenceClassification, full.folder, "a classifier")
         state, heads = prune_width(model, full.train, heads, settings.width, settings.seed)
     schemes = [first, TEACHER] if {settings.members_learn, settings.learns} & set(INSIDE) else [first]
     students = [
