@@ -1,6 +1,7 @@
 """The weights that --init names are the weights that training begins with, or one sentence says what does not fit."""
 
 import json
+import re
 
 import pytest
 
@@ -87,11 +88,20 @@ def test_a_bare_encoder_and_the_head_of_another_task_are_fine(encoder):
     load(encoder)
 
 
-@pytest.mark.parametrize(("field", "value"), [("position_embedding_type", "relative_key_query"), ("is_decoder", True)])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("position_embedding_type", "relative_key_query"),
+        ("is_decoder", True),
+        ("pruned_heads", {"0": [1]}),
+        ("quantization_config", {"load_in_8bit": True}),
+        ("auto_map", {"AutoModel": "code.py"}),
+    ],
+)
 def test_a_field_that_changes_the_answer_is_honoured_or_refused(encoder, field, value):
     config = json.loads((encoder / "config.json").read_text())
     (encoder / "config.json").write_text(json.dumps(config | {field: value}))
-    with pytest.raises(DataError, match=f"has {field} {value!r} in config.json; accepted is"):
+    with pytest.raises(DataError, match=f"has {field} {re.escape(repr(value))} in config.json; accepted is"):
         check_init(str(encoder))
 
 
@@ -102,6 +112,13 @@ def test_a_teacher_that_is_looked_into_computes_gelu(encoder):
     check_init(str(encoder))
     with pytest.raises(DataError, match="has hidden_act 'relu' .* need gelu: choose --distill none or prediction"):
         check_init(str(encoder), seen_inside=True)
+
+
+def with_head(folder):
+    return load_pretrained(str(folder), None, ["no", "yes"], with_head=True, **CHOICES).model
+
+
+READERS = [load_classifier, with_head]
 
 
 @pytest.fixture
@@ -136,13 +153,7 @@ def masked(folder):
     return MaskedLanguageModel(str(folder), None)._model
 
 
-@pytest.mark.parametrize(
-    "read",
-    [
-        load_classifier,
-        lambda folder: load_pretrained(str(folder), None, ["no", "yes"], with_head=True, **CHOICES).model,
-    ],
-)
+@pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -206,3 +217,33 @@ def test_a_stage_of_a_run_that_is_damaged_is_one_sentence(tmp_path, damage):
     said = "bias of the shape \\(7,\\), expected is \\(2,\\)" if damage == "reshaped" else "unknown weights: bios"
     with pytest.raises(DataError, match=f"member_0.safetensors has {said}; delete it"):
         run.load_into(layer, "member_0", state)
+
+
+@pytest.mark.parametrize("head", ["BertForTokenClassification", "BertForMultipleChoice"])
+def test_a_head_that_means_something_else_is_refused(classifier, head):
+    """Its weights have the names and shapes of a classifier of texts."""
+    raw = json.loads((classifier / "config.json").read_text())
+    (classifier / "config.json").write_text(json.dumps(raw | {"architectures": [head]}))
+    for read in READERS:
+        with pytest.raises(DataError, match=f"has architectures '{head}', whose outputs do not classify texts"):
+            read(classifier)
+
+
+def test_an_adapter_and_code_of_its_own_are_refused(classifier):
+    raw = json.loads((classifier / "config.json").read_text())
+    (classifier / "config.json").write_text(json.dumps(raw | {"auto_map": {"AutoModel": "x.py"}}))
+    for read in READERS:
+        with pytest.raises(DataError, match="has auto_map"):
+            read(classifier)
+    (classifier / "config.json").write_text(json.dumps(raw))
+    (classifier / "adapter_config.json").write_text("{}")
+    for read in READERS:
+        with pytest.raises(DataError, match=r"holds an adapter .*; merge both"):
+            read(classifier)
+
+
+def test_outputs_are_asked_for_by_name_whatever_the_config_says(classifier):
+    raw = json.loads((classifier / "config.json").read_text())
+    (classifier / "config.json").write_text(json.dumps(raw | {"return_dict": False}))
+    for read in READERS:
+        assert read(classifier)(torch.zeros(1, 3, dtype=torch.int64)).logits.shape == (1, 2)

@@ -5,6 +5,9 @@ from typing import Any
 
 from bebert_infer.errors import CheckpointError
 
+# Heads that have the names and shapes of one that classifies texts, and mean something else.
+OTHER_HEADS = ("ForTokenClassification", "ForMultipleChoice")
+
 
 def class_names(raw: Mapping[str, Any], outputs: int | None, source: object) -> list[str] | None:
     """Names in the order of the outputs; None where the config gives none, or only LABEL_0, LABEL_1 and so on.
@@ -14,6 +17,12 @@ def class_names(raw: Mapping[str, Any], outputs: int | None, source: object) -> 
 
     Raises CheckpointError for names that are not one for each output, and for a label2id that contradicts them.
     """
+    for architecture in raw.get("architectures") or ():
+        if str(architecture).endswith(OTHER_HEADS):
+            raise CheckpointError(
+                f"{source}: config.json has architectures {architecture!r:.80}, whose outputs do not classify texts; "
+                "pass a model that was made for sequence classification"
+            )
     found = raw.get("id2label")
     if found is None:
         return None

@@ -112,6 +112,7 @@ def load_pretrained(
     config.label2id = {name: i for i, name in enumerate(labels)}
     config.problem_type = problem  # type: ignore[assignment]
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
+    config.classifier_dropout = None  # as the others
     seed_everything(seed)
     model, new_head = _load(folder, config, whole=with_head, own_head=not same)
     coverage = 1.0

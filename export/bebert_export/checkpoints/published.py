@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bebert_export.checkpoints.untrusted_pickle import ProcessLimits, read_pickle
-from bebert_export.checkpoints.weights import say_wrapper, wrapper_of
+from bebert_export.checkpoints.weights import refuse_adapter, say_wrapper, wrapper_of
 from bebert_export.student.bert import Student, StudentConfig, student_config
 from bebert_infer.errors import CheckpointError, MissingCheckpointError
 
@@ -33,6 +33,9 @@ COMPUTED: dict[str, tuple[Any, ...]] = {
     "position_embedding_type": ("absolute",),
     "is_decoder": (False,),
     "add_cross_attention": (False,),
+    "pruned_heads": (None, {}),
+    "quantization_config": (None,),
+    "auto_map": (None,),  # code of its own
 }
 ACTIVATIONS: dict[str, tuple[Any, ...]] = {"hidden_act": ("gelu", "relu")}
 # What a config field must equal, among the dimensions read off the tensors.
@@ -95,6 +98,7 @@ def read_checkpoint(weights: Path, folder: Path, limits: ProcessLimits | None = 
     """
     raw = _read_config(folder / "config.json")
     try:
+        refuse_adapter(folder)
         state = _read_state(weights, limits)
         wrapped = wrapper_of(list(state))
         state = _clean({key.removeprefix(wrapped): value for key, value in state.items()})
@@ -118,7 +122,7 @@ def other_field(raw: Mapping[str, Any], accepted: Mapping[str, tuple[Any, ...]])
     """The first field that has no accepted value, with that value, and what is accepted; None if all have one."""
     for name, values in accepted.items():
         if raw.get(name, values[0]) not in values:
-            return f"{name} {raw[name]!r:.80}", " or ".join(map(str, values))
+            return f"{name} {raw[name]!r:.80}", " or ".join("none" if value is None else str(value) for value in values)
     return None
 
 

@@ -20,6 +20,7 @@ from bebert_infer.errors import BebertWarning, DataError
 # Of DataParallel, of torch.compile, of a trainer's own module. No family in the Hugging Face layout that is read here
 # has a `model.` of its own before every name.
 WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.|model\.)+")
+ADAPTER = "adapter_config.json"
 # Of other tasks, or none: what may lack in an encoder, and what may be too much in any model.
 HEADS = ("classifier.", "bert.pooler.", "pooler.", "cls.", "qa_outputs.", "lm_head.", "vocab_")
 
@@ -37,6 +38,7 @@ def load_weights(
     A wrapper around all names (`module.`, `_orig_mod.`, `model.`) is taken off, with a BebertWarning. Raises DataError
     for weights that are missing, unknown, of another shape, not finite or not readable.
     """
+    refuse_adapter(folder)
     try:
         with quiet_transformers(), without_pickles(folder) as safe:
             wrapped = wrapper_of(_names(safe))
@@ -57,6 +59,7 @@ def load_weights(
         reason = str(error).strip().split("\n")[0]
         raise DataError(f"{folder} has no readable {what} ({reason}); put model.safetensors there") from None
     model, report = loaded
+    model.config.return_dict = True  # whatever the folder says: outputs are asked for by name
     if wrapped:
         say_wrapper(str(folder), wrapped)
     _check_names(folder, report, what, lacking)
@@ -68,6 +71,15 @@ def load_weights(
             )
     check_finite(model, folder)
     return model.eval(), report
+
+
+def refuse_adapter(folder: Path) -> None:
+    """Raise DataError for a folder with weights that only count together with others (PEFT), which nobody would add."""
+    if (folder / ADAPTER).is_file():
+        raise DataError(
+            f"{folder} holds an adapter ({ADAPTER}), whose base is elsewhere; merge both with merge_and_unload() and "
+            "pass the folder of the whole model"
+        )
 
 
 def wrapper_of(names: list[str]) -> str:

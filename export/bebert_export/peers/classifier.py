@@ -51,8 +51,11 @@ def load_classifier(folder: Path) -> Any:
         raise DataError(
             f'"{folder}" has no config.json; pass a folder of a fine-tuned classifier (Hugging Face layout)'
         )
+    raw = PretrainedConfig.get_config_dict(folder)[0]
+    if raw.get("auto_map") is not None:
+        raise DataError(f"{folder} has auto_map in config.json, code of its own that is not run; pass another model")
     try:
-        class_names(PretrainedConfig.get_config_dict(folder)[0], None, folder)
+        class_names(raw, None, folder)
     except CheckpointError as error:
         raise DataError(str(error)) from None
     return load_weights(AutoModelForSequenceClassification, folder, "a classifier that was fine-tuned")[0]
