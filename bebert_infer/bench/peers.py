@@ -72,14 +72,12 @@ def failure(error: Exception) -> str:
 @contextmanager
 def peers_folder(chosen: Path | None) -> Iterator[Path]:
     """Where files of peers are kept: the folder that was chosen, else the user's cache, else one that vanishes."""
-    from bebert_kernels.jit.cache import cache_directory
+    from bebert_kernels.private_folder import private_folder
 
-    kernels = None if chosen else cache_directory()
+    folder = None if chosen else private_folder("peers")[0]
     if chosen is not None:
         yield chosen
-    elif kernels is not None:
-        folder = kernels.parent / "peers"
-        folder.mkdir(mode=0o700, exist_ok=True)
+    elif folder is not None:
         _remove_unused(folder)
         yield folder
     else:

@@ -34,9 +34,7 @@ def doctor(
 
 def print_facts(console: Console, facts: dict[str, Any]) -> None:
     """The same for people."""
-    sets, cache, test = facts["instruction_sets"], facts["cache"], facts["self_test"]
-    level = sets["level"] + (" (BEBERT_ISA)" if sets["level"] != "native" else "")
-    kept = f"{cache['kernels']} kernels, {cache['bytes']:,} bytes; {cache['other_versions']} folders of other versions"
+    sets, code, test = facts["instruction_sets"], facts["code"], facts["self_test"]
     used = "all of them" if sets["used"] == sets["found"] else " ".join(sets["used"])
     wrong = [name for name, equal in test["cases"].items() if not equal]
     verdict = f"WRONG: {', '.join(wrong)}" if wrong else f"all {len(test['cases'])} cases equal NumPy, bit for bit"
@@ -45,10 +43,9 @@ def print_facts(console: Console, facts: dict[str, Any]) -> None:
         ("CPU", f"{facts['cpu']['name']}, {facts['cpu']['machine']}, {facts['cpu']['logical_cpus']} logical CPUs"),
         ("instruction sets found", " ".join(sets["found"])),
         ("used", used or "none: NUMBA_DISABLE_JIT runs the kernels as plain Python"),
-        ("level", f"{level}, code for {sets['code_for']}; accepted here: {', '.join(sets['accepted'])}"),
+        ("level", f"{sets['level']}; accepted here: {', '.join(sets['accepted'])}"),
+        *_code(code),
         ("threads", f"{facts['threads']['budget']}, from {facts['threads']['from']}"),
-        ("kernel cache", f"{cache['folder']}: {cache['state']}" if cache["folder"] else cache["state"]),
-        ("", kept if cache["folder"] else ""),
         ("versions", ", ".join(f"{package} {number}" for package, number in facts["versions"].items())),
         ("self test", f"{verdict} ({test['seconds']} s)"),
     ):
@@ -56,6 +53,23 @@ def print_facts(console: Console, facts: dict[str, Any]) -> None:
             table.add_row(name, plain(value))
     console.print(table, highlight=False, soft_wrap=True)
     console.print(_choices_table(facts["kernels"]))
+
+
+def _code(code: dict[str, Any]) -> list[tuple[str, str]]:
+    """Where the machine code of the kernels comes from."""
+    if code["from"] == "library":
+        return [
+            ("kernels", f"compiled ahead for {code['level']}: {code['why']}"),
+            ("", f"{code['file']}, sha256 {code['sha256'][:16]}, of sources {code['sources'][:16]}"),
+        ]
+    if code["from"] != "Numba":
+        return [("kernels", f"{code['from']}: {code['why']}")]
+    kept = f"{code['kernels']} kernels, {code['bytes']:,} bytes; {code['other_versions']} folders of other versions"
+    return [
+        ("kernels", f"compiled just in time by Numba for {code['code_for']}: {code['why']}"),
+        ("kernel cache", f"{code['folder']}: {code['state']}" if code["folder"] else code["state"]),
+        ("", kept if code["folder"] else ""),
+    ]
 
 
 def _choices_table(rows: list[dict[str, Any]] | None) -> Table | str:

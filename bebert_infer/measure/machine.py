@@ -3,8 +3,9 @@
 import importlib
 import os
 import platform
+import re
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +14,41 @@ import numpy as np
 from bebert_infer.errors import InputError
 from bebert_infer.threads import thread_budget
 
-PACKAGES = ("bebert-infer", "numba", "llvmlite", "numpy")
+KEY = re.compile("[0-9a-f]{16}")  # how folders of compiled kernels are named
+PACKAGES = ("bebert-infer", "numpy", "tokenizers", "numba", "llvmlite")
 
 
 def examine(threads: int | None = None) -> dict[str, Any]:
-    """Everything that the command shows, as plain data. Compiles kernels if they are not cached.
+    """Everything that the command shows, as plain data.
 
-    Raises InputError for a BEBERT_ISA, BEBERT_PRODUCT, BEBERT_THREADS or `threads` that cannot be.
+    Raises InputError for a BEBERT_ISA, BEBERT_KERNELS, BEBERT_PRODUCT, BEBERT_THREADS or `threads` that cannot be.
     """
-    from bebert_kernels.jit.isa import IsaError
-
     budget, source = thread_budget(threads)
     try:
-        importlib.import_module("bebert_kernels.jit.kernel")
-    except IsaError as error:
+        code = machine_code()
+    except ValueError as error:  # of BEBERT_ISA or BEBERT_KERNELS, or no code at all
         raise InputError(str(error)) from None
     kernels, test = kernel_choices(), self_test()
     return {
-        "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
+        "versions": {"python": platform.python_version()} | versions(),
         "cpu": {"name": cpu_name(), "machine": platform.machine(), "logical_cpus": os.cpu_count()},
         "instruction_sets": instruction_sets(),
+        "code": code,
         "threads": {"budget": budget, "from": source},
-        "cache": cache_state(),
         "kernels": kernels,
         "self_test": test,
     }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that answers depend on; "not installed" for those that are not."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
 
 
 def cpu_fields() -> dict[str, str]:
@@ -59,21 +70,52 @@ def cpu_name() -> str:
 
 def instruction_sets() -> dict[str, Any]:
     """What the CPU has, what kernels are compiled for, and the levels that BEBERT_ISA accepts here."""
-    from bebert_kernels.jit import isa
-    from bebert_kernels.jit.kernel import cpu_features
+    from bebert_kernels.abi.code import code_features, library
+    from bebert_kernels.cpu import isa
 
-    host = isa.host_features()
+    host, found = isa.host_features(), library()
     return {
         "found": isa.vector_features(host),
-        "used": isa.vector_features(dict.fromkeys(cpu_features(), True)),
-        "code_for": isa.target()[0],
-        "level": isa.chosen_level(),
+        "used": isa.vector_features(dict.fromkeys(code_features(), True)),
+        "level": isa.chosen_level() if found is None else found.level,
         "accepted": isa.available_levels(platform.machine(), host),
     }
 
 
+def machine_code() -> dict[str, Any]:
+    """Where the code of the kernels comes from, and why: a library of the package, or Numba and its cache."""
+    from bebert_kernels.abi.code import library, may_compile
+
+    found = library()
+    if found is not None:
+        return {
+            "from": "library",
+            "file": str(found.file),
+            "level": found.level,
+            "why": found.why,
+            "sha256": found.sha256,
+            "sources": found.sources,
+        }
+    if not may_compile():
+        return {"from": "plain Python", "why": "NUMBA_DISABLE_JIT"}
+    target = importlib.import_module("bebert_kernels.jit.target").target()[0]
+    return {"from": "Numba", "why": _why_numba(), "code_for": target} | cache_state()
+
+
+def _why_numba() -> str:
+    from bebert_kernels.ahead.library import LibraryError, open_library
+
+    if os.environ.get("BEBERT_KERNELS"):
+        return "BEBERT_KERNELS"
+    try:
+        open_library()
+    except LibraryError as error:
+        return str(error)
+    return ""
+
+
 def cache_state() -> dict[str, Any]:
-    """Folder of compiled kernels of this version, whether it can be used, and what lies in it."""
+    """Folder of the kernels that Numba compiled for this version, whether it can be used, and what lies in it."""
     from bebert_kernels.jit.cache import cache_directory, find_directory
 
     directory = cache_directory()
@@ -81,14 +123,13 @@ def cache_state() -> dict[str, Any]:
         state = f"not used: {find_directory()[1]}"
         return {"folder": None, "state": state, "kernels": 0, "bytes": 0, "other_versions": 0}
     files = [file.stat().st_size for file in directory.glob("*.nb[ci]")]
-    peers = directory.parent / "peers"  # of bebert bench
-    others = sum(folder.is_dir() and folder not in (directory, peers) for folder in directory.parent.iterdir())
+    keys = [folder for folder in directory.parent.iterdir() if KEY.fullmatch(folder.name) and folder != directory]
     return {
         "folder": str(directory),
         "state": "private, writable" if os.access(directory, os.W_OK) else "private, read only",
         "kernels": sum(1 for _ in directory.glob("*.nbc")),
         "bytes": sum(files),
-        "other_versions": others,
+        "other_versions": len(keys),
     }
 
 
@@ -97,9 +138,9 @@ def kernel_choices() -> list[dict[str, Any]] | None:
 
     Raises InputError for a BEBERT_PRODUCT that cannot be.
     """
-    from bebert_kernels.jit.kernel import cpu_features
+    from bebert_kernels.abi.code import may_compile
 
-    if not cpu_features():  # the rates of plain Python say nothing
+    if not may_compile():  # the rates of plain Python say nothing
         return None
     choice = importlib.import_module("bebert_kernels.tuning.autotune")
     try:

@@ -1,9 +1,10 @@
 """The engine: members as native programs, which threads run without the interpreter between their stages.
 
 `bebert_infer/model/` says what a member computes. Here its stages are written down once, as tables of addresses and
-sizes, and `bebert_kernels.program.interpreter.run` executes them in one call a thread. Both give the same bits.
+sizes, and `bebert_kernels/program/interpreter.py` executes them in one call a thread. Both give the same bits.
 """
 
+import importlib
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -19,21 +20,12 @@ from bebert_infer.native.lower_unfused import can_fuse, lowered
 from bebert_infer.native.memory import workspace_bytes
 from bebert_infer.native.workspace import Workspace
 from bebert_infer.threads import ThreadTeam
-from bebert_kernels.abi import frame, slot
-from bebert_kernels.abi.frame import Frame, Phase
-from bebert_kernels.abi.instruction import FIELDS
-from bebert_kernels.abi.precompile import precompile
+from bebert_kernels.abi import frame
+from bebert_kernels.abi.code import library
+from bebert_kernels.abi.frame import Frame
 from bebert_kernels.abi.stage import Stage
-from bebert_kernels.abi.table import width
-from bebert_kernels.bitsliced.encode import bitsliced_encode
-from bebert_kernels.bitsliced.epilogue import bitsliced_epilogue, bitsliced_sign_epilogue
-from bebert_kernels.bitsliced.gemm import bitsliced_gemm
-from bebert_kernels.lookup.stages import lookup_encode, lookup_epilogue, lookup_gemm
-from bebert_kernels.popcount.stages import popcount_encode, popcount_gemm
-from bebert_kernels.program import stages, unfused
-from bebert_kernels.program.interpreter import run
-from bebert_kernels.program.linear import linear
 
+RUN = Stage.named("run_program")
 RunParallel = Callable[[list[Callable[[], None]], Callable[[], None]], None]  # `ThreadTeam.run`
 
 
@@ -83,30 +75,31 @@ class NativeEngine:
 
 
 def lower_members(members: list[Member]) -> "list[NativeMember]":
-    """Return the native form of every member; what they need is compiled first, side by side."""
-    precompile(_stages(members))
-    # Compiled or loaded now: a process that forks in its first call would leave numba's lock to the child, locked.
-    tables = np.zeros((0, FIELDS), np.int64), np.zeros((0, width(Phase)), np.int64)
-    run(*tables, np.zeros(slot.COUNT, np.int64), np.ones(width(Frame), np.int64), 0)
+    """Return the native form of every member; if Numba compiles, what they need is compiled first, side by side."""
+    stages = [Stage.named(name) for name in _stages(members)]
+    if library() is None:
+        importlib.import_module("bebert_kernels.abi.precompile").precompile(stages)
+    for stage in stages:
+        stage.resolve()  # now: a process that forks in its first call would leave a lock of numba to the child, locked
     return [NativeMember(member) for member in members]
 
 
-def _stages(members: list[Member]) -> list[Stage]:
+def _stages(members: list[Member]) -> list[str]:
     """What these members will need, so that it can be compiled side by side; the longest ones at both ends."""
     fused = [block.attention for member in members if can_fuse(member) for block in member.blocks]
     rest = [member for member in members if not can_fuse(member)]
     boolean = any(isinstance(attention, BooleanAttention) for attention in fused)
     softmax = any(isinstance(attention, SoftmaxAttention) for attention in fused)
-    found = [linear, bitsliced_encode, stages.embed]
-    found += [bitsliced_sign_epilogue] if boolean else []
-    found += [lookup_gemm, lookup_encode] if softmax else []
-    found += [lookup_epilogue, popcount_encode, stages.by_rows, stages.norm, stages.gather, stages.classify]
-    found += [stages.attend_on_bits] if boolean else []
-    found += [stages.attend_on_codes] if softmax else []
+    found = ["linear", "bitsliced_encode", "embed"]
+    found += ["bitsliced_sign_epilogue"] if boolean else []
+    found += ["lookup_gemm", "lookup_encode"] if softmax else []
+    found += ["lookup_epilogue", "popcount_encode", "by_rows", "norm", "gather", "classify", RUN.name]
+    found += ["attend_on_bits"] if boolean else []
+    found += ["attend_on_codes"] if softmax else []
     if rest:
-        found += [unfused.attend_on_floats, unfused.quantize_rows, unfused.combine_branches, unfused.measure_rows]
-        found += [unfused.activate] if any(block.gelu for member in rest for block in member.blocks) else []
-    return [*found, popcount_gemm, bitsliced_epilogue, bitsliced_gemm]
+        found += ["attend_on_floats", "quantize_rows", "combine_branches", "measure_rows"]
+        found += ["activate"] if any(block.gelu for member in rest for block in member.blocks) else []
+    return [*found, "popcount_gemm", "bitsliced_epilogue", "bitsliced_gemm"]
 
 
 class NativeMember:
@@ -150,7 +143,8 @@ class NativeMember:
                     sizes = batch.rows, batch.sentences, threads
                     call = Frame(*sizes, barrier.ctypes.data, address, workspace.scratch_words, program.block)
                     table = np.array(call, np.int64)
-                    run(program.instructions, program.phases, workspace.slots[thread], table, thread)
+                    slots = workspace.slots[thread].ctypes.data
+                    RUN(*program.addresses, len(program.phases), slots, table.ctypes.data, thread)
                 except BaseException:
                     open_barrier()
                     raise

@@ -9,10 +9,9 @@ from bebert_kernels.abi import rule, slot
 from bebert_kernels.abi.instruction import ByRows
 from bebert_kernels.abi.product import Weights
 from bebert_kernels.abi.sink import Input, Sink
+from bebert_kernels.abi.stage import Stage
 from bebert_kernels.bitsliced.product import BITSLICED
 from bebert_kernels.program.layer import PRODUCTS, Layer
-from bebert_kernels.program.linear import linear
-from bebert_kernels.program.stages import by_rows
 from bebert_kernels.tuning.autotune import choose_gemm
 
 
@@ -53,12 +52,13 @@ def add_product(program: Program, made: Layer, name: str) -> None:
     adders = (made.bits or 1) if many is BITSLICED else 0  # rows of signs with zeros take two
     if few is many:
         program.add(many.encode, made.encode(many), "encode")
-        program.add(linear, made.linear(many), name, macs, adders)
+        program.add(Stage.named("linear"), made.linear(many), name, macs, adders)
         return
     encode = ByRows(choice.limit, few.encode, [made.encode(few)], many.encode, [made.encode(many)])
-    program.add(by_rows, encode, "encode")
+    program.add(Stage.named("by_rows"), encode, "encode")
+    linear = Stage.named("linear")
     multiply = ByRows(choice.limit, linear, [made.linear(few)], linear, [made.linear(many)])
-    program.add(by_rows, multiply, name, macs, adders, choice.limit)
+    program.add(Stage.named("by_rows"), multiply, name, macs, adders, choice.limit)
 
 
 def _weights(branch: Branch, layer: BinaryLinear, index: int, input: int) -> Weights:

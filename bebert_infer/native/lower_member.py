@@ -18,11 +18,10 @@ from bebert_kernels.abi.instruction import Attend, Classify, Embed, Gather
 from bebert_kernels.abi.instruction import Norm as Normalize
 from bebert_kernels.abi.rule import SoftmaxNumbers
 from bebert_kernels.abi.sink import TO_BYTES, TO_CODES, TO_FLOATS, TO_SUM, TO_WORDS, Sink
-from bebert_kernels.attention.boolean import scratch_words as bit_scratch
-from bebert_kernels.attention.softmax import scratch_units
+from bebert_kernels.abi.stage import Stage
+from bebert_kernels.attention.layout import boolean_words, softmax_units
 from bebert_kernels.packing import words
-from bebert_kernels.program import stages
-from bebert_kernels.rows.layer_norm import TOGETHER
+from bebert_kernels.rows.layout import TOGETHER
 
 LINEARS = ("query", "key", "value", "attention_output", "intermediate", "output")
 
@@ -61,11 +60,11 @@ class MemberProgram(Program):
     def _classify(self) -> None:
         member = self.member
         classify = Classify(self.sizes.hidden, self.sizes.labels, member.classifier_weight, member.classifier_bias)
-        self.add(stages.classify, classify, "classifier")
+        self.add(Stage.named("classify"), classify, "classifier")
 
     def _gather(self) -> None:
         """From here on rows are first tokens, one a sentence."""
-        self.add(stages.gather, Gather(self.sizes.hidden), "gather")
+        self.add(Stage.named("gather"), Gather(self.sizes.hidden), "gather")
 
     def _embed(self) -> None:
         tables = self.member.embeddings
@@ -87,7 +86,7 @@ class MemberProgram(Program):
             position_rows=len(tables.position),
             type_rows=len(tables.token_type),
         )
-        self.add(stages.embed, embed, "embeddings")
+        self.add(Stage.named("embed"), embed, "embeddings")
 
     def _queries(self, block: Block, store: int, names: tuple[str, ...], source: int) -> None:
         """Linears of queries, keys, values: one product where all read the same codes, else one each."""
@@ -146,19 +145,21 @@ class MemberProgram(Program):
     def _normalize(self, norm: Norm, hidden: int) -> None:
         epsilon = np.array([norm.eps], np.float32)
         zeros = np.zeros((TOGETHER, self.sizes.hidden), np.float32)
-        self.add(stages.norm, Normalize(hidden, norm.weight, norm.bias, epsilon, zeros, self.sizes.hidden), "norm")
+        self.add(
+            Stage.named("norm"), Normalize(hidden, norm.weight, norm.bias, epsilon, zeros, self.sizes.hidden), "norm"
+        )
 
     def _attention(self, attention: BooleanAttention | SoftmaxAttention, store: int) -> None:
         heads, size = attention.heads, attention.head_size
         if isinstance(attention, BooleanAttention):
-            self.sizes.scratch = partial(bit_scratch, size=size)
-            self.add(stages.attend_on_bits, Attend(heads, size, store, None), "attention")
+            self.sizes.scratch = partial(boolean_words, size=size)
+            self.add(Stage.named("attend_on_bits"), Attend(heads, size, store, None), "attention")
             return
-        self.sizes.scratch = lambda keys: -(-scratch_units(keys, size) // 2)
+        self.sizes.scratch = lambda keys: -(-softmax_units(keys, size) // 2)
         self.sizes.floats = max(self.sizes.floats, heads * size)
         probabilities = attention.probabilities
         query, key, value = (float(q.step) for q in (attention.query, attention.key, attention.value))
         low, high = probabilities.range
         scores, context = query * key / math.sqrt(size), probabilities.step * value
         softmax = np.array(SoftmaxNumbers(scores, probabilities.step, low, high, context), np.float32)
-        self.add(stages.attend_on_codes, Attend(heads, size, store, softmax), "attention")
+        self.add(Stage.named("attend_on_codes"), Attend(heads, size, store, softmax), "attention")

@@ -20,8 +20,8 @@ from bebert_kernels.abi import frame, rule, slot
 from bebert_kernels.abi.instruction import Activate, AttendFloats, Combine, Measure, Quantize, Site
 from bebert_kernels.abi.product import Weights
 from bebert_kernels.abi.sink import TO_FLOATS, Input, Sink
-from bebert_kernels.attention.floats import scratch_words
-from bebert_kernels.program import unfused
+from bebert_kernels.abi.stage import Stage
+from bebert_kernels.attention.layout import float_words
 from bebert_kernels.program.layer import Layer
 
 # Halves of RANGES: one is read in the phase that writes the other.
@@ -63,9 +63,9 @@ class UnfusedProgram(MemberProgram):
             rules = [*(code_rule(quantizer) for quantizer in quantizers[:3]), rule.CODES]
             made = zip(rules, quantizers, strict=True)
             sites = [Site(coded, statistics(q), numbers(q), clip(q)) for coded, q in made]
-        self.sizes.scratch = lambda keys: scratch_words(keys, attention.heads, attention.head_size)
+        self.sizes.scratch = lambda keys: float_words(keys, attention.heads, attention.head_size)
         arguments = AttendFloats(attention.heads, attention.head_size, sites, OF_REST)
-        self.add(unfused.attend_on_floats, arguments, "attention")
+        self.add(Stage.named("attend_on_floats"), arguments, "attention")
         self.phase(frame.SENTENCES)
 
         self._linear(block.attention_output, slot.QUERY_FLOATS, OF_REST, slot.HIDDEN, "attention output", adds=True)
@@ -80,7 +80,7 @@ class UnfusedProgram(MemberProgram):
         ]
         if slot.ACTIVATED in sources:
             self._share({slot.ACTIVATED: 4 * wide})
-            self.add(unfused.activate, Activate(wide), "gelu")
+            self.add(Stage.named("activate"), Activate(wide), "gelu")
         # Statistics are of what codes with statistics are made of, which are never those of signs.
         self._measure(slot.ACTIVATED if slot.ACTIVATED in sources else slot.WIDE, wide, OF_REST)
         self.phase(frame.ROWS)
@@ -95,7 +95,7 @@ class UnfusedProgram(MemberProgram):
             self.sizes.shared[place] = max(self.sizes.shared.get(place, 0), size)
 
     def _measure(self, source: int, width: int, half: int) -> None:
-        self.add(unfused.measure_rows, Measure(source, width, half), "statistics")
+        self.add(Stage.named("measure_rows"), Measure(source, width, half), "statistics")
 
     def _linear(
         self,
@@ -116,13 +116,13 @@ class UnfusedProgram(MemberProgram):
             self._dots(branch, index, floats, half, name, gelu=gelu)
         scales, sums = ([getattr(b, field) for b in layer.branches] for field in ("scale", "sums"))
         combine = Combine(outputs, len(layer.branches), scales * 2, sums * 2, layer.bias, to, adds, relu)
-        self.add(unfused.combine_branches, combine, name)
+        self.add(Stage.named("combine_branches"), combine, name)
 
     def _dots(self, branch: Branch, index: int, source: int, half: int, name: str, *, gelu: bool) -> None:
         quantizer, depth, outputs = branch.quantizer, branch.depth, len(branch.signs)
         coded = rule.GELU_SIGN if gelu and sign_is_enough(quantizer) else code_rule(quantizer)
         made = statistics(quantizer), numbers(quantizer), shift(quantizer, depth), clip(quantizer)
-        self.add(unfused.quantize_rows, Quantize(source, depth, half, index, coded, *made), "quantize")
+        self.add(Stage.named("quantize_rows"), Quantize(source, depth, half, index, coded, *made), "quantize")
         ones, zeros = np.ones(outputs, np.float32), np.zeros(outputs, np.float32)
         weights = Weights(branch.signs, depth, code_bits(quantizer), quantizer.range[0], ones, zeros, 0)
         sink = Sink(TO_FLOATS, 0, outputs, slot.DOTS + index)

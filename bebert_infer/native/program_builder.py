@@ -32,9 +32,9 @@ class InstructionInfo(NamedTuple):
 
 
 class Program:
-    """What `bebert_kernels.program.interpreter.run` executes, and what it needs.
+    """What the stage `run_program` executes, and what it needs.
 
-    instructions, phases : int64[any, FIELDS] and int64[any, 3], after `finish`
+    instructions, phases : int64[any, FIELDS] and int64[any, 3], after `finish`; addresses : of both
     instruction_info     : of each instruction
     sizes                : of the workspace
     block                : rows at a time
@@ -46,6 +46,7 @@ class Program:
         self.block = frame.BLOCK
         self.pinned: dict[int, NDArray] = {}  # every array whose address stands in the tables, by address
         self.instructions, self.phases = _table([], FIELDS), _table([], width(Phase))
+        self.addresses = 0, 0
         self._instructions: list[list[int]] = []
         self._phases: list[Phase] = []
 
@@ -54,6 +55,7 @@ class Program:
         # Not when first needed: a lock would have to be held then, which a fork could leave to the child, locked.
         self.instructions = _table(self._instructions, FIELDS)
         self.phases = _table([list(phase) for phase in self._phases], width(Phase))
+        self.addresses = self.instructions.ctypes.data, self.phases.ctypes.data
 
     def add(self, stage: Stage, arguments: tuple, name: str, macs: int = 0, adders: int = 0, few: int = 0) -> None:
         """Append an instruction: a stage and its arguments, see `bebert_kernels/abi/instruction.py`."""

@@ -33,7 +33,7 @@ ids = np.arange(int(sys.argv[2]))[None] % model.config.vocab_size
 model.logits(ids[:, :1])  # loads all kernels
 for _ in range(int(sys.argv[3])):
     model.logits(ids)
-places = {stage.name: stage.address for stage in stages() if stage._compiled.address is not None}
+places = {stage.name: stage.address for stage in stages() if stage.compiled._compiled.address is not None}
 code = []
 with open("/proc/self/maps") as maps:
     for line in maps:

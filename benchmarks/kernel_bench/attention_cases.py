@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from bebert_kernels import packing
 from bebert_kernels.abi.rule import SoftmaxNumbers
-from bebert_kernels.attention.boolean import Signs, boolean_attention, scratch_words
+from bebert_kernels.attention.boolean import Signs, boolean_attention
+from bebert_kernels.attention.layout import boolean_words, softmax_units
 from bebert_kernels.attention.sentence import Sentence
-from bebert_kernels.attention.softmax import scratch_units, softmax_attention
+from bebert_kernels.attention.softmax import softmax_attention
 from bebert_kernels.reference import floats as reference_float
 from bebert_kernels.reference import integers as reference
-from bebert_kernels.rows.quantize import MINUS, PLUS, ZERO
+from bebert_kernels.rows.layout import MINUS, PLUS, ZERO
 
 NUMBERS = (0.02, 1 / 15, 0.0, 15.0, 0.1)  # score scale, step, smallest and largest attention code, context scale
 
@@ -29,7 +30,7 @@ def _bits(s: Sizes, zeros: float) -> Work:
         for pair, flags in zip(planes, plain, strict=True)
     ]
     sentence = Sentence(0, s.tokens, 0, s.tokens)
-    scratch = np.empty(scratch_words(s.tokens, s.head_size), np.uint64)
+    scratch = np.empty(boolean_words(s.tokens, s.head_size), np.uint64)
     out, out_plain = np.empty((s.tokens, s.width), np.uint8), np.empty(s.tokens, np.uint8)
 
     def call() -> tuple[NDArray, NDArray]:
@@ -48,7 +49,7 @@ def _bits(s: Sizes, zeros: float) -> Work:
 def _codes(s: Sizes, heads: int) -> Work:
     width = heads * s.head_size
     q, k, v = np.random.default_rng(0).integers(LOW, -LOW, (3, s.tokens, width), dtype=np.int8)
-    scratch = np.empty(scratch_units(s.tokens, s.head_size), np.int32)
+    scratch = np.empty(softmax_units(s.tokens, s.head_size), np.int32)
     out, numbers = np.empty((s.tokens, width), np.float32), SoftmaxNumbers(*(np.float32(n) for n in NUMBERS))
     sentence = Sentence(0, s.tokens, 0, s.tokens)
 

@@ -20,12 +20,13 @@ from bebert_kernels.bitsliced.epilogue import bitsliced_epilogue
 from bebert_kernels.bitsliced.gemm import bitsliced_gemm
 from bebert_kernels.bitsliced.product import BITSLICED
 from bebert_kernels.bitsliced.triples import aligned
-from bebert_kernels.lookup.gemm import PANEL, lut_bytes, lut_gemm, lut_weights
+from bebert_kernels.lookup.gemm import lut_gemm
+from bebert_kernels.lookup.layout import PANEL, lut_bytes, lut_weights
 from bebert_kernels.lookup.stages import lookup_epilogue
 from bebert_kernels.popcount.product import POPCOUNT
 from bebert_kernels.popcount.stages import popcount_gemm
 from bebert_kernels.program.linear import linear
-from bebert_kernels.rows.quantize import MINUS, PLUS, ZERO
+from bebert_kernels.rows.layout import MINUS, PLUS, ZERO
 from bebert_kernels.tuning.single_layer import OneLayer
 
 ZEROS = "signs with zeros"

@@ -20,7 +20,8 @@ from bebert_kernels.reference import floats as reference_float
 from bebert_kernels.reference import integers as reference
 from bebert_kernels.rows.embed import EmbeddingTables, embed_row
 from bebert_kernels.rows.layer_norm import norm_rows
-from bebert_kernels.rows.quantize import MINUS, PLUS, ZERO, quantize_row
+from bebert_kernels.rows.layout import MINUS, PLUS, ZERO
+from bebert_kernels.rows.quantize import quantize_row
 
 KINDS = ("sign", "gelu-sign", "code", "relu-code")  # of `quantize_row`
 STEP = 0.3

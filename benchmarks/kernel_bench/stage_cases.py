@@ -24,6 +24,7 @@ from bebert_kernels.abi import frame as frames
 from bebert_kernels.abi.branch import Branch
 from bebert_kernels.abi.frame import Frame
 from bebert_kernels.abi.instruction import Linear
+from bebert_kernels.abi.stage import STAGES as STAGE_NAMES
 from bebert_kernels.abi.stage import Stage
 from bebert_kernels.bitsliced.product import BITSLICED
 from bebert_kernels.lookup.product import LOOKUP
@@ -57,9 +58,8 @@ def kernel_modules() -> Iterator[ModuleType]:
 
 @cache
 def stages() -> dict[int, Stage]:
-    """Every stage of `bebert_kernels` by its address."""
-    found = [value for module in kernel_modules() for value in vars(module).values() if isinstance(value, Stage)]
-    return {stage.address: stage for stage in found}
+    """Every stage of programs by its address."""
+    return {stage.address: stage for name, stage in STAGE_NAMES.items() if name not in ("run_program", "add_planes")}
 
 
 @cache

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 from numba import njit
 
-from bebert_kernels.abi import branch, frame, instruction, rule, sink, slot
+from bebert_kernels.abi import instruction, rule, sink, slot
 from bebert_kernels.abi.stage import available
 from bebert_kernels.abi.table import row, width
+from bebert_kernels.emit import tables
 
 if not available():
     pytest.skip("tables are read by compiled code", allow_module_level=True)
 
-READERS = {name: value for module in (branch, frame, instruction, sink) for name, value in vars(module).items()}
-READERS = {name: value for name, value in READERS.items() if name.startswith("read_")}
+FLOATS = {"read_numbers": rule.Numbers, "read_softmax_numbers": rule.SoftmaxNumbers}
+READERS = {name: value for name, value in vars(tables).items() if name.startswith("read_") and name not in FLOATS}
 
 
 def kind_of(reader):
@@ -34,7 +35,8 @@ def test_a_row_is_read_as_it_was_written(name):
 
 
 def test_numbers_are_read_as_they_were_written():
-    for kind, read in ((rule.Numbers, rule.read_numbers), (rule.SoftmaxNumbers, rule.read_softmax_numbers)):
+    for name, kind in FLOATS.items():
+        read = getattr(tables, name)
         values = np.array(kind(*np.arange(width(kind)) + 0.5), np.float32)
         assert njit(lambda address, read=read: read(address, 0))(values.ctypes.data) == kind(*values)
 

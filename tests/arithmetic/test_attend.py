@@ -15,6 +15,7 @@ import pytest
 from bebert_kernels import packing
 from bebert_kernels.abi.rule import SoftmaxNumbers
 from bebert_kernels.attention import boolean as boolean_attention
+from bebert_kernels.attention import layout
 from bebert_kernels.attention import softmax as softmax_attention
 from bebert_kernels.attention.sentence import Sentence
 from bebert_kernels.jit import kernel as jit
@@ -57,7 +58,7 @@ def check_bits(signs: list[np.ndarray], queries: slice, keys: slice) -> np.ndarr
     plain = np.stack([(part != 0).all(axis=(1, 2)) for part in signs]).astype(np.uint8)
     for (_, nonzero), flags in zip(planes, plain, strict=True):
         nonzero[flags == 1] = 0x5555555555555555  # must not be read
-    length = boolean_attention.scratch_words(keys.stop - keys.start, size)
+    length = layout.boolean_words(keys.stop - keys.start, size)
     scratch = np.random.default_rng(0).integers(0, 2**63, length + 1, dtype=np.uint64)
     guard = scratch[length]
     out, out_plain = np.full(expected.shape, 99, np.uint8), np.full(len(expected), 99, np.uint8)
@@ -86,7 +87,7 @@ def check_codes(
     dots = reference.code_context(attention, v[keys])
     width = dots.shape[1]
     expected = reference_float.scale_add(dots, np.full(width, scales[1], np.float32), np.zeros(width, np.float32))
-    length = softmax_attention.scratch_units(keys.stop - keys.start, width // heads)
+    length = layout.softmax_units(keys.stop - keys.start, width // heads)
     scratch = np.random.default_rng(0).integers(-(2**31), 2**31, length + 1).astype(np.int32)
     guard = scratch[length]
     out = np.full(expected.shape, np.nan, np.float32)
@@ -197,7 +198,7 @@ IMITATED = {  # CPU name: the features that the kernels look at; none: vectors i
 def run_as_script(tmp_path: Path, **environment: str) -> str:
     tmp_path.chmod(0o700)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA_", "BEBERT_ISA"))}
-    environment = {**kept, "BEBERT_CACHE_DIR": str(tmp_path), **environment}
+    environment = {**kept, "BEBERT_CACHE_DIR": str(tmp_path), "BEBERT_KERNELS": "jit", **environment}
     command = [sys.executable, "-W", "error", str(Path(__file__))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

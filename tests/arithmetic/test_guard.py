@@ -17,7 +17,7 @@ import pytest
 from guard import Guard
 
 from bebert_kernels.abi.stage import available
-from bebert_kernels.jit import isa
+from bebert_kernels.cpu import isa
 
 if not available() or not sys.platform.startswith("linux"):
     pytest.skip("guards compiled code with mprotect", allow_module_level=True)

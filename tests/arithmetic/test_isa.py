@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bebert_kernels.jit import isa
+from bebert_kernels.cpu import isa
+from bebert_kernels.jit import target
 
 TESTS = Path(__file__).parents[1]
-ZEN4 = dict.fromkeys(isa._features("avx512vpopcnt", "x86_64") + ["gfni", "sha"], True) | {"avxvnni": False}
-ALDER_LAKE = dict.fromkeys(isa._features("avxvnni", "x86_64"), True) | {"avx512f": False}
+ZEN4 = dict.fromkeys(isa.level_features("avx512vpopcnt", "x86_64") + ["gfni", "sha"], True) | {"avxvnni": False}
+ALDER_LAKE = dict.fromkeys(isa.level_features("avxvnni", "x86_64"), True) | {"avx512f": False}
 NEOVERSE = dict.fromkeys(["fp-armv8", "neon", "dotprod", "sve", "crc"], True)
 HERE = isa.available_levels(platform.machine(), isa.host_features())
 
@@ -46,13 +47,26 @@ def test_levels_are_those_that_the_cpu_can_run(machine, host, levels):
 
 
 @pytest.mark.parametrize(
-    ("board", "levels"), [("cortex-a72", "generic neon native"), ("cortex-a76", "generic neon dotprod native")]
+    ("words", "levels"),
+    [
+        ((1 << 0 | 1 << 1 | 1 << 7, 0), "generic neon native"),  # Cortex-A72
+        ((1 << 0 | 1 << 1 | 1 << 10 | 1 << 20, 0), "generic neon dotprod native"),  # Cortex-A76
+    ],
 )
-def test_a_raspberry_pi_has_the_levels_of_its_cpu(board, levels, monkeypatch):
-    """LLVM reports no dot product for the newer one, which has it."""
-    monkeypatch.setattr(isa, "llvm_features", lambda: {"fp-armv8": True, "neon": True})
-    host = isa.host_features(TESTS / "arm64" / f"{board}.cpuinfo")
-    assert isa.available_levels("aarch64", host) == levels.split()
+def test_a_raspberry_pi_has_the_levels_of_its_cpu(words, levels, monkeypatch):
+    """Linux says it to every process; LLVM reports no dot product for the newer one, which has it."""
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(isa, "_hardware_words", lambda: words)
+    assert isa.available_levels("aarch64", isa.host_features()) == levels.split()
+
+
+def test_flags_of_x86_are_those_that_all_cores_have(tmp_path):
+    file = tmp_path / "cpuinfo"
+    base = "lm cmov cx8 fxsr mmx sse sse2 pni ssse3 sse4_1 sse4_2 popcnt avx avx2 f16c fma bmi1 bmi2 abm"
+    file.write_text(f"flags\t\t: {base} avx_vnni ht\nvmx flags\t: vnmi\nflags\t\t: {base} constant_tsc\n")
+    if platform.machine() == "x86_64":
+        assert isa.available_levels("x86_64", isa.host_features(file)) == "generic sse4 avx2 native".split()
+    assert isa.host_features(tmp_path / "none") == {} or platform.machine() != "x86_64"
 
 
 def test_a_level_switches_off_everything_above_it():
@@ -92,9 +106,9 @@ def test_an_unknown_level_stops_the_import_of_the_kernels():
 
 
 TARGET = """
-from bebert_kernels.jit import isa
+from bebert_kernels.jit import target
 from bebert_kernels.jit import kernel as jit
-print(isa.target()[0], *jit.cpu_features())
+print(target.target()[0], *jit.cpu_features())
 print(jit.cache_directory().name)
 """
 
@@ -107,9 +121,9 @@ def test_features_and_cache_follow_the_level(tmp_path):
         (_, *features), (folder,) = (line.split() for line in result.stdout.splitlines())
         folders.add(folder)
         if level in isa.LADDERS[platform.machine()]:
-            assert set(features) == set(isa._features(level, platform.machine()))
+            assert set(features) == set(isa.level_features(level, platform.machine()))
         else:
-            assert set(features) == {name for name, has in isa.llvm_features().items() if has}
+            assert set(features) == {name for name, has in target.llvm_features().items() if has}
     # On ARM generic and neon are one target.
     assert len(folders) == len({*HERE} - ({"neon"} if platform.machine() in ("aarch64", "arm64") else set()))
 

@@ -15,8 +15,8 @@ from kernel_cases import calls
 
 import bebert_kernels
 from bebert_kernels.jit import cache as kernel_cache
-from bebert_kernels.jit import isa
 from bebert_kernels.jit import kernel as jit
+from bebert_kernels.jit import target
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 
@@ -108,7 +108,7 @@ def test_a_change_in_any_file_or_in_the_target_changes_the_key(monkeypatch, tmp_
     (tmp_path / "room").rename(tmp_path / "hall")
     assert after != kernel_cache.source_key(tmp_path)
     (tmp_path / "hall").rename(tmp_path / "room")
-    monkeypatch.setattr(isa, "target", lambda: ("znver4", "+avx512vbmi"))
+    monkeypatch.setattr(target, "target", lambda: ("znver4", "+avx512vbmi"))
     assert kernel_cache.source_key(tmp_path) != after
 
 

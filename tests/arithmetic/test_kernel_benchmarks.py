@@ -1,5 +1,6 @@
 """Every kernel has a case in the kernel benchmarks, a case computes what NumPy says, and a run prints and records."""
 
+import importlib
 import json
 import os
 import shutil
@@ -27,6 +28,8 @@ sys.path.append(str(ROOT / "benchmarks"))  # scripts find their neighbours so
 from kernel_bench.case import SIZES, Case, Work, check
 from kernel_bench.cases import all_cases
 from kernel_bench.stage_cases import kernel_modules, stages
+
+from bebert_kernels.abi.stage import Stage
 
 CASES = all_cases(SIZES["small"])
 OURS = [case for case in CASES if not case.needs]
@@ -69,7 +72,10 @@ def python(function: Any) -> Any:
     """The Python function of a kernel or an operation."""
     if isinstance(function, Dispatcher):
         return function.py_func
-    return getattr(getattr(function, "_compiled", None), "_pyfunc", function)
+    if isinstance(function, Stage):
+        importlib.import_module(function.module)
+        return function.function
+    return function
 
 
 def reached(functions: Iterable[Any]) -> set[Any]:

@@ -25,22 +25,23 @@ from bebert_kernels import packing
 from bebert_kernels.emit.emitter import Emitter
 from bebert_kernels.jit.kernel import cpu_features
 from bebert_kernels.lookup import gemm as lut_gemm
+from bebert_kernels.lookup import layout as lut_layout
 from bebert_kernels.lookup import tile as lut_tile
 from bebert_kernels.reference import integers as reference
 
 pytestmark = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="the look-up product has no form without JIT")
 
-HERE = [shape for feature, shape in lut_tile.SHAPES.items() if feature in cpu_features()]
-SIX = lut_tile.SHAPES["avx512vbmi"]._replace(shuffle="portable")
-SHAPES = [*HERE, lut_tile.PORTABLE, SIX]
+HERE = [shape for feature, shape in lut_layout.SHAPES.items() if feature in cpu_features()]
+SIX = lut_layout.SHAPES["avx512vbmi"]._replace(shuffle="portable")
+SHAPES = [*HERE, lut_layout.PORTABLE, SIX]
 NAMES = [f"{shape.shuffle} {shape.inputs}" for shape in SHAPES]
-OWN = Kernels(lut_gemm.SHAPE, lut_gemm.lut_tables, lut_gemm.lut_panel, lut_gemm.lut_gemm)
+OWN = Kernels(lut_layout.SHAPE, lut_gemm.lut_tables, lut_gemm.lut_panel, lut_gemm.lut_gemm)
 BERT = [(768, 768), (3072, 768), (768, 3072), (384, 768)]
 
 
 @cache
-def kernels(shape: lut_tile.Shape) -> Kernels:
-    return OWN if shape == lut_gemm.SHAPE else kernels_for(shape)
+def kernels(shape: lut_layout.Shape) -> Kernels:
+    return OWN if shape == lut_layout.SHAPE else kernels_for(shape)
 
 
 def random_case(seed: int, rows: int, outputs: int, depth: int, high: int = 15) -> tuple[np.ndarray, np.ndarray]:
@@ -54,11 +55,11 @@ def expected(codes: np.ndarray, negative: np.ndarray) -> np.ndarray:
     return codes.astype(np.int64) @ np.where(negative, -1, 1).T
 
 
-def product(shape: lut_tile.Shape, codes: np.ndarray, negative: np.ndarray, chunk: int = 16) -> np.ndarray:
+def product(shape: lut_layout.Shape, codes: np.ndarray, negative: np.ndarray, chunk: int = 16) -> np.ndarray:
     """The whole product, in arrays exactly as long as the docstrings ask for, with guards behind each."""
     (rows, depth), outputs = codes.shape, len(negative)
-    panels = lut_gemm.lut_weights(packing.pack_bits(negative), depth, shape).reshape(-1)
-    size = lut_gemm.lut_bytes(chunk, depth, shape)
+    panels = lut_layout.lut_weights(packing.pack_bits(negative), depth, shape).reshape(-1)
+    size = lut_layout.lut_bytes(chunk, depth, shape)
     tables, out = np.full(size + 64, 77, np.uint8), np.full((rows + 1, outputs), 77, np.int32)
     sums, totals = np.full((chunk + 1, shape.panel), 77, np.int32), np.full(chunk + 1, 77, np.int32)
     kernels(shape).gemm(codes, panels, tables[:size], sums[:chunk], totals[:chunk], out[:rows])
@@ -104,7 +105,7 @@ def test_the_largest_sums_do_not_overflow(shape, depth):
 @given(st.integers(1, 20), st.integers(1, 200), st.integers(1, 600), st.integers(1, 4), st.integers(0, 99))
 def test_any_shape_and_number_of_bits(rows, outputs, depth, bits, seed):
     codes, negative = random_case(seed, rows, outputs, depth, (1 << bits) - 1)
-    assert np.array_equal(product(lut_gemm.SHAPE, codes, negative), expected(codes, negative))
+    assert np.array_equal(product(lut_layout.SHAPE, codes, negative), expected(codes, negative))
 
 
 @pytest.mark.parametrize(("outputs", "depth"), BERT)
@@ -114,7 +115,7 @@ def test_the_shapes_of_bert_equal_the_reference(outputs, depth):
     signs = packing.pack_bits(negative)
     usual = reference.code_dots(codes.view(np.int8) - np.int8(8), signs)
     below = -8 * np.where(negative, -1, 1).sum(axis=1, dtype=np.int32)
-    assert np.array_equal(product(lut_gemm.SHAPE, codes, negative) + below, usual)
+    assert np.array_equal(product(lut_layout.SHAPE, codes, negative) + below, usual)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=NAMES)
@@ -122,7 +123,7 @@ def test_a_table_holds_the_sums_of_all_choices_of_its_codes(shape):
     """Zeros stand behind the last code; the rows of a block take turns, step by step."""
     rows, depth = shape.rows + 1, 2 * shape.step + 5
     codes, _ = random_case(7, rows, 1, depth)
-    tables = np.zeros(lut_gemm.lut_bytes(rows, depth, shape), np.uint8)
+    tables = np.zeros(lut_layout.lut_bytes(rows, depth, shape), np.uint8)
     kernels(shape).tables(codes, rows, tables)
     tables = tables.reshape(2, 3, shape.rows, shape.tables, -1)
     padded = np.zeros((rows, 3 * shape.step), np.uint8)
@@ -138,9 +139,9 @@ def test_a_panel_is_the_sum_of_the_codes_whose_weight_is_negative(shape):
     """Only the rows asked for are written."""
     rows, depth, outputs = 7, 100, shape.panel + 3
     codes, negative = random_case(8, rows, outputs, depth)
-    tables = np.zeros(lut_gemm.lut_bytes(rows, depth, shape), np.uint8)
+    tables = np.zeros(lut_layout.lut_bytes(rows, depth, shape), np.uint8)
     kernels(shape).tables(codes, rows, tables)
-    panels = lut_gemm.lut_weights(packing.pack_bits(negative), depth, shape)
+    panels = lut_layout.lut_weights(packing.pack_bits(negative), depth, shape)
     assert panels.shape == (2, -(-depth // shape.step), shape.vectors, 2, shape.lanes)
     wanted = np.zeros((rows, 2 * shape.panel), np.int64)
     wanted[:, :outputs] = codes.astype(np.int64) @ negative.T
@@ -155,11 +156,11 @@ def test_a_panel_is_the_sum_of_the_codes_whose_weight_is_negative(shape):
 
 def test_indices_by_hand():
     """16 lanes, four inputs: output 0 is byte 0, output 1 byte 2, output 8 byte 1; two nibbles in a byte."""
-    shape = lut_tile.PORTABLE
+    shape = lut_layout.PORTABLE
     negative = np.zeros((9, 20), np.bool_)
     negative[0, [0, 5, 8, 15, 16]] = True
     negative[1, 1] = negative[8, 3] = True
-    panels = lut_gemm.lut_weights(packing.pack_bits(negative), 20, shape)
+    panels = lut_layout.lut_weights(packing.pack_bits(negative), 20, shape)
     assert panels.shape == (1, 2, 1, 2, 16)
     assert panels[0, 0, 0, 0, :4].tolist() == [0x21, 0x08, 0x02, 0x00]
     assert panels[0, 0, 0, 1, :4].tolist() == [0x81, 0x00, 0x00, 0x00]
@@ -170,14 +171,14 @@ def test_indices_by_hand():
 def test_threads_do_not_disturb_each_other():
     cases = [random_case(seed, 9 + seed, 130, 200 + seed) for seed in range(8)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda case: product(lut_gemm.SHAPE, *case), cases * 4))
+        found = list(pool.map(lambda case: product(lut_layout.SHAPE, *case), cases * 4))
     for result, case in zip(found, cases * 4, strict=True):
         assert np.array_equal(result, expected(*case))
 
 
 def test_the_best_shape_of_a_cpu():
     found = [
-        lut_tile.best_shape(features.split()).shuffle
+        lut_layout.best_shape(features.split()).shuffle
         for features in ("ssse3 avx2 avx512bw avx512vbmi", "ssse3 avx2 avx512bw", "ssse3 avx2", "ssse3", "neon", "sse2")
     ]
     assert found == ["vpermb", "vpshufb 512", "vpshufb 256", "pshufb 128", "tbl", "portable"]
@@ -195,7 +196,7 @@ def test_the_best_shape_of_a_cpu():
     ],
 )
 def test_the_block_is_one_instruction_a_look_up_on_other_cpus(feature, triple, cpu, instruction):
-    shape = lut_tile.SHAPES[feature]
+    shape = lut_layout.SHAPES[feature]
     module = ir.Module()
     module.triple = triple
     data, sums, count = ir.IntType(8).as_pointer(), ir.IntType(32).as_pointer(), ir.IntType(64)
@@ -225,14 +226,14 @@ def assembly_of(module: ir.Module, triple: str, cpu: str) -> str:
 
 ZEN4 = """
 import numba
-from bebert_kernels.lookup import gemm as lut_gemm
+from bebert_kernels.lookup import layout as lut_layout
 from lookup_shapes import kernels_for
 octets, sums = numba.uint8[::1], numba.int32[:, ::1]
-kernels = kernels_for(lut_gemm.SHAPE)
+kernels = kernels_for(lut_layout.SHAPE)
 kernels.panel.compile((octets, octets, numba.int64, numba.int64, numba.int64, sums))
 kernels.tables.compile((numba.uint8[:, ::1], numba.int64, octets))
 for function in (kernels.panel, kernels.tables):
-    print(lut_gemm.SHAPE.shuffle, sum("vpermb" in code for code in function.inspect_asm().values()))
+    print(lut_layout.SHAPE.shuffle, sum("vpermb" in code for code in function.inspect_asm().values()))
 """
 
 
@@ -242,6 +243,7 @@ def test_zen_4_takes_vpermb(tmp_path):
     features = "+sse4.2,+ssse3,+avx2,+avx512f,+avx512bw,+avx512vl,+avx512dq,+avx512vbmi"
     helpers = str(Path(lookup_shapes.__file__).parent)
     settings = {"NUMBA_CPU_NAME": "znver4", "NUMBA_CPU_FEATURES": features, "BEBERT_CACHE_DIR": str(tmp_path)}
+    settings |= {"BEBERT_KERNELS": "jit"}
     settings["PYTHONPATH"] = os.pathsep.join([helpers, os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-c", ZEN4]
     environment = {name: value for name, value in os.environ.items() if name != "BEBERT_ISA"}

@@ -17,7 +17,7 @@ from product_cases import NAMES, REFERENCE, check, multiply, plain, random_codes
 
 from bebert_kernels import packing
 from bebert_kernels.abi.stage import available
-from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
+from bebert_kernels.bitsliced.layout import PANEL_OUTPUTS
 from bebert_kernels.jit.kernel import cpu_features
 from bebert_kernels.program.layer import PRODUCTS
 from bebert_kernels.tuning.single_layer import OneLayer

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from bebert_kernels.bitsliced.layout import MAX_DEPTH, PANEL_OUTPUTS
 from bebert_kernels.bitsliced.thresholds import sign_thresholds
-from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
-from bebert_kernels.bitsliced.triples import MAX_DEPTH, natural_places, order, pack_panels, panel_lanes
+from bebert_kernels.bitsliced.triples import natural_places, order, pack_panels, panel_lanes
 from bebert_kernels.reference.integers import GELU_ZERO
-from bebert_kernels.rows.quantize import NOWHERE
+from bebert_kernels.rows.layout import NOWHERE
 
 
 def test_too_deep_a_layer_is_refused() -> None:

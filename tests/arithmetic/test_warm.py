@@ -20,7 +20,7 @@ from bebert_kernels.abi import precompile
 {change}
 wanted = [stages.classify, stages.gather, stages.norm, stages.embed]
 precompile.precompile(wanted)
-assert all(stage.load() for stage in wanted)
+assert all(stage.compiled.load() for stage in wanted)
 print("compiled")
 """
 

@@ -34,13 +34,13 @@ def four(table, index, state, carry, rows):
 
 for function in (one, four):
     function.compile((int64,) * 5)
-lut_product.lookup_gemm.compile()
-popcount.popcount_gemm.compile()
+lut_product.lookup_gemm.compiled.compile()
+popcount.popcount_gemm.compiled.compile()
 codes = {
-    "popcount": popcount.popcount_gemm._compiled._library.get_asm_str(),
+    "popcount": popcount.popcount_gemm.compiled.assembly(),
     "one": "".join(one.inspect_asm().values()),
     "four": "".join(four.inspect_asm().values()),
-    "table": lut_product.lookup_gemm._compiled._library.get_asm_str(),
+    "table": lut_product.lookup_gemm.compiled.assembly(),
 }
 for name, code in codes.items():
     print(f"=== {name}\\n{code}")
@@ -53,7 +53,7 @@ def assembly(board: str) -> dict[str, str]:
     paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "BEBERT_QUIET": "1", "BEBERT_ISA": ""}
     # No cache: what comes from there has no assembly to read.
-    environment |= {"BEBERT_CACHE_DIR": os.devnull, "NUMBA_DISABLE_JIT": "0"}
+    environment |= {"BEBERT_CACHE_DIR": os.devnull, "NUMBA_DISABLE_JIT": "0", "BEBERT_KERNELS": "jit"}
     command = [sys.executable, "-c", SCRIPT, board]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     if done.returncode:

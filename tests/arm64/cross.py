@@ -15,7 +15,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -57,40 +56,34 @@ def _size(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def stages() -> list[Any]:
     """Every stage of the native programs."""
-    from bebert_kernels.abi.stage import Stage
-    from bebert_kernels.bitsliced import encode, epilogue, gemm
-    from bebert_kernels.lookup import stages as lookup
-    from bebert_kernels.popcount import stages as popcount
-    from bebert_kernels.program import linear, unfused
-    from bebert_kernels.program import stages as others
+    from bebert_kernels.abi.stage import STAGES
 
-    modules: list[ModuleType] = [gemm, linear, lookup, popcount, epilogue, encode, others, unfused]
-    found = {id(value): value for module in modules for value in vars(module).values() if isinstance(value, Stage)}
-    return list(found.values())
+    return list(STAGES.values())
 
 
 def main() -> None:
     """Compile stages, the kernels that tests call, with the types that they use, and the program itself."""
     target(sys.argv[1], sys.argv[2])
     for stage in stages():
-        stage.compile()
+        stage.compiled.compile()
         if len(sys.argv) > 3:
             folder = Path(sys.argv[3])
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{stage.name}.s").write_text(stage._compiled._library.get_asm_str())
+            (folder / f"{stage.name}.s").write_text(stage.compiled.assembly())
     import engine_kernels
     import kernel_cases
 
     from bebert_infer import Ensemble
     from bebert_infer.measure.sample_models import demo_path
     from bebert_kernels.lookup import gemm as lut_gemm
+    from bebert_kernels.lookup import layout as lut_layout
 
     for name, arguments in kernel_cases.calls(0):
         if name != "classify":  # a stage, compiled above
             getattr(engine_kernels, name)(*arguments)
     octets = np.zeros(64, np.uint8)
     lut_gemm.lut_tables(octets.reshape(4, 16), 4, octets)
-    lut_gemm.lut_panel(octets, octets, 0, 4, 16, np.zeros((4, lut_gemm.PANEL), np.int32))
+    lut_gemm.lut_panel(octets, octets, 0, 4, 16, np.zeros((4, lut_layout.PANEL), np.int32))
     for model in sorted(path for path in FROZEN.iterdir() if path.is_dir()) + [demo_path()]:
         ones = np.ones((1, 3), np.int64)
         with suppress(ValueError):  # numbers that nobody computed

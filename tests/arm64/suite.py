@@ -16,7 +16,8 @@ from bebert_infer.model.batch import ragged_batch
 from bebert_kernels import packing
 from bebert_kernels.bitsliced.triples import aligned
 from bebert_kernels.jit import isa
-from bebert_kernels.lookup.gemm import PANEL, lut_bytes, lut_panel, lut_tables, lut_weights
+from bebert_kernels.lookup.gemm import lut_panel, lut_tables
+from bebert_kernels.lookup.layout import PANEL, lut_bytes, lut_weights
 from bebert_kernels.tuning.single_layer import OneLayer
 
 TESTS = Path(__file__).parents[1]

@@ -14,8 +14,8 @@ from rich.console import Console
 from bebert_infer.cli import doctor
 from bebert_infer.errors import InputError
 from bebert_infer.measure import machine
+from bebert_kernels.cpu import isa
 from bebert_kernels.jit import cache as kernel_cache
-from bebert_kernels.jit import isa
 from bebert_kernels.jit import kernel as jit
 from bebert_kernels.tuning.single_layer import OneLayer
 

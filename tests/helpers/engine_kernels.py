@@ -15,13 +15,14 @@ from bebert_kernels.abi.instruction import Classify
 from bebert_kernels.abi.rule import Numbers, SoftmaxNumbers
 from bebert_kernels.abi.stage import available
 from bebert_kernels.abi.table import row
-from bebert_kernels.attention import boolean, softmax
+from bebert_kernels.attention import boolean, layout, softmax
 from bebert_kernels.attention.sentence import Sentence
 from bebert_kernels.emit.scale import make_scale
 from bebert_kernels.emit.vectors import FLOAT_LANES
 from bebert_kernels.rows.embed import EmbeddingTables, embed_row
 from bebert_kernels.rows.layer_norm import norm_rows
-from bebert_kernels.rows.quantize import MINUS, ZERO, quantize_row
+from bebert_kernels.rows.layout import MINUS, ZERO
+from bebert_kernels.rows.quantize import quantize_row
 
 # What runs with the JIT off too; the rest is vector code on addresses.
 ANYWHERE = {
@@ -113,7 +114,7 @@ def boolean_attention(q, q_nonzero, k, k_nonzero, v, v_nonzero, size):
         boolean.Signs(*(part.reshape(len(part), -1) for part in pair), rows)
         for pair, rows in zip(pairs, flags, strict=True)
     ]
-    scratch = np.empty(boolean.scratch_words(keys, size), np.uint64)
+    scratch = np.empty(layout.boolean_words(keys, size), np.uint64)
     out, no_zeros = np.empty((queries, heads * size), np.uint8), np.empty(queries, np.uint8)
     boolean.boolean_attention(*signs, Sentence(0, queries, 0, keys), heads, scratch, out, no_zeros)
     return np.where(out == ZERO, 0, np.where(out == MINUS, -1, 1)).astype(np.int8), no_zeros.astype(bool)
@@ -121,7 +122,7 @@ def boolean_attention(q, q_nonzero, k, k_nonzero, v, v_nonzero, size):
 
 def softmax_attention(q, k, v, heads, scale, step, high, context_scale):
     """Context float32[Tq, H * D] of codes; attention codes are 0 .. high, of `step` each."""
-    scratch = np.empty(softmax.scratch_units(len(k), q.shape[1] // heads), np.int32)
+    scratch = np.empty(layout.softmax_units(len(k), q.shape[1] // heads), np.int32)
     out = np.empty(q.shape, np.float32)
     numbers = SoftmaxNumbers(*(np.float32(number) for number in (scale, step, 0, high, context_scale)))
     softmax.softmax_attention(q, k, v, Sentence(0, len(q), 0, len(k)), heads, numbers, scratch, out)

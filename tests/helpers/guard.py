@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bebert_kernels.bitsliced.tile import PLANE
+from bebert_kernels.bitsliced.layout import PLANE
 
 PATTERN = 0xA5
 PROT_NONE = 0

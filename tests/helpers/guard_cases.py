@@ -22,7 +22,7 @@ from bebert_infer.native import program_builder as native_program
 from bebert_infer.native import workspace
 from bebert_kernels import packing
 from bebert_kernels.bitsliced import triples
-from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS, PLANE
+from bebert_kernels.bitsliced.layout import PANEL_OUTPUTS, PLANE
 from bebert_kernels.program.layer import PRODUCTS
 from bebert_kernels.program.linear import HALF_WORD, sign_bits
 from bebert_kernels.rows import quantize as row_codes
@@ -144,6 +144,8 @@ def _member(guard: Guard, name: str, model: Ensemble) -> None:
                 say(f"{name} member {index}, sentences of {lengths[:4]} tokens, {threads} threads")
                 program.program.instructions = guard.copy(program.program.instructions)
                 program.program.phases = guard.copy(program.program.phases)
+                tables = program.program.instructions, program.program.phases
+                program.program.addresses = tuple(table.ctypes.data for table in tables)
                 program._free.clear()  # exactly the memory of this batch
                 np.testing.assert_array_equal(program.forward(batch, model.engine.team.run, threads=threads), expected)
             guard.check()

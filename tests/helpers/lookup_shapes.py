@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numba
 
 from bebert_kernels.lookup import gemm
-from bebert_kernels.lookup.tile import Shape
+from bebert_kernels.lookup.layout import Shape
 
 
 class Kernels(NamedTuple):

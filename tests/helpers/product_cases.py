@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from bebert_kernels import packing
 from bebert_kernels.program.layer import PRODUCTS
 from bebert_kernels.reference import integers as reference
-from bebert_kernels.rows.quantize import MINUS, PLUS, ZERO
+from bebert_kernels.rows.layout import MINUS, PLUS, ZERO
 from bebert_kernels.tuning.single_layer import OneLayer
 
 REFERENCE = "reference"

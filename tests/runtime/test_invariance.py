@@ -18,7 +18,7 @@ from invariance import LONGEST, NAMES, load, write_requests
 
 from bebert_infer import ensemble as ensemble_module
 from bebert_infer.threads import ThreadTeam
-from bebert_kernels.jit import isa
+from bebert_kernels.cpu import isa
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 HERE = isa.available_levels(platform.machine(), isa.host_features())

@@ -13,7 +13,7 @@ from bebert_infer.measure import sample_models as synthetic
 from bebert_infer.measure.profiling import PRODUCTS, profile
 from bebert_infer.model.batch import ragged_batch
 from bebert_infer.native import engine as native_module
-from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
+from bebert_kernels.bitsliced.layout import PANEL_OUTPUTS
 
 FROZEN = Path(__file__).parents[1] / "data" / "artifacts" / "v1"
 FAMILIES = sorted(path.name for path in FROZEN.iterdir() if path.is_dir())

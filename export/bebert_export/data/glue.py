@@ -10,7 +10,7 @@ import numpy as np
 from bebert_export.data.tasks import TASKS, Task
 from bebert_infer.atomic_files import whole_file
 from bebert_infer.errors import DataError, MissingExtraError
-from bebert_kernels.jit.cache import find_directory
+from bebert_kernels.private_folder import private_folder
 
 HUB = "nyu-mll/glue"
 COLUMNS = ("sentence1", "sentence2")
@@ -32,10 +32,10 @@ def task_file(task: Task, part: Literal["train", "dev"]) -> Path:
     Raises MissingExtraError without the package `datasets`, DataError if the split cannot be fetched or kept.
     """
     split = task.dev if part == "dev" else "train"
-    kernels, reason = find_directory()
-    if kernels is None:
+    folder, reason = private_folder("glue")
+    if folder is None:
         raise DataError(f"data of {task.name} cannot be kept: {reason}; set BEBERT_CACHE_DIR to a folder of yours")
-    file = kernels.parent / "glue" / task.config / f"{split}.jsonl"
+    file = folder / task.config / f"{split}.jsonl"
     if not file.is_file():
         rows = _fetch(task, split)
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
-"""What a program and its stages agree on: slots, tables, memory, C functions."""
+"""What a program and its stages agree on: slots, tables, stages by name, and where their code comes from."""
 
 __all__ = [
     "branch",
+    "code",
     "frame",
     "instruction",
-    "memory",
     "precompile",
     "product",
     "rule",

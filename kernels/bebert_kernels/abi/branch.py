@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from bebert_kernels.abi.table import Address, reader
+from bebert_kernels.abi.table import Address
 
 
 class Branch(NamedTuple):
@@ -35,6 +35,3 @@ class Branch(NamedTuple):
     input: int
     outputs: int
     thresholds: Address
-
-
-read_branch = reader(Branch)

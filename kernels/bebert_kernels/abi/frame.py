@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from bebert_kernels.abi.table import Address, reader
+from bebert_kernels.abi.table import Address
 
 ROWS, SENTENCES = range(2)  # domains of phases: what their rows are
 
@@ -35,6 +35,3 @@ class Phase(NamedTuple):
     first: int
     end: int
     domain: int
-
-
-read_frame, read_phase = reader(Frame), reader(Phase)

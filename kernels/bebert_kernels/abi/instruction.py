@@ -5,7 +5,7 @@ What a stage reads and leaves is said where it is defined: `program/stages.py`, 
 
 from typing import NamedTuple
 
-from bebert_kernels.abi.table import Address, reader
+from bebert_kernels.abi.table import Address
 
 FIELDS = 16  # of an instruction: the stage and up to 15 arguments
 
@@ -176,11 +176,3 @@ class Classify(NamedTuple):
     labels: int
     weight: Address
     bias: Address
-
-
-read_encode, read_linear, read_embed, read_norm = reader(Encode), reader(Linear), reader(Embed), reader(Norm)
-read_attend, read_gather, read_classify = reader(Attend), reader(Gather), reader(Classify)
-read_by_rows = reader(ByRows)
-read_measure, read_quantize = reader(Measure), reader(Quantize)
-read_combine, read_activate = reader(Combine), reader(Activate)
-read_site, read_attend_floats = reader(Site), reader(AttendFloats)

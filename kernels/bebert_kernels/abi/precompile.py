@@ -24,12 +24,12 @@ _HELPER = (
 
 def precompile(stages: Sequence[Stage]) -> None:
     """Compile stages that no cache holds, with a helper where there are two cores and a cache to share."""
-    missing = [stage for stage in stages if not stage.load()]
+    missing = [stage for stage in stages if not stage.compiled.load()]
     if not missing:
         return
     with _helper(missing):
         for stage in missing:
-            stage.compile()  # or take it from the cache, if the helper was there before us
+            stage.compiled.compile()  # or take it from the cache, if the helper was there before us
 
 
 @contextmanager
@@ -74,4 +74,4 @@ def compile_all(paths: str) -> None:
     for path in paths.split(","):
         module, name = path.split(":")
         stage: Stage = getattr(importlib.import_module(module), name)
-        stage.compile()
+        stage.compiled.compile()

@@ -2,10 +2,6 @@
 
 from typing import NamedTuple
 
-from numba.core import types
-
-from bebert_kernels.abi.table import reader
-
 # ALREADY_CODED: byte codes stand in BYTES, an earlier stage has made them.
 SIGN, GELU_SIGN, CODES, RELU_CODES, ALREADY_CODED = range(5)
 
@@ -30,7 +26,3 @@ class SoftmaxNumbers(NamedTuple):
     low: float
     high: float
     context_scale: float
-
-
-read_numbers = reader(Numbers, types.float32)
-read_softmax_numbers = reader(SoftmaxNumbers, types.float32)

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from bebert_kernels.abi.table import Address, reader
+from bebert_kernels.abi.table import Address
 
 # Kinds of sinks: floats, floats to add to, byte codes for a layer, codes for attention, sign words for attention.
 TO_FLOATS, TO_SUM, TO_BYTES, TO_CODES, TO_WORDS = range(5)
@@ -41,6 +41,3 @@ class Sink(NamedTuple):
     numbers: Address = None
     shift: Address = None
     head: int = 0
-
-
-read_input, read_sink = reader(Input), reader(Sink)

@@ -1,73 +1,93 @@
-"""Kernels that a program calls by address: compiled alone, once, when a program first needs them.
+"""Stages: kernels that a program calls by address. Here they have names; their code comes from elsewhere (`code.py`).
 
-Numba compiles a kernel again inside every kernel that calls it. The stages of a program are large and few models
-need all of them, so each is compiled into a C function of its own, and a program holds its address.
+A stage takes six int64 and returns nothing. `@stage` marks the function that Numba compiles, in a module that nobody
+imports but to compile it; whoever writes programs asks for the stage by its name:
+
+    Stage.named("linear").address
 """
 
+import ctypes
+import functools
+import importlib
 from collections.abc import Callable
 from typing import Any
 
-import numba
-from llvmlite import ir
-from numba import types
-from numba.core.ccallback import CFunc
+from bebert_kernels.abi.code import library, may_compile
 
-from bebert_kernels.emit.emitter import Emitter, Value, emitted
-from bebert_kernels.emit.vectors import I64
-from bebert_kernels.jit.cache import cache_for
+COUNT = 6  # arguments
+_PROTOTYPE = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * COUNT)  # a call lets other threads run
+
+# Module of `bebert_kernels` -> stages that it defines. A library has all of them (`ahead/compile.py`).
+DEFINED = {
+    "bitsliced.gemm": ("bitsliced_gemm",),
+    "program.linear": ("linear",),
+    "lookup.stages": ("lookup_gemm", "lookup_encode", "lookup_epilogue"),
+    "bitsliced.epilogue": ("bitsliced_epilogue", "bitsliced_sign_epilogue"),
+    "popcount.stages": ("popcount_gemm", "popcount_encode"),
+    "bitsliced.encode": ("bitsliced_encode",),
+    "program.stages": ("by_rows", "embed", "norm", "attend_on_bits", "attend_on_codes", "gather", "classify"),
+    "program.unfused": ("measure_rows", "quantize_rows", "combine_branches", "activate", "attend_on_floats"),
+    "program.interpreter": ("run_program",),
+    "tuning.adders": ("add_planes",),
+}
 
 
 class Stage:
-    """A kernel whose arguments are six int64 and which returns nothing."""
+    """A stage by its name.
 
-    def __init__(self, function: Callable[..., Any]):
-        self.__doc__, self.name = function.__doc__, function.__name__
-        self.path = f"{function.__module__}:{function.__name__}"
-        compiled: Any = CFunc(function, (_ARGUMENTS, types.void), {}, {"nopython": True, "error_model": "numpy"})
-        compiled._cache = cache_for(function)  # as numba's own enable_caching does
-        self._compiled = compiled
+    path : module:name of the function that is compiled
+    """
+
+    def __init__(self, module: str, name: str):
+        self.module, self.name = module, name
+        self.path = f"{module}:{name}"
+        self.function: Callable[..., Any] | None = None
+        self._address: int | None = None
+        self._call: Callable[..., None] | None = None  # made when first needed
+
+    @staticmethod
+    def named(name: str) -> "Stage":
+        """The one stage of this name."""
+        return STAGES[name]
 
     @property
     def address(self) -> int:
-        """Address of the C function; the first request in a process compiles it or takes it from the cache."""
-        if self._compiled.address is None:
-            self.compile()
-        return int(self._compiled.address)
+        """Address of the C function; the first request in a process looks it up, or has it compiled."""
+        if self._address is None:
+            found = library()
+            known = found is not None and STAGES.get(self.name) is self
+            self._address = found.address(self.name) if found is not None and known else self.compiled.address
+        return self._address
 
-    def compile(self) -> None:
-        """Compile, or take from the cache."""
-        self._compiled.compile()
+    @functools.cached_property
+    def compiled(self) -> Any:
+        """The same as Numba compiles it (`jit.compiled.CompiledStage`); imports the module that defines it."""
+        importlib.import_module(self.module)
+        assert self.function is not None, f"{self.module} defines no stage {self.name}"
+        return importlib.import_module("bebert_kernels.jit.compiled").CompiledStage(self.function)
 
-    def load(self) -> bool:
-        """Take it from the cache if it is there; whether it can now be called without compiling."""
-        if self._compiled.address is None and self._compiled._cache.holds(self._compiled._sig):
-            self.compile()
-        return self._compiled.address is not None
+    def resolve(self) -> Callable[..., None]:
+        """Look it up, or have it compiled, and return it as a function of six integers."""
+        if self._call is None:
+            self._call = _PROTOTYPE(self.address)
+        return self._call
 
     def __call__(self, *arguments: int) -> None:
         """Call it from Python: six integers."""
-        if self._compiled.address is None:
-            self.compile()
-        self._compiled.ctypes(*arguments)
+        (self._call or self.resolve())(*arguments)
 
 
-COUNT = 6
-_ARGUMENTS = (types.int64,) * COUNT
+STAGES = {name: Stage(f"bebert_kernels.{module}", name) for module, names in DEFINED.items() for name in names}
 
 
 def stage(function: Callable[..., Any]) -> Stage:
-    """Decorator of the stages of a program."""
-    return Stage(function)
-
-
-@emitted()
-def call(e: Emitter, address: Value, a: Value, b: Value, c: Value, d: Value, f: Value, g: Value) -> None:
-    """Call the stage at an address."""
-    kind = ir.FunctionType(ir.VoidType(), [I64] * COUNT)
-    e.builder.call(e.builder.inttoptr(address, kind.as_pointer()), [a, b, c, d, f, g])
+    """Decorator of the function of a stage; one that is not in DEFINED is compiled just in time, whatever else is."""
+    known = STAGES.get(function.__name__)
+    found = known if known and known.module == function.__module__ else Stage(function.__module__, function.__name__)
+    found.__doc__, found.function = function.__doc__, function
+    return found
 
 
 def available() -> bool:
     """Whether programs can run: not under NUMBA_DISABLE_JIT."""
-    config: Any = numba.config
-    return not config.DISABLE_JIT
+    return may_compile()

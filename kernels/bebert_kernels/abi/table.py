@@ -1,25 +1,21 @@
 """Rows of tables: named tuples when a program is written, int64 in memory, the same named tuples again in kernels.
 
 A table is int64[rows, fields]; each field is a number, or the address of what stands in its place while a program is
-written: an array, a stage, a list. `row` writes such a row, a `reader` is how kernels read it. Both follow the fields
-of one class, so the two sides cannot drift apart.
+written: an array, a stage, a list. `row` writes such a row, a reader of `emit/tables.py` is how kernels read it. Both
+follow the fields of one class, so the two sides cannot drift apart.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from numba.core import types
 from numpy.typing import NDArray
 
 from bebert_kernels.abi.stage import Stage
-from bebert_kernels.emit.emitter import Emitter, Value, emitted
-from bebert_kernels.emit.vectors import F32, I64
 
 Table = NDArray[np.int64]
 Address = Any  # of a field: an array, a stage, a list or None while a program is written; an int64 in kernels
 Pin = Callable[[NDArray], int]  # keeps an array alive as long as the program, and returns its address
-Row = TypeVar("Row", bound=tuple)
 
 WORD = 8  # bytes of a field
 
@@ -48,19 +44,3 @@ def _word(value: Any, pin: Pin) -> int:
 def width(kind: type[tuple]) -> int:
     """Return the count of fields of a row."""
     return len(kind._fields)  # type: ignore[attr-defined]  # named tuples have it
-
-
-def reader(kind: type[Row], element: Any = types.int64) -> Callable[[int, int], Row]:
-    """Return the function with which kernels read a row: (address of the table, number of the row) -> the named tuple.
-
-    element : Numba's type of all fields, int64 or float32
-    """
-    fields, size = width(kind), element.bitwidth // 8
-    item = I64 if element == types.int64 else F32
-
-    @emitted(types.NamedUniTuple(element, fields, kind))
-    def read(e: Emitter, table: Value, number: Value) -> list[Value]:
-        first = e.pointer(e.place(table, number, fields * size), 0, item)
-        return [e.load(first, i, item, size) for i in range(fields)]
-
-    return read  # type: ignore[no-any-return]

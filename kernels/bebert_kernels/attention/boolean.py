@@ -15,11 +15,8 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
+from bebert_kernels.attention.layout import BOOLEAN_QUERIES, CODE_WORDS, COLUMNS, NIBBLES, PLANE_WORDS
 from bebert_kernels.attention.nibble_planes import (
-    CODE_WORDS,
-    COLUMNS,
-    NIBBLES,
-    PLANE_WORDS,
     code_word,
     key_planes,
     value_planes,
@@ -30,8 +27,6 @@ from bebert_kernels.emit.emitter import Emitter, Value, aligned, vector_code
 from bebert_kernels.emit.vectors import I1, I8, I64, fill
 from bebert_kernels.jit.kernel import kernel
 from bebert_kernels.packing import WORD_BITS, Words
-
-QUERIES = 32  # rows that go through both products together
 
 Bytes = NDArray[np.uint8]
 
@@ -49,13 +44,6 @@ class Signs(NamedTuple):
     words: Words
     nonzero: Words
     no_zeros: Bytes
-
-
-def scratch_words(keys: int, size: int) -> int:
-    """Words of scratch that `boolean_attention` needs for a sentence of `keys` keys and heads of `size` values."""
-    blocks, words = -(-keys // COLUMNS), -(-size // WORD_BITS)
-    planes = 4 * blocks * words * NIBBLES * PLANE_WORDS
-    return PLANE_WORDS + planes + blocks * COLUMNS + QUERIES * (CODE_WORDS * (words + blocks) + 2)
 
 
 def _emit_put_codes(
@@ -134,7 +122,7 @@ def boolean_attention(
 
     sentence     : its rows; at most 2**15 - 1 keys
     heads        : H
-    scratch      : uint64[scratch_words(keys, D)] or longer, of the caller's thread
+    scratch      : uint64[layout.boolean_words(keys, D)] or longer, of the caller's thread
     out          : uint8[last - first, H * D], written in full: 0 for +1, 2 for 0, 3 for -1
     out_no_zeros : uint8[last - first], 1 = no zero in this row of out
 
@@ -151,8 +139,8 @@ def boolean_attention(
     v_planes = k_planes + 2 * planes
     column = v_planes + 2 * planes
     query_codes = column + blocks * COLUMNS
-    key_codes = query_codes + QUERIES * CODE_WORDS * words
-    result = key_codes + QUERIES * CODE_WORDS * blocks
+    key_codes = query_codes + BOOLEAN_QUERIES * CODE_WORDS * words
+    result = key_codes + BOOLEAN_QUERIES * CODE_WORDS * blocks
     k_zeros, v_zeros = _has_zeros(k, sentence), _has_zeros(v, sentence)
     for m in range(last - first):
         out_no_zeros[m] = 1
@@ -165,8 +153,8 @@ def boolean_attention(
             for part in range(1 + v_zeros):
                 _column(v, part, sentence, place, inside, scratch, column)
                 value_planes(scratch, column, (keys + 15) // 16, v_planes + part * planes + w * blocks * word_planes)
-        for start in range(first, last, QUERIES):
-            rows = min(QUERIES, last - start)
+        for start in range(first, last, BOOLEAN_QUERIES):
+            rows = min(BOOLEAN_QUERIES, last - start)
             _code_queries(q, start, rows, h, size, scratch, query_codes)
             for block in range(blocks):
                 to = k_planes + block * words * word_planes

@@ -15,28 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_kernels.abi import rule as rules
-from bebert_kernels.abi.instruction import Site, read_site
-from bebert_kernels.abi.memory import array, as_float32, as_int16, as_int32, as_uint8
-from bebert_kernels.abi.rule import Numbers, read_numbers
+from bebert_kernels.abi.instruction import Site
+from bebert_kernels.abi.rule import Numbers
+from bebert_kernels.emit.memory import array, as_float32, as_int16, as_int32, as_uint8
+from bebert_kernels.emit.tables import read_numbers, read_site
 from bebert_kernels.jit.kernel import kernel
-from bebert_kernels.reference.floats import EXP_LOWEST, EXP_TERMS, LN2_HIGH, LN2_LOW, LOG2_E
+from bebert_kernels.reference.floats import EXP_LOWEST, EXP_TERMS, LANES, LN2_HIGH, LN2_LOW, LOG2_E
 from bebert_kernels.rows.quantize import quantize_row
 from bebert_kernels.rows.ranges import clip, sentence_numbers
 
 Floats = NDArray[np.float32]
 Codes = NDArray[np.int16]
 
-LANES = 16
 C0, C1, C2, C3, C4, C5 = EXP_TERMS
-
-
-def scratch_words(keys: int, heads: int, size: int) -> int:
-    """Words of scratch for a sentence of so many tokens."""
-    width = heads * size
-    longest = max(width, keys) + 2 * LANES
-    # bytes of a row; floats of a row, and zeros; sums of a context; codes of three, and of a row; probabilities
-    total = longest + 2 * 4 * longest + 4 * size + 2 * (3 * keys * width + longest) + 4 * heads * keys * keys
-    return total // 8 + 8
 
 
 @kernel
@@ -44,7 +35,7 @@ def attend_sentence(q: Floats, k: Floats, v: Floats, heads: int, sites: int, scr
     """Replace q float32[T, H * D] by the context.
 
     sites   : table of four `instruction.Site`, or 0 for attention on bits
-    scratch : address of `scratch_words` words
+    scratch : address of `layout.float_words` words
     """
     tokens, width = q.shape
     size = width // heads
@@ -53,6 +44,8 @@ def attend_sentence(q: Floats, k: Floats, v: Floats, heads: int, sites: int, scr
     zeros = array(as_float32(scratch + 4 * longest), (longest,))
     sums = array(as_int32(scratch + 8 * longest), (size,))
     probabilities = array(as_float32(scratch + 8 * longest + 4 * size), (heads, tokens, tokens))
+    # The same as rows; reshaping would call Numba's helper, which a library compiled ahead has not.
+    all_rows = array(as_float32(scratch + 8 * longest + 4 * size), (heads * tokens, tokens))
     place = scratch + 8 * longest + 4 * size + 4 * heads * tokens * tokens
     codes = array(as_int16(place), (3, tokens, width))
     code_row = array(as_int16(place + 6 * tokens * width), (longest,))
@@ -73,7 +66,7 @@ def attend_sentence(q: Floats, k: Floats, v: Floats, heads: int, sites: int, scr
             scores(codes, h * size, size, m, scale, row)
             softmax_row(row, tokens, probabilities[h, m])
     site = read_site(sites, 3)
-    numbers = site_numbers(probabilities.reshape(heads * tokens, tokens), site)
+    numbers = site_numbers(all_rows, site)
     factor = np.float32(np.float64(numbers.step) * np.float64(value.step))
     below = np.float32(np.float64(numbers.minimum) * np.float64(value.step))
     for h in range(heads):

@@ -11,14 +11,10 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from bebert_kernels.attention.layout import COLUMNS, NIBBLES, PLANE_WORDS
 from bebert_kernels.emit.emitter import Emitter, vector_code
 from bebert_kernels.emit.vectors import I1, I8, I16, I64, fill
 from bebert_kernels.packing import Words
-
-NIBBLES = 16  # of a word
-COLUMNS = 64  # that one look-up serves: keys, or values of a head
-PLANE_WORDS = COLUMNS // 8
-CODE_WORDS = NIBBLES * 2 // 8  # words that hold the codes of one word
 
 _BITS, _BYTES = (ir.VectorType(kind, COLUMNS) for kind in (I1, I8))
 

@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba.core import cgutils
 from numpy.typing import NDArray
 
-from bebert_kernels.attention.nibble_planes import CODE_WORDS, COLUMNS, PLANE_WORDS
+from bebert_kernels.attention.layout import CODE_WORDS, COLUMNS, PLANE_WORDS
 from bebert_kernels.emit.emitter import Emitter, Value, vector_code
 from bebert_kernels.emit.vectors import I8, I16, I32, I64, fill
 from bebert_kernels.jit.kernel import kernel

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from bebert_kernels.attention.layout import BYTE_PRODUCT, UNIT_INPUTS
 from bebert_kernels.attention.units import (
-    BYTE_PRODUCT,
     CHUNK_UNITS,
     SUMS,
-    UNIT_INPUTS,
     Codes,
     Rows,
     Units,

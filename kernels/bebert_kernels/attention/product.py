@@ -11,16 +11,17 @@ import numpy as np
 from numba.core import cgutils
 from numpy.typing import NDArray
 
+from bebert_kernels.abi.code import code_features
 from bebert_kernels.attention.units import SUMS, Rows, Units, dot, flat, octets_of
 from bebert_kernels.emit.emitter import Emitter, Value, vector_code
 from bebert_kernels.emit.vectors import FLOAT_LANES, FLOATS, I64, fill
-from bebert_kernels.jit.kernel import cpu_features, kernel
+from bebert_kernels.jit.kernel import kernel
 
 Floats = NDArray[np.float32]
 
 # Rows and blocks of 16 lanes in a tile, as registers allow.
 TILE_ROWS, TILE_BLOCKS = (
-    (8, 2) if "avx512bw" in cpu_features() else (4, 1) if cpu_features() & {"avx2", "neon"} else (2, 1)
+    (8, 2) if "avx512bw" in code_features() else (4, 1) if code_features() & {"avx2", "neon"} else (2, 1)
 )
 
 

@@ -12,24 +12,15 @@ Between them each row of scores becomes attention codes (`softmax_codes.py`).
 import numpy as np
 
 from bebert_kernels.abi.rule import SoftmaxNumbers
+from bebert_kernels.attention.layout import SOFTMAX_QUERIES, UNIT_INPUTS
 from bebert_kernels.attention.panels import key_panel, pad_head, row_units, value_panel
 from bebert_kernels.attention.product import Factors, Floats, product
 from bebert_kernels.attention.sentence import Sentence
 from bebert_kernels.attention.softmax_codes import Rounding, softmax_codes
-from bebert_kernels.attention.units import UNIT_INPUTS, Codes, Rows, Units
+from bebert_kernels.attention.units import Codes, Rows, Units
 from bebert_kernels.emit.emitter import aligned
 from bebert_kernels.emit.vectors import FLOAT_LANES
 from bebert_kernels.jit.kernel import kernel
-
-QUERIES = 16  # rows that go through all steps together
-
-
-def scratch_units(keys: int, size: int) -> int:
-    """Elements of scratch that `softmax_attention` needs for a sentence of `keys` keys and heads of `size` values."""
-    padded, depth = -(-keys // FLOAT_LANES) * FLOAT_LANES, -(-size // FLOAT_LANES) * FLOAT_LANES
-    panels = 2 * padded * depth // UNIT_INPUTS + padded + depth
-    rows = QUERIES * (depth // UNIT_INPUTS + padded + padded // UNIT_INPUTS + depth + 1)
-    return FLOAT_LANES + panels + rows + max(padded, QUERIES) * depth // 4
 
 
 @kernel
@@ -64,7 +55,7 @@ def softmax_attention(
     sentence : its rows
     heads    : H
     numbers  : float32; step is not 0 and may be negative; low is 0, high a whole number up to 255
-    scratch  : int32[scratch_units(keys, D)] or longer, of the caller's thread
+    scratch  : int32[layout.softmax_units(keys, D)] or longer, of the caller's thread
     out      : float32[last - first, H * D], written in full
 
     Source: BinaryBERT and BiT attention on quantized Q, K, V and probabilities.
@@ -82,11 +73,11 @@ def softmax_attention(
     base = v_panel + padded * depth // UNIT_INPUTS
     zeros = base + padded
     scores = zeros + depth
-    context = scores + QUERIES * padded
-    queries = context + QUERIES * depth
-    codes = queries + QUERIES * depth // UNIT_INPUTS
-    kept = codes + QUERIES * padded // UNIT_INPUTS
-    staged = 4 * (kept + QUERIES)  # in bytes
+    context = scores + SOFTMAX_QUERIES * padded
+    queries = context + SOFTMAX_QUERIES * depth
+    codes = queries + SOFTMAX_QUERIES * depth // UNIT_INPUTS
+    kept = codes + SOFTMAX_QUERIES * padded // UNIT_INPUTS
+    staged = 4 * (kept + SOFTMAX_QUERIES)  # in bytes
     score_factors = Factors(queries, k_panel, depth // UNIT_INPUTS, base)
     context_factors = Factors(codes, v_panel, padded // UNIT_INPUTS, zeros)
     floats = scratch.view(np.float32)
@@ -101,8 +92,8 @@ def softmax_attention(
         column = h * size
         key_panel(scratch, k, _head(scratch, k, key_first, column, keys, size, staged), keys, chunks, k_panel, base)
         value_panel(scratch, v, _head(scratch, v, key_first, column, keys, size, staged), keys, chunks, v_panel)
-        for m in range(first, last, QUERIES):
-            rows = min(QUERIES, last - m)
+        for m in range(first, last, SOFTMAX_QUERIES):
+            rows = min(SOFTMAX_QUERIES, last - m)
             head = _head(scratch, q, m, column, rows, size, staged)
             for i in range(rows):
                 row_units(scratch, q, head, i, chunks, queries + i * depth // UNIT_INPUTS)

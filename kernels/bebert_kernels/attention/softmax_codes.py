@@ -10,15 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 
-from bebert_kernels.attention.units import CHUNK_UNITS, SUMS, UNIT_INPUTS, Units, python_units
+from bebert_kernels.abi.code import code_features
+from bebert_kernels.attention.layout import UNIT_INPUTS
+from bebert_kernels.attention.units import CHUNK_UNITS, SUMS, Units, python_units
 from bebert_kernels.emit.emitter import Emitter, Value, vector_code
 from bebert_kernels.emit.vectors import F32, FLOAT_LANES, FLOATS, I16, I32, I64, fill
-from bebert_kernels.jit.kernel import cpu_features
 from bebert_kernels.reference.floats import EXP_LOWEST, EXP_TERMS, LN2_HIGH, LN2_LOW, LOG2_E, lane_sum
 from bebert_kernels.reference.floats import exp as reference_exp
 
 # Blocks of scores whose exponentials are computed in step: one alone is a chain of 25 dependent instructions.
-TOGETHER = 8 if "avx512bw" in cpu_features() else 2 if "avx2" in cpu_features() else 1
+TOGETHER = 8 if "avx512bw" in code_features() else 2 if "avx2" in code_features() else 1
 _MAGIC = float(3 << 22)  # adding it to a float32 rounds to whole numbers, half to even, in the lowest bits
 
 

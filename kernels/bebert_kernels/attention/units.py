@@ -10,15 +10,13 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
+from bebert_kernels.attention.layout import BYTE_PRODUCT, UNIT_INPUTS
 from bebert_kernels.emit.emitter import Emitter, Value
 from bebert_kernels.emit.vectors import FLOAT_LANES, I8, I16, I32, I64, fill
-from bebert_kernels.jit.kernel import cpu_features
 
 Units = NDArray[np.int32]
 Codes = NDArray[np.int8]
 
-BYTE_PRODUCT = bool(cpu_features() & {"avx512vnni", "avxvnni"})
-UNIT_INPUTS = 4 if BYTE_PRODUCT else 2  # inputs in a unit
 CHUNK_UNITS = FLOAT_LANES // UNIT_INPUTS  # units of 16 inputs
 
 SUMS = ir.VectorType(I32, FLOAT_LANES)

@@ -8,11 +8,8 @@ from typing import Any
 
 from llvmlite import ir
 
+from bebert_kernels.bitsliced.layout import COMPARED, COUNTER_PLANES, LEVELS, PANEL_OUTPUTS, PLANE, STRIP, TERNARY
 from bebert_kernels.bitsliced.tile import (
-    LEVELS,
-    PANEL_OUTPUTS,
-    PLANE,
-    TERNARY,
     WORDS,
     full_add,
     half_add,
@@ -25,10 +22,6 @@ from bebert_kernels.bitsliced.tile import (
 from bebert_kernels.emit.emitter import Emitter, Value, emitted
 from bebert_kernels.emit.vectors import I16, I32, I64, fill
 
-STRIP = 8  # rows whose carries of one chunk lie side by side
-COUNTER_PLANES = 16  # sums below 2**16
-COUNTER = COUNTER_PLANES * PLANE  # bytes
-COMPARED = 13  # planes of a counter of signs: `triples.MAX_DEPTH` is below 2**13
 _HIGH = {1: 7, 4: 6}  # planes that the carries of all chunks need
 _STEP = 4  # carries that are added at once
 

@@ -5,15 +5,12 @@ from llvmlite import ir
 from numpy.typing import NDArray
 
 from bebert_kernels.abi import rule, slot
-from bebert_kernels.abi.instruction import read_encode
-from bebert_kernels.abi.memory import array, as_float32, as_uint8, floats_at, slots_at
-from bebert_kernels.abi.rule import read_numbers
-from bebert_kernels.abi.sink import read_input
 from bebert_kernels.abi.stage import stage
-from bebert_kernels.bitsliced.gemm import GROUP_PLANES, INDEX_ROWS
 from bebert_kernels.bitsliced.index import index_row
-from bebert_kernels.bitsliced.tile import CHUNK_TRIPLES
+from bebert_kernels.bitsliced.layout import CHUNK_TRIPLES, GROUP_PLANES, INDEX_ROWS, chain_bytes
 from bebert_kernels.emit.emitter import Emitter, Value, emitted
+from bebert_kernels.emit.memory import array, as_float32, as_uint8, floats_at, slots_at
+from bebert_kernels.emit.tables import read_encode, read_input, read_numbers
 from bebert_kernels.emit.vectors import I8
 from bebert_kernels.jit.kernel import kernel
 from bebert_kernels.rows.quantize import quantize_row
@@ -26,7 +23,7 @@ def bitsliced_encode(arguments: int, slot_address: int, frame: int, domain: int,
     depth, is_sign = o.depth, o.sign != 0
     x = floats_at(slots, o.source, first, rows, depth)
     chain = array(as_uint8(slots[slot.CHAIN]), (2 * depth + 16,))
-    row_index = slots[slot.CHAIN] + chain_bytes(depth, 0)
+    row_index = slots[slot.CHAIN] + _chain_bytes(depth, 0)
     codes = array(as_uint8(slots[slot.CHAIN]), (depth,))
     for i in range(o.input_count):
         input, place = read_input(o.inputs, i), slot.INPUT * i
@@ -51,10 +48,7 @@ def bitsliced_encode(arguments: int, slot_address: int, frame: int, domain: int,
             _complete(no_zeros, o.triples, encoded, parities)
 
 
-@kernel
-def chain_bytes(depth: int, planes: int) -> int:
-    """Bytes of scratch of one row: codes and their parities, then index planes."""
-    return (2 * depth + 16 + 63) // 64 * 64 + planes * (depth // 2 + 64)
+_chain_bytes = kernel(chain_bytes)
 
 
 @emitted()

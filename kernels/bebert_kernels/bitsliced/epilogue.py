@@ -9,14 +9,25 @@ from typing import NamedTuple
 import numpy as np
 
 from bebert_kernels.abi import slot
-from bebert_kernels.abi.branch import Branch, read_branch
+from bebert_kernels.abi.branch import Branch
 from bebert_kernels.abi.frame import BLOCK
-from bebert_kernels.abi.memory import array, as_float32, as_int32, as_uint8, as_uint64, slots_at
 from bebert_kernels.abi.stage import stage
 from bebert_kernels.bitsliced.counters import make_accumulate, make_compare, make_planes_to_ints
-from bebert_kernels.bitsliced.gemm import FOUR, GROUP_PLANES, HALF_OUTPUTS, ONE, carries_of, is_half, panel_of
-from bebert_kernels.bitsliced.tile import CHUNK_TRIPLES, HALVES, PANEL_OUTPUTS, PLANE, TRIPLE
+from bebert_kernels.bitsliced.gemm import carries_of, is_half, panel_of
+from bebert_kernels.bitsliced.layout import (
+    CHUNK_TRIPLES,
+    FOUR,
+    GROUP_PLANES,
+    HALF_OUTPUTS,
+    HALVES,
+    ONE,
+    PANEL_OUTPUTS,
+    PLANE,
+    TRIPLE,
+)
+from bebert_kernels.emit.memory import array, as_float32, as_int32, as_uint8, as_uint64, slots_at
 from bebert_kernels.emit.scale import make_add, make_scale
+from bebert_kernels.emit.tables import read_branch
 from bebert_kernels.jit.kernel import kernel
 
 WORDS = PANEL_OUTPUTS // 64

@@ -15,42 +15,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_kernels.abi import slot
-from bebert_kernels.abi.branch import Branch, read_branch
+from bebert_kernels.abi.branch import Branch
 from bebert_kernels.abi.frame import BLOCK
-from bebert_kernels.abi.memory import array, as_uint8, prefetch, slots_at
 from bebert_kernels.abi.stage import stage
-from bebert_kernels.bitsliced.counters import STRIP
-from bebert_kernels.bitsliced.tile import (
+from bebert_kernels.bitsliced.layout import (
     CHUNK_TRIPLES,
+    FOUR,
+    GROUP_PLANES,
+    HALF_OUTPUTS,
     HALVES,
-    LEVELS,
+    INDEX_ROWS,
+    ONE,
     PANEL_OUTPUTS,
     PLANE,
+    STRIP,
     TABLE,
     TRIPLE,
-    make_fill,
-    make_lookup,
 )
+from bebert_kernels.bitsliced.tile import make_fill, make_lookup
+from bebert_kernels.emit.memory import array, as_uint8, prefetch, slots_at
+from bebert_kernels.emit.tables import read_branch
 from bebert_kernels.jit.kernel import kernel
 
-INDEX_ROWS = BLOCK + 1  # room for index planes; one more, or all chunks of a row would meet in one set of a cache
 LINE = 64  # bytes of a cache line
-GROUP_PLANES = 4  # planes of a large group
 GROUP_BYTES = GROUP_PLANES * CHUNK_TRIPLES  # of its index planes in a chunk of a row
-ONE, FOUR = LEVELS[1], LEVELS[4]
-HALF_OUTPUTS = PANEL_OUTPUTS // 2
 
 _fill, _one, _four = make_fill(False), make_lookup(1, False), make_lookup(4, False)
 # Where there are no half panels these are never called.
 _fill_half, _one_half, _four_half = make_fill(HALVES), make_lookup(1, HALVES), make_lookup(4, HALVES)
-
-
-def state_bytes(triples: int, planes: int, sign: bool) -> int:
-    """Bytes of the states of a row."""
-    large = 0 if sign else planes // GROUP_PLANES
-    small = planes - GROUP_PLANES * large
-    chunks = triples // CHUNK_TRIPLES
-    return PLANE * (large * (FOUR + chunks) + small * (ONE + chunks))
 
 
 @kernel

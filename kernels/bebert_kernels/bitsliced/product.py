@@ -6,12 +6,20 @@ from bebert_kernels.abi import slot
 from bebert_kernels.abi.branch import Branch
 from bebert_kernels.abi.frame import BLOCK
 from bebert_kernels.abi.product import Product, ThresholdPlanes, Weights, padded
-from bebert_kernels.bitsliced.counters import COUNTER
-from bebert_kernels.bitsliced.encode import bitsliced_encode, chain_bytes
-from bebert_kernels.bitsliced.epilogue import bitsliced_epilogue, bitsliced_sign_epilogue
-from bebert_kernels.bitsliced.gemm import INDEX_ROWS, bitsliced_gemm, state_bytes
-from bebert_kernels.bitsliced.tile import CHUNK_TRIPLES, LEVELS, PANEL_OUTPUTS, PLANE, TABLE
-from bebert_kernels.bitsliced.triples import MAX_DEPTH, natural_places, pack_panels, triple_count
+from bebert_kernels.abi.stage import Stage
+from bebert_kernels.bitsliced.layout import (
+    CHUNK_TRIPLES,
+    COUNTER,
+    INDEX_ROWS,
+    LEVELS,
+    MAX_DEPTH,
+    PANEL_OUTPUTS,
+    PLANE,
+    TABLE,
+    chain_bytes,
+    state_bytes,
+)
+from bebert_kernels.bitsliced.triples import natural_places, pack_panels, triple_count
 
 
 def _branch(weights: Weights, thresholds: ThresholdPlanes | None) -> Branch:
@@ -24,9 +32,9 @@ def _branch(weights: Weights, thresholds: ThresholdPlanes | None) -> Branch:
     else:
         offset = np.full(outputs, depth)
     return Branch(
-        gemm=bitsliced_gemm,
-        epilogue=bitsliced_epilogue,
-        sign_epilogue=None if thresholds is None else bitsliced_sign_epilogue,
+        gemm=Stage.named("bitsliced_gemm"),
+        epilogue=Stage.named("bitsliced_epilogue"),
+        sign_epilogue=None if thresholds is None else Stage.named("bitsliced_sign_epilogue"),
         panels=pack_panels(weights.signs, depth, natural=thresholds is not None),
         depth=depth,
         triples=triple_count(depth),
@@ -55,4 +63,5 @@ def _scratch(rows: int, depth: int, bits: int) -> dict[int, int]:
     }
 
 
-BITSLICED = Product("bitsliced", BLOCK, bitsliced_encode, triple_count, _branch, _scratch, True, range(9), MAX_DEPTH)
+_ENCODE = Stage.named("bitsliced_encode")
+BITSLICED = Product("bitsliced", BLOCK, _ENCODE, triple_count, _branch, _scratch, True, range(9), MAX_DEPTH)

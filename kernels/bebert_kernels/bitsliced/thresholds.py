@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_kernels.bitsliced.counters import COMPARED
+from bebert_kernels.bitsliced.layout import COMPARED
 from bebert_kernels.bitsliced.triples import aligned, panel_lanes
 
 Integers = NDArray[np.int64]

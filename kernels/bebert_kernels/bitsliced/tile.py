@@ -36,21 +36,18 @@ from typing import Any
 
 from llvmlite import ir
 
+from bebert_kernels.bitsliced.layout import (
+    BIT_SELECT,
+    CHUNK_TRIPLES,
+    ENTRIES,
+    LEVELS,
+    PANEL_OUTPUTS,
+    PLANE,
+    TABLE,
+    TERNARY,
+)
 from bebert_kernels.emit.emitter import Emitter, Value, emitted
 from bebert_kernels.emit.vectors import I8, I32, I64, fill
-from bebert_kernels.jit.kernel import cpu_features
-
-TERNARY = "avx512f" in cpu_features()
-PANEL_OUTPUTS = 512 if TERNARY else 256 if "avx2" in cpu_features() else 128
-PLANE = PANEL_OUTPUTS // 8  # bytes of a plane
-ENTRIES = 8  # planes in the table of a triple
-TRIPLE = 3 * PLANE  # bytes of the weights of a triple
-TABLE = ENTRIES * PLANE  # bytes of the table of a triple
-CHUNK_TRIPLES = 32  # triples whose tables stand in the first-level cache together: 16 KiB on AVX-512
-# Planes of the state for look-ups of 1 and 4 index planes: CHUNK_TRIPLES * (2**planes - 1) < 2**levels.
-LEVELS = {1: 5, 4: 9}
-HALVES = PANEL_OUTPUTS > 128  # whether half panels exist
-BIT_SELECT = "neon" in cpu_features()  # whether a choice between two planes, bit by bit, is one instruction
 
 WORDS = ir.VectorType(I64, PANEL_OUTPUTS // 64)
 _HALF = ir.VectorType(I64, PANEL_OUTPUTS // 128)

@@ -15,10 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_kernels.bitsliced.tile import CHUNK_TRIPLES, HALVES, PANEL_OUTPUTS, PLANE
+from bebert_kernels.bitsliced.layout import CHUNK_TRIPLES, HALVES, MAX_DEPTH, PANEL_OUTPUTS, PLANE
 from bebert_kernels.packing import Words, unpack_bits
-
-MAX_DEPTH = 4369  # 15 * K must stay below 2**16
 
 
 class Level(NamedTuple):

@@ -1,3 +1,3 @@
-"""The decorator of every kernel, the instruction set, the cache on disk."""
+"""Numba: the decorator of every kernel, what it compiles for, the cache on disk. Imported only to compile."""
 
-__all__ = ["cache", "isa", "kernel"]
+__all__ = ["cache", "compiled", "kernel"]

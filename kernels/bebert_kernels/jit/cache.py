@@ -1,7 +1,7 @@
 """Where compiled kernels are kept: a folder that only this user can enter, one for each set of sources and target.
 
-Compiled code on disk is code that a later process runs, so the folder has to be ours alone: it is created with
-mode 0700, owner and mode are checked, and where that fails there is no cache at all. Numba invalidates a cached
+Compiled code on disk is code that a later process runs, so the folder has to be ours alone (`private_folder.py`), and
+where it is not there is no cache at all. Numba invalidates a cached
 kernel when the file that defines it changes, but not when a helper in another file does; hence the name of the
 folder is a hash of all files of this package, of the CPU and features that code is generated for, and of the
 versions that generate it. A cache that cannot be read or written costs the compilation and nothing else.
@@ -26,7 +26,9 @@ from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
 
 import bebert_kernels
-from bebert_kernels.jit import isa
+from bebert_kernels.cpu.isa import NATIVE, chosen_level
+from bebert_kernels.jit import target
+from bebert_kernels.private_folder import private_folder
 
 SECONDS = 15  # about what compiling all kernels takes on a server core of 2.5 GHz
 _DAY = 24 * 60 * 60
@@ -49,38 +51,13 @@ def cache_for(function: Callable[..., Any]) -> Any:
 
 @functools.cache
 def cache_directory() -> Path | None:
-    """Private folder of the kernels of exactly these sources, target and versions, or None if there is none.
-
-    $BEBERT_CACHE_DIR, else $XDG_CACHE_HOME/bebert-infer, else ~/.cache/bebert-infer; in it one folder a key.
-    """
+    """Private folder (`private_folder.py`) of the kernels of exactly these sources, target and versions, or None."""
     return find_directory()[0]
 
 
 def find_directory() -> tuple[Path | None, str]:
     """The folder, created if need be, or None, and in words: where it is or why there is none."""
-    try:
-        if chosen := os.environ.get("BEBERT_CACHE_DIR"):
-            base = Path(chosen)
-        elif chosen := os.environ.get("XDG_CACHE_HOME"):
-            base = Path(chosen) / "bebert-infer"
-        else:
-            base = Path.home() / ".cache" / "bebert-infer"
-        base = base.absolute().resolve()
-        directory = base / source_key(Path(bebert_kernels.__file__).parent)
-        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory.mkdir(mode=0o700, exist_ok=True)
-        for folder in (base, directory):
-            status = folder.stat()
-            if status.st_uid != os.getuid():
-                return None, f"{folder} belongs to user {status.st_uid}; it must be yours"
-            if status.st_mode & 0o077:
-                return None, f"{folder} is open to others (mode {status.st_mode & 0o777:o}, not 700); chmod go= it"
-        if time.time() - status.st_mtime > _DAY:  # a mark that the folder is in use
-            with suppress(OSError):
-                os.utime(directory)
-    except (OSError, RuntimeError) as error:  # RuntimeError: no home directory
-        return None, f"no folder can be made: {error}"
-    return directory, str(directory)
+    return private_folder(source_key(Path(bebert_kernels.__file__).parent))
 
 
 def source_key(package: Path) -> str:
@@ -88,7 +65,7 @@ def source_key(package: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    digest.update("\0".join(isa.target()).encode())
+    digest.update("\0".join(target.target()).encode())
     digest.update(f"{numba.__version__} {llvmlite.__version__} {np.__version__}".encode())
     return digest.hexdigest()[:16]
 
@@ -126,7 +103,7 @@ def announce() -> None:
 
 
 def _announcement(directory: Path | None) -> str:
-    cpu = isa.target()[0] + ("" if isa.chosen_level() == isa.NATIVE else f" as {isa.chosen_level()}")
+    cpu = target.target()[0] + ("" if chosen_level() == NATIVE else f" as {chosen_level()}")
     if directory is None or not os.access(directory, os.W_OK):
         return f"compiling kernels for {cpu} without a cache to keep them, about {SECONDS} s (see `bebert doctor`)"
     if any(directory.glob("*.nbc")):

@@ -1,6 +1,6 @@
 """The decorator of every kernel, compiled without the GIL and cached, and what kernels may ask about the CPU.
 
-Importing this file settles the target of code generation (`isa.py`); where compiled code is kept is the business
+Importing this file settles the target of code generation (`target.py`); where compiled code is kept is the business
 of `cache.py`.
 """
 
@@ -14,14 +14,14 @@ from llvmlite import ir
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic, overload
 
-from bebert_kernels.jit import isa
+from bebert_kernels.jit import target
 from bebert_kernels.jit.cache import cache_directory, cache_for
 
 __all__ = ["cache_directory", "cpu_features", "kernel", "popcount"]
 
 _config: Any = numba.config
 
-isa.apply()  # before any kernel asks for features, and before the name of the cache folder is computed
+target.apply()  # before any kernel asks for features, and before the name of the cache folder is computed
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:

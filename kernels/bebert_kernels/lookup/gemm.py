@@ -1,12 +1,11 @@
 """Dot products of rows of codes up to 4 bits with weight sign rows, by table look-up (see `tile.py`).
 
-    lut_weights   once, when a model is loaded: sign bits -> indices in panels
     lut_tables    once for each row of activations: codes -> tables
     lut_panel     rows times one panel of outputs
     lut_gemm      all of a product, rows in chunks whose tables stay in the cache
 
-Panels and tables depend on the CPU: neither is for files. There is no form for NUMBA_DISABLE_JIT; `best_shape` is
-PORTABLE there and on CPUs without a byte shuffle, where another product is faster anyway.
+The weights are those of `layout.lut_weights`. There is no form for NUMBA_DISABLE_JIT: the shape is PORTABLE there, and
+on CPUs without a byte shuffle, where another product is faster anyway.
 """
 
 from typing import Any
@@ -16,11 +15,10 @@ from numpy.typing import NDArray
 
 from bebert_kernels.emit.emitter import Emitter, Value, emitted
 from bebert_kernels.emit.vectors import I64
-from bebert_kernels.jit.kernel import cpu_features, kernel
-from bebert_kernels.lookup.tile import PanelBlock, Shape, TablesBlock, best_shape
-from bebert_kernels.packing import Words, unpack_bits
+from bebert_kernels.jit.kernel import kernel
+from bebert_kernels.lookup.layout import PANEL, SHAPE, Bytes, Shape
+from bebert_kernels.lookup.tile import PanelBlock, TablesBlock
 
-Bytes = NDArray[np.uint8]
 Sums = NDArray[np.int32]
 
 
@@ -51,39 +49,9 @@ def _panel_tile(shape: Shape, rows: int) -> Any:
     return tile
 
 
-SHAPE = best_shape(cpu_features())
-PANEL = SHAPE.panel
 _ROWS, _STEP, _STEP_BYTES = SHAPE.rows, SHAPE.step, SHAPE.step_bytes
 _row_tables = _tables_tile(SHAPE)
 _eight_rows, _four_rows, _two_rows, _one_row = (_panel_tile(SHAPE, min(rows, _ROWS)) for rows in (8, 4, 2, 1))
-
-
-def lut_weights(signs: Words, depth: int, shape: Shape = SHAPE) -> Bytes:
-    """Indices into the tables, in the order in which `lut_panel` reads them.
-
-    signs   : uint64[N, W]   bit 1 = -1, W = ceil(depth / 64)
-    returns : uint8[ceil(N/panel), steps, vectors, 2, lanes]; outputs beyond N and inputs beyond depth count as +1
-
-    Output h * lanes/2 + i of a vector is byte 2*i + h. With six inputs to a table, byte t of a step is the index into
-    its table t; with four, the low nibble of byte t is that for table 2*t, the high one that for 2*t + 1.
-    """
-    outputs, steps = len(signs), -(-depth // shape.step)
-    panels = -(-outputs // shape.panel)
-    index = np.zeros((panels * shape.panel, 2 * steps), np.uint8)
-    if shape.inputs == 4:  # what the words hold already
-        index[:outputs] = signs.astype("<u8").view(np.uint8)[:, : 2 * steps]
-    else:
-        bits = np.zeros((outputs, 2 * steps * shape.inputs), np.uint8)
-        bits[:, :depth] = unpack_bits(signs, depth)
-        for place in range(shape.inputs):
-            index[:outputs] |= bits[:, place :: shape.inputs] << place
-    ordered = index.reshape(panels, shape.vectors, 2, shape.lanes // 2, steps, 2).transpose(0, 4, 1, 5, 3, 2)
-    return np.ascontiguousarray(ordered).reshape(panels, steps, shape.vectors, 2, shape.lanes)
-
-
-def lut_bytes(rows: int, depth: int, shape: Shape = SHAPE) -> int:
-    """Bytes of the tables of this many rows."""
-    return -(-rows // shape.rows) * shape.rows * -(-depth // shape.step) * shape.step_bytes
 
 
 @kernel

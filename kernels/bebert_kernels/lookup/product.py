@@ -8,9 +8,8 @@ from bebert_kernels.abi.branch import Branch
 from bebert_kernels.abi.frame import BLOCK
 from bebert_kernels.abi.product import Product, ThresholdPlanes, Weights, padded
 from bebert_kernels.abi.stage import Stage
-from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
-from bebert_kernels.lookup.gemm import PANEL, lut_bytes, lut_weights
-from bebert_kernels.lookup.stages import FIELD_WORDS, lookup_encode, lookup_epilogue, lookup_gemm
+from bebert_kernels.bitsliced.layout import PANEL_OUTPUTS
+from bebert_kernels.lookup.layout import FIELD_WORDS, PANEL, lut_bytes, lut_weights
 
 BLOCK_ROWS = 64  # at a time: a row's tables are 4 bytes a code and should stay in the second-level cache
 
@@ -24,7 +23,7 @@ def totals_branch(weights: Weights, gemm: Stage, panels: NDArray) -> Branch:
     low = weights.low if weights.bits else 0
     return Branch(
         gemm=gemm,
-        epilogue=lookup_epilogue,
+        epilogue=Stage.named("lookup_epilogue"),
         sign_epilogue=None,
         panels=panels,
         depth=depth,
@@ -41,7 +40,7 @@ def totals_branch(weights: Weights, gemm: Stage, panels: NDArray) -> Branch:
 
 
 def _branch(weights: Weights, thresholds: ThresholdPlanes | None) -> Branch:
-    return totals_branch(weights, lookup_gemm, lut_weights(weights.signs, weights.depth))
+    return totals_branch(weights, Stage.named("lookup_gemm"), lut_weights(weights.signs, weights.depth))
 
 
 def _scratch(rows: int, depth: int, bits: int) -> dict[int, int]:
@@ -53,4 +52,5 @@ def _scratch(rows: int, depth: int, bits: int) -> dict[int, int]:
     }
 
 
-LOOKUP = Product("lookup", BLOCK_ROWS, lookup_encode, lambda depth: 0, _branch, _scratch, False, range(1, 5), DEEPEST)
+_ENCODE = Stage.named("lookup_encode")
+LOOKUP = Product("lookup", BLOCK_ROWS, _ENCODE, lambda depth: 0, _branch, _scratch, False, range(1, 5), DEEPEST)

@@ -7,22 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_kernels.abi import rule, slot
-from bebert_kernels.abi.branch import read_branch
 from bebert_kernels.abi.frame import BLOCK
-from bebert_kernels.abi.instruction import read_encode
-from bebert_kernels.abi.memory import array, as_float32, as_int32, as_uint8, as_uint64, floats_at, slots_at
-from bebert_kernels.abi.rule import read_numbers
-from bebert_kernels.abi.sink import read_input
 from bebert_kernels.abi.stage import stage
-from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
+from bebert_kernels.bitsliced.layout import PANEL_OUTPUTS
+from bebert_kernels.emit.memory import array, as_float32, as_int32, as_uint8, as_uint64, floats_at, slots_at
 from bebert_kernels.emit.scale import make_add, make_scale
+from bebert_kernels.emit.tables import read_branch, read_encode, read_input, read_numbers
 from bebert_kernels.jit.kernel import kernel
-from bebert_kernels.lookup.gemm import PANEL, lut_panel, lut_tables
+from bebert_kernels.lookup.gemm import lut_panel, lut_tables
+from bebert_kernels.lookup.layout import PANEL
 from bebert_kernels.rows.quantize import quantize_row
 
 scale_panel, add_panel = make_scale(PANEL), make_add(PANEL)
-
-FIELD_WORDS = 2184  # words whose codes add up to less than 2**16 in each field of `_total`, 30 at most a word
 
 
 @stage
@@ -50,7 +46,7 @@ def _total(codes: NDArray[np.uint8]) -> np.int32:
     eight = array(as_uint64(codes.ctypes.data), (words,))
     fields = np.uint64(0)
     field = np.uint64(0x00FF00FF00FF00FF)
-    for i in range(words):  # at most FIELD_WORDS
+    for i in range(words):  # at most layout.FIELD_WORDS
         fields += (eight[i] & field) + ((eight[i] >> np.uint64(8)) & field)
     total = np.int32(0)
     for part in range(4):

@@ -25,67 +25,21 @@ its own takes its place in tests and on CPUs that have none. Measured: 80 to 90 
 (one thread of Cascade Lake; per 16 codes 10 instructions a row and vector, and 6 for the indices of all rows).
 """
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable
 
 from llvmlite import ir
 from numba.core import cgutils
 
 from bebert_kernels.emit.emitter import Emitter, Value
 from bebert_kernels.emit.vectors import I8, I16, I32, I64, fill
+from bebert_kernels.lookup.layout import Shape
 
 CHUNK_STEPS = 256  # before 16-bit sums are emptied: 256 * 240 < 2**16
 _QUARTER = 16  # bytes in which the shuffles of 16 entries stay
 _TAIL = 32  # bytes of a buffer for the last codes of a row
 
 
-class Shape(NamedTuple):
-    """A way to look up: the shuffle, its vector, and the block that fits into the registers.
-
-    shuffle : key of SHUFFLES
-    lanes   : bytes of a vector, one for each output
-    inputs  : codes in a table, 4 or 6
-    rows    : rows of a block, 4 or 8
-    vectors : vectors of outputs of a block
-    """
-
-    shuffle: str
-    lanes: int
-    inputs: int
-    rows: int
-    vectors: int
-
-    @property
-    def panel(self) -> int:
-        """Outputs of a panel."""
-        return self.lanes * self.vectors
-
-    @property
-    def tables(self) -> int:
-        """Tables of a step."""
-        return 4 if self.inputs == 4 else 2
-
-    @property
-    def step(self) -> int:
-        """Codes of a step."""
-        return self.tables * self.inputs
-
-    @property
-    def step_bytes(self) -> int:
-        """Bytes that the tables of a step take for one row."""
-        return self.tables << self.inputs
-
-
 Shuffle = Callable[[Emitter, Shape, Value, Value], Value]
-
-
-def best_shape(features: Iterable[str]) -> Shape:
-    """The shape for a CPU with these features (names as in `jit.kernel.cpu_features`)."""
-    features = set(features)
-    for feature, shape in SHAPES.items():
-        if feature in features:
-            return shape
-    return PORTABLE
 
 
 def _call(name: str) -> Shuffle:
@@ -117,15 +71,6 @@ SHUFFLES: dict[str, Shuffle] = {
     "tbl": _call("llvm.aarch64.neon.tbl1.v16i8"),
     "portable": _emulate,
 }
-
-SHAPES = {  # feature of the CPU: shape, the best first
-    "avx512vbmi": Shape("vpermb", 64, 6, 4, 2),
-    "avx512bw": Shape("vpshufb 512", 64, 4, 4, 2),
-    "avx2": Shape("vpshufb 256", 32, 4, 4, 1),
-    "ssse3": Shape("pshufb 128", 16, 4, 4, 1),
-    "neon": Shape("tbl", 16, 4, 4, 1),  # two vectors of outputs need more than 32 registers: a fifth was copies
-}
-PORTABLE = Shape("portable", 16, 4, 4, 1)
 
 
 class _Block:

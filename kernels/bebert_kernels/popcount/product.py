@@ -4,16 +4,17 @@ from bebert_kernels.abi import slot
 from bebert_kernels.abi.branch import Branch
 from bebert_kernels.abi.frame import BLOCK
 from bebert_kernels.abi.product import Product, ThresholdPlanes, Weights
-from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
-from bebert_kernels.lookup.gemm import PANEL
+from bebert_kernels.abi.stage import Stage
+from bebert_kernels.bitsliced.layout import PANEL_OUTPUTS
+from bebert_kernels.lookup.layout import PANEL
 from bebert_kernels.lookup.product import totals_branch
-from bebert_kernels.popcount.stages import plane_words, popcount_encode, popcount_gemm
+from bebert_kernels.popcount.layout import plane_words
 
 DEEPEST = 1 << 16  # 255 * 65,536 < 2**24: a float32 holds every sum
 
 
 def _branch(weights: Weights, thresholds: ThresholdPlanes | None) -> Branch:
-    return totals_branch(weights, popcount_gemm, weights.signs)
+    return totals_branch(weights, Stage.named("popcount_gemm"), weights.signs)
 
 
 def _scratch(rows: int, depth: int, bits: int) -> dict[int, int]:
@@ -25,4 +26,5 @@ def _scratch(rows: int, depth: int, bits: int) -> dict[int, int]:
     }
 
 
-POPCOUNT = Product("popcount", BLOCK, popcount_encode, lambda depth: 0, _branch, _scratch, False, range(9), DEEPEST)
+_ENCODE = Stage.named("popcount_encode")
+POPCOUNT = Product("popcount", BLOCK, _ENCODE, lambda depth: 0, _branch, _scratch, False, range(9), DEEPEST)

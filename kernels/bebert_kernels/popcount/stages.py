@@ -7,17 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_kernels.abi import rule, slot
-from bebert_kernels.abi.branch import read_branch
 from bebert_kernels.abi.frame import BLOCK
-from bebert_kernels.abi.instruction import read_encode
-from bebert_kernels.abi.memory import array, as_float32, as_int32, as_uint8, as_uint64, floats_at, slots_at
-from bebert_kernels.abi.rule import read_numbers
-from bebert_kernels.abi.sink import read_input
 from bebert_kernels.abi.stage import stage
-from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
+from bebert_kernels.bitsliced.layout import PANEL_OUTPUTS
+from bebert_kernels.emit.memory import array, as_float32, as_int32, as_uint8, as_uint64, floats_at, slots_at
+from bebert_kernels.emit.tables import read_branch, read_encode, read_input, read_numbers
 from bebert_kernels.jit.kernel import kernel
-from bebert_kernels.lookup.gemm import PANEL
+from bebert_kernels.lookup.layout import PANEL
 from bebert_kernels.packing import WORD_BITS, Words
+from bebert_kernels.popcount.layout import plane_words
 from bebert_kernels.popcount.planes import pack_row
 from bebert_kernels.popcount.tile import make_tile
 from bebert_kernels.rows.quantize import quantize_row
@@ -26,10 +24,7 @@ _one_of_signs, _two_of_signs = make_tile(1, False), make_tile(2, False)
 _one_of_codes, _two_of_codes = make_tile(1, True), make_tile(2, True)
 
 
-@kernel
-def plane_words(depth: int) -> int:
-    """Words of a plane of a row, a whole number of cache lines."""
-    return (depth + 8 * WORD_BITS - 1) // (8 * WORD_BITS) * 8
+_plane_words = kernel(plane_words)
 
 
 @stage
@@ -41,7 +36,7 @@ def popcount_encode(arguments: int, slot_address: int, frame: int, domain: int, 
     for i in range(o.input_count):
         input, place = read_input(o.inputs, i), slot.INPUT * i
         codes = array(as_uint8(slots[slot.BYTES + place]), (rows, o.depth))
-        planes = array(as_uint64(slots[slot.ENCODED + place]), (rows, o.planes, plane_words(o.depth)))
+        planes = array(as_uint64(slots[slot.ENCODED + place]), (rows, o.planes, _plane_words(o.depth)))
         totals = array(as_int32(slots[slot.TOTALS + place]), (rows,))
         no_zeros = array(as_uint8(slots[slot.NO_ZEROS + place]), (rows,))
         if input.rule != rule.ALREADY_CODED:
@@ -60,7 +55,7 @@ def popcount_gemm(branches: int, slot_address: int, number: int, start: int, row
     words = (branch.depth + WORD_BITS - 1) // WORD_BITS
     weights = array(as_uint64(branch.panels), (outputs, words))
     encoded = slots[slot.ENCODED + slot.INPUT * branch.input]
-    planes = array(as_uint64(encoded), (rows, branch.planes, plane_words(branch.depth)))
+    planes = array(as_uint64(encoded), (rows, branch.planes, _plane_words(branch.depth)))
     for part in range(PANEL_OUTPUTS // PANEL):
         output = start + part * PANEL
         if output >= outputs:

@@ -18,13 +18,15 @@ bit for bit.
 import numpy as np
 
 from bebert_kernels.abi import frame as frames
-from bebert_kernels.abi.frame import read_frame, read_phase
+from bebert_kernels.abi import slot
 from bebert_kernels.abi.instruction import FIELDS
-from bebert_kernels.abi.memory import array, as_int64, atomic_add, atomic_load, now, sched_yield
-from bebert_kernels.abi.stage import call
-from bebert_kernels.abi.table import WORD, Table
+from bebert_kernels.abi.stage import stage
+from bebert_kernels.abi.table import WORD, Table, width
+from bebert_kernels.emit.memory import array, as_int64, atomic_add, atomic_load, call, now, sched_yield
+from bebert_kernels.emit.tables import read_frame, read_phase
 from bebert_kernels.jit.kernel import kernel
 
+PHASE, FRAME = width(frames.Phase), width(frames.Frame)
 SPINS_BEFORE_YIELD = 200  # looks at the barrier before a waiting thread offers its core to others
 
 
@@ -56,6 +58,14 @@ def run(instructions: Table, phases: Table, slots: Table, frame: Table, thread: 
                 call(instructions[i, 0], arguments, slots.ctypes.data, frame.ctypes.data, phase.domain, first, rows)
                 if sizes.times != 0:
                     array(as_int64(sizes.times), (instructions.shape[0],))[i] += now() - start
+
+
+@stage
+def run_program(instructions: int, phases: int, count: int, slots: int, frame: int, thread: int) -> None:
+    """`run`, by addresses; count : of phases, at least one."""
+    table = array(as_int64(phases), (count, PHASE))
+    rows = array(as_int64(instructions), (read_phase(phases, count - 1).end, FIELDS))
+    run(rows, table, array(as_int64(slots), (slot.COUNT,)), array(as_int64(frame), (FRAME,)), thread)
 
 
 @kernel

@@ -8,14 +8,13 @@ from bebert_kernels.abi import rule, slot
 from bebert_kernels.abi.instruction import Encode, Linear
 from bebert_kernels.abi.product import Product, ThresholdPlanes, Weights
 from bebert_kernels.abi.sink import TO_BYTES, TO_WORDS, Input, Sink
-from bebert_kernels.bitsliced.counters import STRIP
+from bebert_kernels.bitsliced.layout import PANEL_OUTPUTS, PLANE, STRIP
 from bebert_kernels.bitsliced.product import BITSLICED
 from bebert_kernels.bitsliced.thresholds import sign_thresholds, threshold_planes
-from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS, PLANE
 from bebert_kernels.lookup.product import LOOKUP
 from bebert_kernels.popcount.product import POPCOUNT
 from bebert_kernels.reference.integers import GELU_ZERO
-from bebert_kernels.rows.quantize import NOWHERE
+from bebert_kernels.rows.layout import NOWHERE
 
 PRODUCTS = {product.name: product for product in (POPCOUNT, BITSLICED, LOOKUP)}
 

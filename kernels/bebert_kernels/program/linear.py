@@ -34,21 +34,19 @@ from numba import types
 from numpy.typing import NDArray
 
 from bebert_kernels.abi import rule, slot
-from bebert_kernels.abi.branch import read_branch
-from bebert_kernels.abi.instruction import read_linear
-from bebert_kernels.abi.memory import array, as_float32, as_int8, as_int64, as_uint8, as_uint64, row_of, slots_at
-from bebert_kernels.abi.rule import read_numbers
-from bebert_kernels.abi.sink import TO_CODES, TO_FLOATS, TO_SUM, TO_WORDS, Sink, read_sink
-from bebert_kernels.abi.stage import call, stage
+from bebert_kernels.abi.sink import TO_CODES, TO_FLOATS, TO_SUM, TO_WORDS, Sink
+from bebert_kernels.abi.stage import stage
 from bebert_kernels.abi.table import Table
-from bebert_kernels.bitsliced.counters import STRIP
 from bebert_kernels.bitsliced.gemm import is_half
-from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
+from bebert_kernels.bitsliced.layout import PANEL_OUTPUTS, STRIP
 from bebert_kernels.emit.emitter import Emitter, Value, emitted
+from bebert_kernels.emit.memory import array, as_float32, as_int8, as_int64, as_uint8, as_uint64, call, row_of, slots_at
+from bebert_kernels.emit.tables import read_branch, read_linear, read_numbers, read_sink
 from bebert_kernels.emit.vectors import F32, I1, I8, I32, I64, fill
 from bebert_kernels.jit.kernel import kernel
 from bebert_kernels.packing import WORD_BITS
-from bebert_kernels.rows.quantize import MINUS, PLUS, ZERO, quantize_row
+from bebert_kernels.rows.layout import MINUS, PLUS, ZERO
+from bebert_kernels.rows.quantize import quantize_row
 
 HALF_WORD = 32  # values that `sign_bits` takes
 

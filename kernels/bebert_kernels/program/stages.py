@@ -10,16 +10,13 @@ import numpy as np
 
 from bebert_kernels.abi import frame as frames
 from bebert_kernels.abi import slot
-from bebert_kernels.abi.frame import Frame, read_frame
-from bebert_kernels.abi.instruction import (
-    read_attend,
-    read_by_rows,
-    read_classify,
-    read_embed,
-    read_gather,
-    read_norm,
-)
-from bebert_kernels.abi.memory import (
+from bebert_kernels.abi.frame import Frame
+from bebert_kernels.abi.stage import stage
+from bebert_kernels.abi.table import Table
+from bebert_kernels.attention.boolean import Signs, boolean_attention
+from bebert_kernels.attention.sentence import Sentence
+from bebert_kernels.attention.softmax import softmax_attention
+from bebert_kernels.emit.memory import (
     array,
     as_float32,
     as_int8,
@@ -27,19 +24,25 @@ from bebert_kernels.abi.memory import (
     as_int64,
     as_uint8,
     as_uint64,
+    call,
     floats_at,
     slots_at,
 )
-from bebert_kernels.abi.rule import read_softmax_numbers
-from bebert_kernels.abi.stage import call, stage
-from bebert_kernels.abi.table import Table
-from bebert_kernels.attention.boolean import Signs, boolean_attention
-from bebert_kernels.attention.sentence import Sentence
-from bebert_kernels.attention.softmax import softmax_attention
+from bebert_kernels.emit.tables import (
+    read_attend,
+    read_by_rows,
+    read_classify,
+    read_embed,
+    read_frame,
+    read_gather,
+    read_norm,
+    read_softmax_numbers,
+)
 from bebert_kernels.jit.kernel import kernel
 from bebert_kernels.packing import WORD_BITS
 from bebert_kernels.rows.embed import EmbeddingTables, embed_row
-from bebert_kernels.rows.layer_norm import TOGETHER, norm_row, norm_rows
+from bebert_kernels.rows.layer_norm import norm_row, norm_rows
+from bebert_kernels.rows.layout import TOGETHER
 
 
 @stage

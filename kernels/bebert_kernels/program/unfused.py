@@ -15,18 +15,18 @@ import numpy as np
 
 from bebert_kernels.abi import frame as frames
 from bebert_kernels.abi import rule, slot
-from bebert_kernels.abi.frame import read_frame
-from bebert_kernels.abi.instruction import (
+from bebert_kernels.abi.stage import stage
+from bebert_kernels.attention.floats import attend_sentence
+from bebert_kernels.emit.memory import array, as_float32, as_int64, as_uint8, floats_at, slots_at
+from bebert_kernels.emit.tables import (
     read_activate,
     read_attend_floats,
     read_combine,
+    read_frame,
     read_measure,
+    read_numbers,
     read_quantize,
 )
-from bebert_kernels.abi.memory import array, as_float32, as_int64, as_uint8, floats_at, slots_at
-from bebert_kernels.abi.rule import read_numbers
-from bebert_kernels.abi.stage import stage
-from bebert_kernels.attention.floats import attend_sentence
 from bebert_kernels.program.stages import sentence_of
 from bebert_kernels.rows.quantize import quantize_row
 from bebert_kernels.rows.ranges import clip, join_ranges, row_range, sentence_numbers

@@ -14,10 +14,9 @@ from bebert_kernels.emit.emitter import Emitter, Value, vector_code
 from bebert_kernels.emit.vectors import F32, FLOAT_LANES, FLOATS, fill
 from bebert_kernels.jit.kernel import kernel
 from bebert_kernels.reference.floats import layer_norm
+from bebert_kernels.rows.layout import TOGETHER
 
 Floats = NDArray[np.float32]
-
-TOGETHER = 4  # rows
 
 
 class _Norm:

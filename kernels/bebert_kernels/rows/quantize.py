@@ -19,22 +19,22 @@ from numba.core import cgutils, types
 from numpy.typing import NDArray
 
 from bebert_kernels.abi import rule as rules
+from bebert_kernels.abi.code import code_features
 from bebert_kernels.abi.rule import Numbers
 from bebert_kernels.emit.emitter import Emitter, Value, vector_code
 from bebert_kernels.emit.vectors import F32, I8, I16, I32, fill
-from bebert_kernels.jit.kernel import cpu_features, kernel
+from bebert_kernels.jit.kernel import kernel
 from bebert_kernels.reference.integers import GELU_ZERO
+from bebert_kernels.rows.layout import MINUS, NOWHERE, PLUS, ZERO
 
 Floats = NDArray[np.float32]
 Octets = NDArray[np.uint8]
 
-NOWHERE = np.float32(-np.inf)
 ROUNDER = 12582912.0  # 1.5 * 2**23
-PLUS, ZERO, MINUS = 0, 2, 3
 
 BYTE_LANES = 64  # values at a time: a register of bytes
 FLOATS, INTEGERS, BYTES = (ir.VectorType(kind, BYTE_LANES) for kind in (F32, I32, I8))
-HAS_PACKS = "avx512bw" in cpu_features()
+HAS_PACKS = "avx512bw" in code_features()
 
 
 def _emit_sign_bytes(e: Emitter, x: Any, shift: Any, floor: Value, out: Any) -> Value:

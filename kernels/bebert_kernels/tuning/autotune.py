@@ -26,13 +26,13 @@ import numpy as np
 
 from bebert_kernels.abi.frame import BLOCK
 from bebert_kernels.abi.product import Product
+from bebert_kernels.bitsliced.layout import PANEL_OUTPUTS
 from bebert_kernels.bitsliced.product import BITSLICED
-from bebert_kernels.bitsliced.tile import PANEL_OUTPUTS
 from bebert_kernels.bitsliced.triples import panel_lanes
-from bebert_kernels.jit.kernel import cache_directory
-from bebert_kernels.lookup.gemm import PANEL
+from bebert_kernels.lookup.layout import PANEL
 from bebert_kernels.lookup.product import LOOKUP
 from bebert_kernels.popcount.product import POPCOUNT
+from bebert_kernels.private_folder import private_folder
 from bebert_kernels.tuning.single_layer import OneLayer
 
 PRODUCTS = (LOOKUP, POPCOUNT, BITSLICED)
@@ -108,7 +108,7 @@ def measured(bits: int) -> dict[str, GemmCosts]:
 
     They come from the file beside the kernels, or are measured.
     """
-    directory = cache_directory()
+    directory = private_folder("rates")[0]
     file = None if directory is None else directory / f"rates-{bits}.json"
     if file is not None:
         with suppress(OSError, ValueError, TypeError):

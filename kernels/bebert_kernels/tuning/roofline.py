@@ -17,59 +17,25 @@ import time
 
 import numpy as np
 
-from bebert_kernels.bitsliced.tile import (
-    BIT_SELECT,
-    PANEL_OUTPUTS,
-    PLANE,
-    TERNARY,
-    full_add,
-    load_plane,
-    opaque,
-    store_plane,
-)
+from bebert_kernels.abi.stage import Stage
+from bebert_kernels.bitsliced.layout import BIT_SELECT, PANEL_OUTPUTS, PLANE, TERNARY
 from bebert_kernels.bitsliced.triples import aligned
-from bebert_kernels.emit.emitter import Emitter, Value, emitted
-from bebert_kernels.emit.vectors import I64
-from bebert_kernels.jit.kernel import kernel
 
 MANY_REGISTERS = TERNARY or BIT_SELECT  # 32 instead of 16
 CHAINS = 8 if MANY_REGISTERS else 5  # independent adders, so that the latency of one does not count
 ROUNDS = 20_000
 
 
-@emitted()
-def _add(e: Emitter, count: Value, memory: Value) -> None:
-    """Do CHAINS * count full adders in registers, which start from and end in 2 * CHAINS planes at an address."""
-    b = e.builder
-    inputs = [load_plane(e, memory, PLANE * i) for i in range(2 * CHAINS)]
-    places = [e.variable(plane) for plane in inputs]
-    with e.loop(I64(0), count):
-        for i in range(CHAINS):
-            total, carry = b.load(places[i]), b.load(places[CHAINS + i])
-            x = inputs[i]
-            if not MANY_REGISTERS:  # one input for all, and LLVM must not mix the adders: else they spill
-                x, total = inputs[0], opaque(e, total)
-            total, carry = full_add(e, total, x, carry)
-            b.store(total, places[i])
-            b.store(carry, places[CHAINS + i])
-    for i, place in enumerate(places):
-        store_plane(e, b.load(place), memory, PLANE * i)
-
-
-@kernel
-def _run(count: int, memory: int) -> None:
-    _add(count, memory)
-
-
 def adders_per_second(rounds: int) -> float:
     """Full adders of PANEL_OUTPUTS bits a second of one thread here: the best of `rounds` (about 0.05 ms each)."""
     memory = aligned((2 * CHAINS * PLANE,), np.uint8)
     memory[:] = 0x5A
-    _run(1, memory.ctypes.data)
+    add = Stage.named("add_planes")
+    add(1, memory.ctypes.data, 0, 0, 0, 0)
     best = 0.0
     for _ in range(rounds):
         started = time.perf_counter()
-        _run(ROUNDS, memory.ctypes.data)
+        add(ROUNDS, memory.ctypes.data, 0, 0, 0, 0)
         best = max(best, CHAINS * ROUNDS / (time.perf_counter() - started))
     return best
 

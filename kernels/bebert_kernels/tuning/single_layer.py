@@ -6,13 +6,13 @@ from numpy.typing import NDArray
 from bebert_kernels.abi import rule, slot
 from bebert_kernels.abi.product import Product, Weights
 from bebert_kernels.abi.sink import TO_FLOATS, Input, Sink
+from bebert_kernels.abi.stage import Stage
 from bebert_kernels.abi.table import row
 from bebert_kernels.bitsliced.product import BITSLICED
 from bebert_kernels.bitsliced.triples import aligned
 from bebert_kernels.checks import array, whole
 from bebert_kernels.packing import Words, pack_weight_signs, words
 from bebert_kernels.program.layer import PRODUCTS, Layer
-from bebert_kernels.program.linear import linear
 
 
 class OneLayer:
@@ -73,7 +73,7 @@ class OneLayer:
         """Products of the rows encoded last, to rows first .. first + rows - 1 of the result."""
         rows = whole("rows", rows, 0, len(self._codes))
         first = whole("first", first, 0, len(self.result) - rows)
-        linear(self._linear.ctypes.data, self._slots.ctypes.data, 0, 0, first, rows)
+        Stage.named("linear")(self._linear.ctypes.data, self._slots.ctypes.data, 0, 0, first, rows)
 
     def __call__(self, codes: NDArray[np.uint8], no_zeros: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return sum_k (code + low) * weight, float32[M, N], or the dot products of signs; the next call overwrites it.

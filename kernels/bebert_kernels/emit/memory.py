@@ -12,6 +12,7 @@ from numba import types
 from numpy.typing import NDArray
 
 from bebert_kernels.abi import slot
+from bebert_kernels.abi.stage import COUNT
 from bebert_kernels.emit.emitter import Emitter, Value, emitted
 from bebert_kernels.emit.vectors import F32, I8, I16, I32, I64
 from bebert_kernels.jit.kernel import kernel
@@ -91,3 +92,10 @@ def prefetch(e: Emitter, address: Value) -> None:
     """Ask for the cache line at an address, which need not exist, into the second-level cache."""
     pointer = e.builder.inttoptr(address, I8.as_pointer())
     e.call("llvm.prefetch.p0", ir.VoidType(), pointer, I32(0), I32(2), I32(1))
+
+
+@emitted()
+def call(e: Emitter, address: Value, a: Value, b: Value, c: Value, d: Value, f: Value, g: Value) -> None:
+    """Call the stage at an address."""
+    kind = ir.FunctionType(ir.VoidType(), [I64] * COUNT)
+    e.builder.call(e.builder.inttoptr(address, kind.as_pointer()), [a, b, c, d, f, g])

@@ -1,0 +1,3 @@
+"""What the operating system says of this CPU, and the levels of instruction sets that kernels are compiled for."""
+
+__all__ = ["isa"]
