@@ -72,7 +72,7 @@ ROOMS = {
     "export.distributed": "",
     "export.recipes": "infer.errors",
     "export.quantizers": "",
-    "export.data": "infer.bulk infer.atomic_files infer.errors kernels.jit",
+    "export.data": "export.quiet_transformers infer.bulk infer.atomic_files infer.errors kernels.jit",
     "export.atomic_writes": "export.distributed infer.atomic_files",
     "export.student": "export.quantizers infer.errors kernels.reference",
     "export.training": "export.student export.atomic_writes export.distributed export.data infer.errors",

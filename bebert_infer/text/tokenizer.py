@@ -34,9 +34,11 @@ class TextEncoder:
             self._tokenizer = Tokenizer.from_str(tokenizer_json)
         except Exception as error:  # the library raises bare Exception
             raise ModelFormatError(f"tokenizer.json cannot be read: {error}") from None
-        if self._tokenizer.get_vocab_size() > vocab_size:
+        # The library counts the ids of added tokens itself, whatever the file says.
+        largest = max([self._tokenizer.get_vocab_size() - 1, *self._tokenizer.get_added_tokens_decoder()])
+        if largest >= vocab_size:
             raise ModelFormatError(
-                f"tokenizer.json has {self._tokenizer.get_vocab_size()} tokens, the model only {vocab_size}; "
+                f"tokenizer.json has ids up to {largest}, the model only 0 to {vocab_size - 1}; "
                 "they do not belong together"
             )
         self._tokenizer.no_padding()

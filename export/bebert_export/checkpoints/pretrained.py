@@ -14,7 +14,7 @@ from transformers import BertConfig, BertForSequenceClassification, PretrainedCo
 
 from bebert_export.checkpoints.published import COMPUTED, other_field
 from bebert_export.checkpoints.untrusted_pickle import check_finite, without_pickles
-from bebert_export.data.batches import load_tokenizer
+from bebert_export.data.batches import check_rows, load_tokenizer
 from bebert_export.data.examples import Examples
 from bebert_export.data.vocabulary import trim_vocabulary
 from bebert_export.quiet_transformers import quiet_transformers
@@ -24,7 +24,8 @@ from bebert_infer.errors import BebertWarning, DataError
 
 WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")  # of DataParallel, of torch.compile
 HEADS = ("classifier.", "bert.pooler.", "pooler.", "cls.", "qa_outputs.")  # that another task has, or none
-HUB_FILES = ["config.json", "*.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
+HUB_FILES = ["config.json", "*.safetensors", "vocab.txt", "tokenizer.json", "tokenizer_config.json"]
+HUB_FILES += ["special_tokens_map.json", "added_tokens.json"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,9 @@ def check_init(init: str, *, seen_inside: bool = False) -> None:
             f"{folder} has hidden_act {config.hidden_act!r:.80} in config.json; students that learn from its inside "
             "need gelu: choose --distill none or prediction, also for --start-distill, or take another encoder"
         )
-    text = load_tokenizer(folder).to_str().encode()
+    tokenizer = load_tokenizer(folder)
+    check_rows(tokenizer, folder, config.vocab_size)
+    text = tokenizer.to_str().encode()
     # What a packed model may not bring should not be found out when the training is over.
     check_tokenizer(text, folder / "tokenizer.json", config.vocab_size, config.type_vocab_size)
 

@@ -1,0 +1,145 @@
+"""What transformers makes of the tokenizer files of a folder, as one `tokenizer.json` that needs no transformers.
+
+A folder may say the same thing in many ways (`vocab.txt`, `tokenizer.json`, `tokenizer_config.json`,
+`special_tokens_map.json`, `added_tokens.json`), and which counts has changed between versions of transformers. So the
+library reads it, and its backend is written down. What lives outside the backend is put into it, or refused here.
+"""
+
+import json
+import warnings
+from pathlib import Path, PurePath
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from bebert_infer.errors import BebertWarning, DataError
+
+CASING = {"do_lower_case", "strip_accents", "tokenize_chinese_chars"}
+# Settings with which a tokenizer would take its words from somewhere else, such as a file outside the folder.
+FOREIGN = ("vocab", "merges", "gguf_file", "tokenizer_object", "init_inputs")
+
+
+def transformers_tokenizer(folder: Path) -> str:
+    """Text of a `tokenizer.json` that gives the ids and segment types of `AutoTokenizer.from_pretrained(folder)`.
+
+    A folder whose config.json is absent, or names a model that transformers does not know, is read as one of BERT. No
+    code of the folder runs, and nothing is fetched. The side of padding is not kept: packed models do not pad.
+    Raises DataError for what transformers cannot read, and for what a `tokenizer.json` cannot say.
+    """
+    settings = _object(folder / "tokenizer_config.json")
+    _check_settings(folder, "tokenizer_config.json", settings)
+    _check_settings(folder, "special_tokens_map.json", _object(folder / "special_tokens_map.json"))
+    loaded = _load(folder, settings)
+    if loaded.truncation_side != "right":
+        raise _refused(folder, "truncation_side", loaded.truncation_side, "right, for long texts lose their end")
+    if loaded.split_special_tokens:
+        raise _refused(folder, "split_special_tokens", True, "false, for tokenizer.json cannot say it")
+    backend = loaded.backend_tokenizer
+    backend.no_padding()
+    backend.no_truncation()
+    description = json.loads(backend.to_str())
+    if "token_type_ids" not in loaded.model_input_names:
+        _one_segment(description, folder, told="model_input_names" in settings)
+    text = json.dumps(description, ensure_ascii=False)
+    again = Tokenizer.from_str(text)
+    if again.get_vocab() != backend.get_vocab():  # ids of added tokens are not read but counted
+        raise DataError(f"the added tokens of {folder} get other ids when they are read again; give them new ids")
+    _warn_of_casing(folder, settings, description)
+    return text
+
+
+def _load(folder: Path, settings: dict[str, Any]) -> Any:
+    # Imported late: a packed model's tokenizer is read where there is no transformers.
+    from transformers import CONFIG_MAPPING, AutoTokenizer, BertConfig, PreTrainedTokenizerFast
+    from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+    from bebert_export.quiet_transformers import quiet_transformers
+
+    raw = _object(folder / "config.json")
+    try:
+        with quiet_transformers(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # All that AutoTokenizer asks a config for; without a kind of model it would find no tokenizer.
+            config = CONFIG_MAPPING[raw["model_type"]]() if raw.get("model_type") in CONFIG_MAPPING else BertConfig()
+            config.tokenizer_class = raw.get("tokenizer_class")
+            named = settings.get("tokenizer_class") or config.tokenizer_class
+            kind = tokenizer_class_from_name(named) if named else None
+            if kind is not None and not (isinstance(kind, type) and issubclass(kind, PreTrainedTokenizerBase)):
+                raise _refused(folder, "tokenizer_class", named, "a tokenizer")  # a model would load its weights
+            loaded = AutoTokenizer.from_pretrained(
+                str(folder), config=config, local_files_only=True, trust_remote_code=False
+            )
+    except DataError:
+        raise
+    except Exception as error:  # the library raises many kinds, tokenizers bare Exception
+        reason = " ".join(str(error).split())
+        raise DataError(f"the tokenizer of {folder} cannot be read: {reason:.200}; fetch it again") from None
+    if not isinstance(loaded, PreTrainedTokenizerFast):
+        raise _refused(folder, "tokenizer_class", type(loaded).__name__, "one with a fast form, as BertTokenizer has")
+    return loaded
+
+
+def _object(file: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty if there is no file. Raises DataError."""
+    try:
+        value = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file} is not JSON: {error}; fetch it again") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{file} is no JSON object; fetch it again")
+    return value
+
+
+def _check_settings(folder: Path, name: str, settings: dict[str, Any]) -> None:
+    for field in FOREIGN:
+        if settings.get(field):
+            raise _refused(folder, field, settings[field], "none, for the words are those of this folder", name)
+    others = settings.get("fast_tokenizer_files") or []
+    if not isinstance(others, list) or any(PurePath(str(other)).name != other for other in others):
+        raise _refused(folder, "fast_tokenizer_files", others, "a list of names in this folder", name)
+
+
+def _refused(folder: Path, field: str, found: Any, accepted: str, name: str = "tokenizer_config.json") -> DataError:
+    return DataError(f"{folder / name} has {field} {found!r:.80}; accepted is {accepted}")
+
+
+def _one_segment(description: dict[str, Any], folder: Path, *, told: bool) -> None:
+    """Segment type 0 everywhere: where a tokenizer gives no types, BERT takes all for 0."""
+    processor = description["post_processor"]
+    if processor is not None and processor["type"] == "BertProcessing":
+        cls, sep = ({"SpecialToken": {"id": processor[name][0], "type_id": 0}} for name in ("cls", "sep"))
+        single, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+        special = [processor["cls"], processor["sep"]]
+        processor = description["post_processor"] = {
+            "type": "TemplateProcessing",
+            "single": [cls, single, sep],
+            "pair": [cls, single, sep, second, sep],
+            "special_tokens": {token: {"id": token, "ids": [i], "tokens": [token]} for token, i in special},
+        }
+    if processor is None or processor["type"] != "TemplateProcessing":
+        return  # of no BERT
+    pieces = [inner for piece in processor["single"] + processor["pair"] for inner in piece.values()]
+    if not told and any(piece["type_id"] for piece in pieces):
+        warnings.warn(
+            f"the tokenizer of {folder} gives no segment types in this version of transformers, so that both texts of "
+            "a pair have type 0, here as well; if the model was trained with 0 and 1, add token_type_ids to "
+            "model_input_names in its tokenizer_config.json",
+            BebertWarning,
+            stacklevel=2,
+        )
+    for piece in pieces:
+        piece["type_id"] = 0
+
+
+def _warn_of_casing(folder: Path, settings: dict[str, Any], description: dict[str, Any]) -> None:
+    """Tell of a tokenizer.json that says of letters what transformers does not follow, where no setting says it."""
+    said = _object(folder / "tokenizer.json").get("normalizer")
+    if said is not None and said != description["normalizer"] and not CASING & settings.keys():
+        warnings.warn(
+            f"{folder / 'tokenizer.json'} has the normalizer {said}, but transformers reads texts with "
+            f"{description['normalizer']}, and so does this model; if that is wrong, set do_lower_case in "
+            "tokenizer_config.json",
+            BebertWarning,
+            stacklevel=2,
+        )
