@@ -27,13 +27,13 @@ def transformers_tokenizer(folder: Path) -> str:
     Raises DataError for what transformers cannot read, and for what a `tokenizer.json` cannot say.
     """
     settings = _object(folder / "tokenizer_config.json")
-    _check_settings(folder, "tokenizer_config.json", settings)
-    _check_settings(folder, "special_tokens_map.json", _object(folder / "special_tokens_map.json"))
+    for part in (settings, _object(folder / "special_tokens_map.json")):  # fields of either become arguments
+        _check_settings(folder, part)
     loaded = _load(folder, settings)
     if loaded.truncation_side != "right":
-        raise _refused(folder, "truncation_side", loaded.truncation_side, "right, for long texts lose their end")
+        raise _refused(folder, "truncation_side", loaded.truncation_side, "right, for long texts are cut at their end")
     if loaded.split_special_tokens:
-        raise _refused(folder, "split_special_tokens", True, "false, for tokenizer.json cannot say it")
+        raise _refused(folder, "split_special_tokens", True, "false, for a packed model cannot say it")
     backend = loaded.backend_tokenizer
     backend.no_padding()
     backend.no_truncation()
@@ -42,8 +42,11 @@ def transformers_tokenizer(folder: Path) -> str:
         _one_segment(description, folder, told="model_input_names" in settings)
     text = json.dumps(description, ensure_ascii=False)
     again = Tokenizer.from_str(text)
-    if again.get_vocab() != backend.get_vocab():  # ids of added tokens are not read but counted
-        raise DataError(f"the added tokens of {folder} get other ids when they are read again; give them new ids")
+    if again.get_vocab() != backend.get_vocab():  # the library does not read ids of added tokens, but counts them
+        raise DataError(
+            f"the added tokens of {folder} have ids that tokenizer.json cannot keep; number its words without gaps and "
+            "doubles (vocab.txt: no line twice), and added tokens after them"
+        )
     _warn_of_casing(folder, settings, description)
     return text
 
@@ -91,33 +94,25 @@ def _object(file: Path) -> dict[str, Any]:
     return value
 
 
-def _check_settings(folder: Path, name: str, settings: dict[str, Any]) -> None:
+def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
     for field in FOREIGN:
         if settings.get(field):
-            raise _refused(folder, field, settings[field], "none, for the words are those of this folder", name)
+            raise _refused(folder, field, settings[field], "none, for its words are those of this folder")
     others = settings.get("fast_tokenizer_files") or []
     if not isinstance(others, list) or any(PurePath(str(other)).name != other for other in others):
-        raise _refused(folder, "fast_tokenizer_files", others, "a list of names in this folder", name)
+        raise _refused(folder, "fast_tokenizer_files", others, "a list of names in this folder")
 
 
-def _refused(folder: Path, field: str, found: Any, accepted: str, name: str = "tokenizer_config.json") -> DataError:
-    return DataError(f"{folder / name} has {field} {found!r:.80}; accepted is {accepted}")
+def _refused(folder: Path, field: str, found: Any, accepted: str) -> DataError:
+    return DataError(f"the tokenizer of {folder} has {field} {found!r:.80}; accepted is {accepted}")
 
 
 def _one_segment(description: dict[str, Any], folder: Path, *, told: bool) -> None:
     """Segment type 0 everywhere: where a tokenizer gives no types, BERT takes all for 0."""
     processor = description["post_processor"]
-    if processor is not None and processor["type"] == "BertProcessing":
-        cls, sep = ({"SpecialToken": {"id": processor[name][0], "type_id": 0}} for name in ("cls", "sep"))
-        single, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
-        special = [processor["cls"], processor["sep"]]
-        processor = description["post_processor"] = {
-            "type": "TemplateProcessing",
-            "single": [cls, single, sep],
-            "pair": [cls, single, sep, second, sep],
-            "special_tokens": {token: {"id": token, "ids": [i], "tokens": [token]} for token, i in special},
-        }
-    if processor is None or processor["type"] != "TemplateProcessing":
+    if processor["type"] == "BertProcessing":
+        processor = description["post_processor"] = _template(processor)
+    if processor["type"] != "TemplateProcessing":
         return  # of no BERT
     pieces = [inner for piece in processor["single"] + processor["pair"] for inner in piece.values()]
     if not told and any(piece["type_id"] for piece in pieces):
@@ -126,20 +121,33 @@ def _one_segment(description: dict[str, Any], folder: Path, *, told: bool) -> No
             "a pair have type 0, here as well; if the model was trained with 0 and 1, add token_type_ids to "
             "model_input_names in its tokenizer_config.json",
             BebertWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     for piece in pieces:
         piece["type_id"] = 0
 
 
+def _template(processor: dict[str, Any]) -> dict[str, Any]:
+    """BertProcessing, whose types are fixed, as the template that it stands for."""
+    cls, sep = ({"SpecialToken": {"id": processor[name][0], "type_id": 0}} for name in ("cls", "sep"))
+    single = [cls, {"Sequence": {"id": "A", "type_id": 0}}, sep]
+    second = [{name: inner | {"type_id": 1}} for piece in single[1:] for name, inner in piece.items()]
+    second[0]["Sequence"]["id"] = "B"
+    tokens = {token: {"id": token, "ids": [i], "tokens": [token]} for token, i in (processor["cls"], processor["sep"])}
+    return {"type": "TemplateProcessing", "single": single, "pair": single + second, "special_tokens": tokens}
+
+
 def _warn_of_casing(folder: Path, settings: dict[str, Any], description: dict[str, Any]) -> None:
     """Tell of a tokenizer.json that says of letters what transformers does not follow, where no setting says it."""
-    said = _object(folder / "tokenizer.json").get("normalizer")
-    if said is not None and said != description["normalizer"] and not CASING & settings.keys():
-        warnings.warn(
-            f"{folder / 'tokenizer.json'} has the normalizer {said}, but transformers reads texts with "
-            f"{description['normalizer']}, and so does this model; if that is wrong, set do_lower_case in "
-            "tokenizer_config.json",
-            BebertWarning,
-            stacklevel=2,
-        )
+    said, done = _object(folder / "tokenizer.json").get("normalizer"), description["normalizer"]
+    if said is None or said == done or CASING & settings.keys():
+        return
+    parts = [name for name in said if said[name] != done.get(name)]
+    shown, instead = (", ".join(f"{name} {part.get(name)}" for name in parts) for part in (said, done))
+    warnings.warn(
+        f"the normalizer of {folder / 'tokenizer.json'} has {shown:.200}, but transformers reads texts with "
+        f"{instead:.200}, and so does this model; to say which is right, set do_lower_case and strip_accents in its "
+        "tokenizer_config.json",
+        BebertWarning,
+        stacklevel=3,
+    )
