@@ -12,6 +12,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from bebert_infer.artifact.tokenizer_check import check_added
 from bebert_infer.errors import BebertWarning, DataError
 
 CASING = {"do_lower_case", "strip_accents", "tokenize_chinese_chars"}
@@ -24,7 +25,8 @@ def transformers_tokenizer(folder: Path) -> str:
 
     A folder whose config.json is absent, or names a model that transformers does not know, is read as one of BERT. No
     code of the folder runs, and nothing is fetched. The side of padding is not kept: packed models do not pad.
-    Raises DataError for what transformers cannot read, and for what a `tokenizer.json` cannot say.
+    Raises DataError for what transformers cannot read, and for what a `tokenizer.json` cannot say; ModelFormatError for
+    added tokens that are not told apart.
     """
     settings = _object(folder / "tokenizer_config.json")
     for part in (settings, _object(folder / "special_tokens_map.json")):  # fields of either become arguments
@@ -47,6 +49,7 @@ def transformers_tokenizer(folder: Path) -> str:
             f"the added tokens of {folder} have ids that tokenizer.json cannot keep; number its words without gaps and "
             "doubles (vocab.txt: no line twice), and added tokens after them"
         )
+    check_added(again, folder / "tokenizer.json")
     _warn_of_casing(folder, settings, description)
     return text
 
