@@ -51,7 +51,7 @@ ROOMS = {
     "infer.limits": "infer.artifact infer.errors",
     "infer.combine": "infer.artifact",
     "infer.model": "infer.artifact infer.errors kernels.reference kernels.packing",
-    "infer.text": "infer.limits infer.errors",
+    "infer.text": "infer.limits infer.artifact infer.errors",
     "infer.prediction": "infer.text infer.combine infer.artifact",
     "infer.bulk": "infer infer.prediction infer.text infer.atomic_files infer.errors",
     "infer.native": f"infer.model infer.artifact infer.threads infer.errors kernels.tuning kernels.program {PRODUCTS} "
@@ -72,7 +72,7 @@ ROOMS = {
     "export.distributed": "",
     "export.recipes": "infer.errors",
     "export.quantizers": "",
-    "export.data": "infer.bulk infer.atomic_files infer.errors kernels.jit",
+    "export.data": "export.quiet_transformers infer.artifact infer.bulk infer.atomic_files infer.errors kernels.jit",
     "export.atomic_writes": "export.distributed infer.atomic_files",
     "export.student": "export.quantizers infer.errors kernels.reference",
     "export.training": "export.student export.atomic_writes export.distributed export.data infer.errors",

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from bebert_infer.artifact.strict_json import read_json
 from bebert_infer.errors import ModelFormatError
 
@@ -71,6 +73,24 @@ def check_tokenizer(raw: bytes, file: Path, vocab_size: int, type_vocab_size: in
     check.part("decoder", tokenizer.get("decoder"), DECODERS)
     check.part("post_processor", tokenizer.get("post_processor"), POST_PROCESSORS)
     check.post_processor(tokenizer.get("post_processor"))
+
+
+def check_added(tokenizer: Tokenizer, file: Path) -> None:
+    """Raise ModelFormatError for two added tokens that are one when normalized, as `the` and `The` without case.
+
+    Which of them a text holds would be left to chance: the library finds another one in every process.
+    """
+    normalizer = tokenizer.normalizer
+    seen: dict[str, str] = {}
+    for token in tokenizer.get_added_tokens_decoder().values():
+        if token.normalized:
+            normal = token.content if normalizer is None else normalizer.normalize_str(token.content)
+            other = seen.setdefault(normal, token.content)
+            if other != token.content:
+                raise ModelFormatError(
+                    f"{file} has the added tokens {other!r:.80} and {token.content!r:.80}, which are the same when "
+                    "normalized; accepted is one of them, or not normalized: mend the added tokens"
+                )
 
 
 class _Check:

@@ -3,12 +3,14 @@
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from bebert_infer.artifact.tokenizer_check import check_added
 from bebert_infer.errors import InputError, ModelFormatError, safe
 from bebert_infer.limits import InputLimits
 from bebert_infer.text.windows import EncodedText, LongTexts, Window, cut, split
@@ -34,11 +36,14 @@ class TextEncoder:
             self._tokenizer = Tokenizer.from_str(tokenizer_json)
         except Exception as error:  # the library raises bare Exception
             raise ModelFormatError(f"tokenizer.json cannot be read: {error}") from None
-        if self._tokenizer.get_vocab_size() > vocab_size:
+        # The library counts the ids of added tokens itself, whatever the file says.
+        largest = max([self._tokenizer.get_vocab_size() - 1, *self._tokenizer.get_added_tokens_decoder()])
+        if largest >= vocab_size:
             raise ModelFormatError(
-                f"tokenizer.json has {self._tokenizer.get_vocab_size()} tokens, the model only {vocab_size}; "
+                f"tokenizer.json has ids up to {largest}, the model only 0 to {vocab_size - 1}; "
                 "they do not belong together"
             )
+        check_added(self._tokenizer, Path("tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()  # for good: it is a state that all threads share; long_texts.cut does it
         self.max_length = self._limits.length(max_length)

@@ -6,7 +6,7 @@ from pathlib import Path
 from bebert_export.checkpoints.outputs import agree, has_tokenizer, problem_of
 from bebert_export.checkpoints.published import Checkpoint, find_members, read_checkpoint
 from bebert_export.checkpoints.untrusted_pickle import ProcessLimits
-from bebert_export.data.batches import load_tokenizer
+from bebert_export.data.batches import check_rows, load_tokenizer
 from bebert_export.pack.write_model import Written, write_ensemble
 from bebert_infer.artifact.config import check_rule
 from bebert_infer.artifact.folder import check_place
@@ -85,9 +85,8 @@ def _tokenizer(folder: Path | None, checkpoint: Checkpoint) -> str | None:
     if folder is None and not has_tokenizer(chosen):
         return None
     tokenizer = load_tokenizer(chosen)
-    size, rows = tokenizer.get_vocab_size(), checkpoint.student.config.vocab_size
-    if size > rows:
-        raise InputError(f"the tokenizer of {chosen} has {size} tokens, the checkpoint only {rows}; pass the right one")
+    rows = checkpoint.student.config.vocab_size
+    check_rows(tokenizer, chosen, rows)
     text = tokenizer.to_str()
     check_tokenizer(text.encode(), chosen / "tokenizer.json", rows, checkpoint.student.config.type_vocab_size)
     return text

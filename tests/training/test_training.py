@@ -3,6 +3,7 @@
 # ruff: noqa: E402 - the imports below need the extra
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,9 +16,10 @@ pytest.importorskip("transformers", reason="training needs the extra [export]")
 
 from toy import write_data, write_task
 from toy_runs import QUIET, options, training_set
+from transformers import AutoTokenizer
 
 from bebert_export.checkpoints.pretrained import load_pretrained
-from bebert_export.data.batches import TrainingSet, encode, load_tokenizer
+from bebert_export.data.batches import TrainingSet, encode, load_tokenizer, read_tokenizer
 from bebert_export.data.examples import read_examples
 from bebert_export.data.text_families import group_ids
 from bebert_export.peers.classifier import load_classifier
@@ -162,6 +164,23 @@ def test_a_fine_tuned_model_is_taken_as_it_is(toy, tmp_path):
         train(replace(again, labels=None, out=tmp_path / "other"), QUIET)
     with pytest.raises(DataError, match="lacks .*classifier.weight.*teacher_epochs above 0"):
         train(replace(first, teacher_epochs=0, labels=("LABEL_0", "LABEL_1"), out=tmp_path / "bare"), QUIET)
+
+
+def test_a_cased_encoder_stays_cased_also_in_a_run_of_before(toy, tmp_path):
+    """Runs of before have no tokenizer_config.json, without which transformers reads any tokenizer.json as uncased."""
+    shutil.copytree(toy / "encoder", tmp_path / "encoder")
+    (tmp_path / "encoder" / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    init = str(tmp_path / "encoder")
+    chosen = options(toy, tmp_path / "run", members=0, scheme="1-1-1", base="bit", init=init)
+    train_full_precision(chosen, QUIET)
+    folder = chosen.out / "full_precision"
+    ids = load_tokenizer(folder).encode("Film film").ids
+    assert ids == AutoTokenizer.from_pretrained(folder)("Film film")["input_ids"]
+    assert ids[1:-2] == [load_tokenizer(folder).token_to_id("[UNK]")]  # no upper case in the vocabulary
+    (folder / "tokenizer_config.json").unlink()
+    assert read_tokenizer(folder).encode("Film film").ids == ids
+    train(replace(chosen, members=1), QUIET)
+    assert Ensemble.from_pretrained(chosen.out / "model").encode("Film film").input_ids[0].tolist() == ids
 
 
 def test_full_precision_alone_and_members_later(toy, tmp_path):

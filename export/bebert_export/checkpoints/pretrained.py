@@ -11,7 +11,7 @@ from transformers import BertConfig, BertForSequenceClassification, PretrainedCo
 from bebert_export.checkpoints.class_names import class_names
 from bebert_export.checkpoints.published import COMPUTED, other_field
 from bebert_export.checkpoints.weights import load_weights
-from bebert_export.data.batches import load_tokenizer
+from bebert_export.data.batches import check_rows, load_tokenizer
 from bebert_export.data.examples import Examples
 from bebert_export.data.vocabulary import trim_vocabulary
 from bebert_export.training.loop import seed_everything
@@ -19,7 +19,8 @@ from bebert_infer.artifact.config import usual_problem
 from bebert_infer.artifact.tokenizer_check import check_tokenizer
 from bebert_infer.errors import CheckpointError, DataError
 
-HUB_FILES = ["config.json", "*.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
+HUB_FILES = ["config.json", "*.safetensors", "vocab.txt", "tokenizer.json", "tokenizer_config.json"]
+HUB_FILES += ["special_tokens_map.json", "added_tokens.json"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,9 @@ def check_init(init: str, *, seen_inside: bool = False) -> None:
             f"{folder} has hidden_act {config.hidden_act!r:.80} in config.json; students that learn from its inside "
             "need gelu: choose --distill none or prediction, also for --start-distill, or take another encoder"
         )
-    text = load_tokenizer(folder).to_str().encode()
+    tokenizer = load_tokenizer(folder)
+    check_rows(tokenizer, folder, config.vocab_size)
+    text = tokenizer.to_str().encode()
     # What a packed model may not bring should not be found out when the training is over.
     check_tokenizer(text, folder / "tokenizer.json", config.vocab_size, config.type_vocab_size)
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import BertWordPieceTokenizer, Tokenizer
+from tokenizers import Tokenizer
 
 from bebert_export.data.examples import Examples
+from bebert_export.data.transformers_tokenizer import transformers_tokenizer
 from bebert_infer.errors import DataError
 
 if TYPE_CHECKING:
@@ -66,24 +67,64 @@ class TrainingSet:
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """Tokenizer of a model folder: `tokenizer.json`, else built from `vocab.txt`; no padding, no truncation.
+    """Tokenizer of a model folder, as transformers reads it; no padding, no truncation.
 
-    Raises DataError if the folder has neither, or one that the library cannot read.
+    A packed model's is read without transformers. Raises DataError if the folder has neither `tokenizer.json` nor
+    `vocab.txt`, or one that transformers cannot read, or that a packed model could not follow.
     """
     files = ("tokenizer.json", "vocab.txt")
-    found = next((folder / name for name in files if (folder / name).is_file()), None)
-    if found is None:
+    if not any((folder / name).is_file() for name in files):
         raise DataError(f"{folder} has neither {' nor '.join(files)}; copy one of them there")
+    if _is_packed(folder):
+        return read_tokenizer(folder)
+    return Tokenizer.from_str(transformers_tokenizer(folder))
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """The `tokenizer.json` of a folder that this package wrote, as it is; no padding, no truncation.
+
+    Raises DataError for one that the library cannot read.
+    """
     try:
-        if found.name == "tokenizer.json":
-            tokenizer = Tokenizer.from_file(str(found))
-        else:
-            tokenizer = Tokenizer.from_str(BertWordPieceTokenizer(str(found), **_normalizer_options(folder)).to_str())
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:  # the library raises bare Exception
         raise DataError(f"the tokenizer of {folder} cannot be read: {str(error):.200}; fetch it again") from None
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Write `tokenizer.json`, and beside it the settings without which transformers would read it as uncased BERT."""
+    tokenizer.save(str(folder / "tokenizer.json"))
+    description = json.loads(tokenizer.to_str())
+    settings: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",  # which takes tokenizer.json as it is
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+    }
+    special = {token["content"] for token in description["added_tokens"] if token["special"]}
+    names = {name: f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    settings |= {f"{name}_token": token for name, token in names.items() if token in special}
+    normalizer = description["normalizer"] or {}
+    if normalizer.get("type") == "BertNormalizer":  # for those who call BertTokenizerFast by its name
+        settings["do_lower_case"] = normalizer["lowercase"]
+        settings["strip_accents"] = normalizer["strip_accents"]
+        settings["tokenize_chinese_chars"] = normalizer["handle_chinese_chars"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def check_rows(tokenizer: Tokenizer, folder: Path, rows: int) -> None:
+    """Raise DataError unless a word table of `rows` has a row for every id of the tokenizer of `folder`."""
+    size = tokenizer.get_vocab_size(with_added_tokens=False)
+    if size > rows:
+        raise DataError(f"the tokenizer of {folder} has {size} tokens, the checkpoint only {rows}; pass the right one")
+    token, largest = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if largest >= rows:
+        raise DataError(
+            f"the tokenizer of {folder} gives {token!r:.80} the id {largest}, the checkpoint has rows for 0 to "
+            f"{rows - 1}; pass the right one, or, if no text needs this token, leave it out of the added tokens (for "
+            'one that transformers adds itself: "mask_token": null in tokenizer_config.json)'
+        )
 
 
 def encode(tokenizer: Tokenizer, examples: Examples, max_length: int) -> EncodedExamples:
@@ -133,12 +174,9 @@ def sorted_batches(lengths: NDArray[np.int64], batch_size: int) -> Iterator[NDAr
         yield order[start : start + batch_size]
 
 
-def _normalizer_options(folder: Path) -> dict[str, Any]:
-    """What the settings beside `vocab.txt` ask for; without them, as BERT-uncased (and as transformers)."""
-    path = folder / "tokenizer_config.json"
-    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return {
-        "lowercase": bool(settings.get("do_lower_case", True)),
-        "strip_accents": settings.get("strip_accents"),  # None: where letters are made lower case
-        "handle_chinese_chars": bool(settings.get("tokenize_chinese_chars", True)),
-    }
+def _is_packed(folder: Path) -> bool:
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(config, dict) and config.get("format") == "bebert-infer"

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from bebert_export.atomic_writes import write_atomically
 from bebert_export.checkpoints.pretrained import Pretrained, load_pretrained
-from bebert_export.data.batches import TrainingSet, encode, load_tokenizer
+from bebert_export.data.batches import TrainingSet, encode, read_tokenizer, save_tokenizer
 from bebert_export.evaluation.split_scores import DevSplit
 from bebert_export.pipeline.data import TaskData, encoded_parts
 from bebert_export.pipeline.progress import stage_bar
@@ -71,7 +71,7 @@ def full_precision(settings: FullPrecisionSettings, data: TaskData, run: RunFold
     if not run.has("full_precision"):
         _fine_tune(settings, data, run, console, folder)
     tensors, facts = run.load("full_precision")
-    tokenizer = load_tokenizer(folder)
+    tokenizer = read_tokenizer(folder)
     train, held = encoded_parts(tokenizer, data, settings.max_length)
     return FullPrecision(
         folder=folder,
@@ -121,7 +121,7 @@ def _fine_tune(settings: FullPrecisionSettings, data: TaskData, run: RunFolder, 
     def save(target: Path) -> None:
         with quiet_transformers():
             model.save_pretrained(target)
-        tokenizer.save(str(target / "tokenizer.json"))
+        save_tokenizer(tokenizer, target)
 
     write_atomically(folder, save)
     facts = {

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from bebert_export.checkpoints.pretrained import local_folder, read_config
-from bebert_export.data.batches import load_tokenizer
+from bebert_export.data.batches import load_tokenizer, read_tokenizer
 from bebert_export.pipeline.run_folder import EARLIER, RunFolder
 from bebert_export.student.bert import Student
 from bebert_export.student.schemes import find_scheme, full_name, stored_state
@@ -108,7 +108,7 @@ def _check(folder: Path, file: Path, init: str, vocabulary_size: int | None, for
             f"vocabulary_size is {vocabulary_size}; the words of the student in {folder} must stay: leave it "
             "out, and trim in that run"
         )
-    if load_tokenizer(encoder).get_vocab() != load_tokenizer(own_encoder).get_vocab():
+    if read_tokenizer(encoder).get_vocab() != load_tokenizer(own_encoder).get_vocab():
         raise InputError(f"the words of {folder} and of {init} differ; pass {encoder} as init")
     configs = read_config(encoder), read_config(own_encoder)
     for name in SIZES:

@@ -37,17 +37,11 @@ CPUS = {
 # Features of ARM that a CPU's name brings along and no level has; x86 has its own list in LLVM.
 ARM_OTHERS = ("aes", "bf16", "crc", "dotprod", "fullfp16", "i8mm", "lse", "rcpc", "rdm", "sha2", "sve", "sve2")
 # What a stage of arrays on given memory never comes to: exceptions, and the count of references.
-REPORTING = {
-    *(
-        "numba_do_raise",
-        "numba_gil_ensure",
-        "numba_gil_release",
-        "numba_runtime_build_excinfo_struct",
-        "numba_unpickle",
-    ),
-    *("PyBytes_FromStringAndSize", "PyErr_Clear", "PyErr_SetNone", "PyErr_SetString", "PyErr_WriteUnraisable"),
-    *("PyUnicode_FromString", "Py_DecRef", "NRT_Free", "NRT_MemInfo_call_dtor", "NRT_decref", "NRT_incref"),
-}
+REPORTING = set(
+    "numba_do_raise numba_gil_ensure numba_gil_release numba_runtime_build_excinfo_struct numba_unpickle "
+    "PyBytes_FromStringAndSize PyErr_Clear PyErr_SetNone PyErr_SetString PyErr_WriteUnraisable PyUnicode_FromString "
+    "Py_DecRef NRT_Free NRT_MemInfo_call_dtor NRT_decref NRT_incref".split()
+)
 PYTHON = re.compile(r"^declare ([^@\n]*)@((?:numba_|Py|NRT_)\w+)\((.*)\)[^()\n]*$", re.MULTILINE)
 KIND = re.compile(r"\b(void|ptr|i\d+|double|float)\b")
 
