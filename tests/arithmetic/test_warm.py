@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bebert_kernels.abi import precompile
+from bebert_kernels import child_python
 from bebert_kernels.abi.stage import available
 
 if not available():
@@ -75,9 +75,9 @@ def test_without_a_cache_there_is_no_helper(tmp_path: Path) -> None:
 )
 def test_an_application_that_embeds_python_is_never_started(executable: str | None, python: bool) -> None:
     """It would begin anew, load the model again, and start itself again and again."""
-    assert precompile.runs_python(executable) == python
+    assert child_python.runs_python(executable) == python
 
 
 def test_a_frozen_application_is_never_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "frozen", True, raising=False)
-    assert not precompile.runs_python("/opt/app/python")
+    assert not child_python.runs_python("/opt/app/python")

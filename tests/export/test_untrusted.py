@@ -114,7 +114,8 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> None:
             code = 1
             try:
                 with os.fdopen(os.dup(stdout.fileno()), "w") as sys.stdout:
-                    code = unpickle_child.main(*command[3:])
+                    first = command.index(unpickle_child.__file__) + 1
+                    code = unpickle_child.main(*command[first : first + 4])
             finally:
                 os._exit(code)
         return subprocess.CompletedProcess(command, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
