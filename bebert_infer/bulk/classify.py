@@ -122,16 +122,11 @@ def answer_rows(model: Model, file: RowFile, options: BulkOptions, done: int = 0
     names = _columns(file.header or (), options)
     batch: list[tuple[dict[str, Any], EncodedText | None]] = []
     characters = index = 0
-    broken: DataError | None = None
-    rows = enumerate(file.rows, 1)
-    while True:
-        try:
-            index, row = next(rows)
-        except StopIteration:
-            break
-        except DataError as error:
-            broken = error
-            break
+    for index, row in enumerate(_rows_and_end(file), 1):
+        if isinstance(row, DataError):
+            if batch:
+                yield _answered(model, batch, options)
+            raise row
         if names[0] is None:  # without a header, the first row with a text decides
             names = _columns(row.cells, options)
         if index <= done:
@@ -151,10 +146,16 @@ def answer_rows(model: Model, file: RowFile, options: BulkOptions, done: int = 0
             batch, characters = [], 0
     if batch:
         yield _answered(model, batch, options)
-    if broken is not None:
-        raise broken
     if index < done:
         raise DataError(f"{file.path} has {index} rows, but {done} answers are there already; pass --restart")
+
+
+def _rows_and_end(file: RowFile) -> Iterator[Row | DataError]:
+    """The rows, and behind them the error in which the file ends, if it does."""
+    try:
+        yield from file.rows
+    except DataError as error:
+        yield error
 
 
 def as_record(text: Text, prediction: Prediction) -> dict[str, Any]:

@@ -14,7 +14,7 @@ BATCH_BYTES = 2**20  # of rows that are in memory at a time, by their mean size 
 
 
 def open_parquet(path: Path, wanted: Sequence[str]) -> RowFile:
-    """Open a Parquet file for the columns `wanted`. Raises DataError for a file that is missing, damaged or ambiguous."""
+    """Open a Parquet file for the columns `wanted`. Raises DataError: missing, damaged, or one of them twice."""
     try:
         # Pages are read through a small buffer: without it, a whole column of a row group would be loaded.
         file = pyarrow.parquet.ParquetFile(path, buffer_size=2**16, pre_buffer=False)

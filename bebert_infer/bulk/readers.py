@@ -36,7 +36,8 @@ def open_rows(
     TSV has one row a line, fields separated by tabs, and no quoting, as GLUE: a quote character is part of the text.
     CSV is quoted by RFC 4180; behind a broken record, reading goes on at its second line. JSONL has one object or
     string a line, JSON one array of them. With `plain`, .txt has one text a line. All are UTF-8 and may be packed
-    (.gz). Lines end in LF, CR LF, CR CR LF or CR (`lines.py`). Blank lines do not count, but inside TSV. Raises DataError for a file that is missing, of another kind, or damaged in its header.
+    (.gz). Lines end in LF, CR LF, CR CR LF or CR (`lines.py`). Blank lines do not count, but inside TSV. Raises
+    DataError for a file that is missing, of another kind, or damaged in its header.
     """
     ending = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     if kind is None and path.suffix == ".parquet":

@@ -108,7 +108,7 @@ class RunFolder:
         return self._file(stage).is_file()
 
     def check_numbered(self, name: str) -> None:
-        """Raise InputError if of the stages name_0, name_1, … one lacks before a finished one, which learned from it."""
+        """Raise InputError if of the stages name_0, name_1, … one is missing before a finished one."""
         found = sorted(
             int(number)
             for file in (self.path / "stages").glob(f"{name}_*.safetensors")
