@@ -1,4 +1,4 @@
-"""Rows of a pipe are those of a file, however its bytes arrive, and each is answered before the next line is written."""
+"""Rows of a pipe are those of a file, however its bytes come, and each is answered before the next one is written."""
 
 import io
 import json
@@ -111,7 +111,7 @@ def test_a_slow_pipe_gets_each_answer_before_the_next_line_is_written(kind, end)
             write(FIRST[kind] + end)
         else:
             write(LINE[kind].format("first") + end)
-        with open(out, "rb") as stream:
+        with os.fdopen(out, "rb") as stream:
             file = open_stream(stream, "pipe", wanted=("text",), kind=kind if FIRST[kind] else None)
             batches = answer_rows(Stub(), file, BulkOptions(text_column="text"))
             if not FIRST[kind]:
@@ -161,7 +161,7 @@ def test_a_fast_pipe_is_answered_in_batches():
 
 def test_an_open_quote_of_a_pipe_of_csv_does_not_hold_back_the_rows_before():
     out, into = os.pipe()
-    with open(out, "rb") as stream:
+    with os.fdopen(out, "rb") as stream:
         os.write(into, b'text,n\na,1\n"open\nand ')
         batches = answer_rows(Stub(), open_stream(stream, "pipe", wanted=("text",), kind="csv"), BulkOptions())
         assert [record["text"] for record in next(batches)] == ["a"]

@@ -28,7 +28,7 @@ PICKLE = "pytorch_model.bin"
 # Not from a file of this package: its folder, whose names are common words, is no place to look for modules.
 _CHILD = "import runpy; sys.argv[:] = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
 NEEDS_PYTHON = "is a pickle, which only another process of this Python may read"
-INSTEAD = "convert it with the command bebert, or save its tensors as model.safetensors"
+INSTEAD = "run bebert with a Python, or save the tensors as model.safetensors"
 # Real time beside the CPU time: torch is imported first, from a cold disk on a slow board.
 PATIENCE = 120
 
