@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from micro import write_micro
 
 from bebert_infer.bulk.classify import BulkOptions, answer_rows
 from bebert_infer.bulk.lines import Lines
 from bebert_infer.bulk.readers import open_stream
 from bebert_infer.errors import DataError
-from bebert_infer.measure.sample_models import demo_path
 from bebert_infer.prediction import Prediction
 from bebert_infer.text.windows import EncodedText
 
@@ -128,13 +128,13 @@ def test_a_slow_pipe_gets_each_answer_before_the_next_line_is_written(kind, end)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_the_command_answers_a_slow_pipe_line_by_line(end):
+def test_the_command_answers_a_slow_pipe_line_by_line(tmp_path, end):
     """Also a pipe that does not block, as some programs leave it: nothing yet is not its end."""
     out, into = os.pipe()
     os.set_blocking(out, False)
     code = "from bebert_infer.cli.main import main; main()"
     child = subprocess.Popen(
-        [sys.executable, "-c", code, "predict", str(demo_path()), "--input", "-", "--json"],
+        [sys.executable, "-c", code, "predict", str(write_micro(tmp_path / "model")), "--input", "-", "--json"],
         stdin=out,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
