@@ -20,6 +20,8 @@ from bebert_infer.errors import DataError
 
 # Bytes of one row, line breaks inside quotes included: what a row may cost in memory.
 MAX_ROW_BYTES = 2**24
+# Of a table whose text has another name; no plain text is "review,label".
+OTHER_COLUMNS = {"label", "labels", "id", "idx", "index"}
 TABLES = (".tsv", ".csv", ".jsonl", ".json")
 
 
@@ -104,9 +106,10 @@ def _look(begin: bytes, name: str, wanted: Sequence[str]) -> str:
         return ".jsonl"
     if re.match(rb"\[\s*([\[{\]\"0-9-]|$)", begin):
         return ".json"
-    for mark in ("\t", ","):
+    for mark in ("\t", ",", ";", "|"):
         fields = [field.strip(' "') for field in begin.decode("utf-8", "replace").strip().split(mark)]
-        if set(fields) & set(wanted):
+        named = len(fields) > 1 and all(map(str.isidentifier, fields)) and not OTHER_COLUMNS.isdisjoint(fields)
+        if named or set(fields) & set(wanted):
             raise DataError(
                 f"{name} begins with {begin.decode('utf-8', 'replace').strip()[:80]!r}, which looks like the header of "
                 "a table; pass --input-format csv or tsv, or txt if every line is a text"

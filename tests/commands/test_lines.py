@@ -188,3 +188,14 @@ def test_a_pipe_that_begins_with_null_is_asked_for_its_format():
     first, second = open_stream(io.BytesIO(b'null\n"a"\n'), "pipe", kind="jsonl").rows
     assert "is no object" in (first.fault or "") and second.cells == {"text": "a"}
     assert [row["text"] for row in rows(b"null\nvoid", "txt")] == ["null", "void"]
+
+
+@pytest.mark.parametrize("header", ["text", "id;text", '"text","id"', "id\ttext", "review,label", "idx|review", "id,x"])
+def test_a_pipe_that_begins_like_a_table_is_asked_for_its_format(header):
+    with pytest.raises(DataError, match="looks like the header of a table; pass --input-format csv or tsv, or txt if"):
+        rows(f"{header}\n1\n".encode())
+
+
+@pytest.mark.parametrize("line", ["a good film, says the label", "good, bad", "my text; your text", "label"])
+def test_a_text_with_commas_is_no_header(line):
+    assert [row["text"] for row in rows(f"{line}\nb\n".encode())] == [line, "b"]
