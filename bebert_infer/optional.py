@@ -1,13 +1,25 @@
 """Commands that need torch or matplotlib load them only when called, and say what to install where they are missing."""
 
 import importlib
+import sys
 from types import ModuleType
 
-from bebert_infer.errors import MissingExtraError
+from bebert_infer.errors import InputError, MissingExtraError
+
+# These import transformers, which cannot be imported without docstrings: it makes code of them.
+NEED_DOCSTRINGS = ("train", "augment", "peers")
 
 
 def load_export(module: str, extra: str = "export") -> ModuleType:
-    """Import `bebert_export.<module>`; raises MissingExtraError with the pip command if its extra is missing."""
+    """Import `bebert_export.<module>`.
+
+    Raises MissingExtraError with the pip command if its extra is missing, InputError where Python has no docstrings.
+    """
+    if sys.flags.optimize > 1 and module.split(".")[0] in NEED_DOCSTRINGS:
+        raise InputError(
+            "Python was told to drop docstrings (-OO or PYTHONOPTIMIZE=2), without which the package transformers "
+            "cannot be imported; run this command without it, or with -O"
+        )
     try:
         return importlib.import_module(f"bebert_export.{module}")
     except ModuleNotFoundError as error:

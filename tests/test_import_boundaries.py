@@ -29,10 +29,11 @@ ROOMS = {
     "kernels": "",
     "kernels.packing": "",
     "kernels.checks": "",
+    "kernels.child_python": "",
     "kernels.reference": "kernels.packing",
     "kernels.jit": "kernels",
     "kernels.emit": "",
-    "kernels.abi": "kernels.emit kernels.jit kernels.packing",
+    "kernels.abi": "kernels.emit kernels.jit kernels.child_python kernels.packing",
     "kernels.rows": "kernels.emit kernels.abi kernels.jit kernels.reference kernels.packing",
     "kernels.attention": "kernels.rows kernels.emit kernels.abi kernels.jit kernels.reference kernels.packing",
     "kernels.bitsliced": "kernels.rows kernels.emit kernels.abi kernels.jit kernels.packing",
@@ -62,7 +63,7 @@ ROOMS = {
     "infer.measure": "infer.ensemble infer.native infer.model infer.artifact infer.threads infer.errors kernels.tuning "
     "kernels.jit kernels.reference kernels.packing",
     "infer.bench": "infer.measure infer.ensemble infer.artifact infer.threads infer.optional infer.console "
-    "infer.errors kernels.jit",
+    "infer.errors kernels.jit kernels.child_python",
     "infer.bench.report": "infer.bench infer.optional infer.atomic_files infer.errors",
     "infer.cli": "infer infer.bench.report infer.bench infer.measure infer.bulk infer.ensemble infer.model infer.text "
     "infer.limits infer.artifact infer.atomic_files infer.optional infer.console infer.threads infer.errors",
@@ -79,7 +80,7 @@ ROOMS = {
     "export.pack": "export.student export.quantizers infer.measure infer.ensemble infer.model infer.artifact "
     "infer.errors kernels.packing",
     "export.checkpoints": "export.training export.student export.data export.quiet_transformers infer.artifact "
-    "infer.errors",
+    "infer.errors kernels.child_python",
     "export.evaluation": "export.pack export.student export.data infer.ensemble infer.combine infer.artifact "
     "infer.atomic_files",
     "export.augmentation": "export.checkpoints export.data export.quiet_transformers infer.errors",

@@ -15,6 +15,7 @@ from typing import Any
 
 from bebert_infer.bench.engines import Engine
 from bebert_infer.bench.turns import random_tokens
+from bebert_kernels.child_python import child_environment, python_command
 
 LIMIT = 600.0  # seconds
 CODE = "from bebert_infer.bench.process import main; main()"
@@ -34,13 +35,15 @@ def process_figures(engine: Engine, threads: int, tokens: int, vocabulary: int) 
         "tokens": tokens,
         "vocabulary": vocabulary,
     }
-    # The same places to import from, whatever the current folder is (-P) and however this process found them.
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, "-P", "-c", CODE, json.dumps(task | {"started": time.monotonic()})]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, env=environment)
+        command = python_command(CODE, json.dumps(task | {"started": time.monotonic()}))
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT, env=child_environment()
+        )
     except subprocess.TimeoutExpired:
         return f"no answer in {LIMIT:.0f} s"
+    except OSError as error:
+        return f"no process of its own: {error}; run bebert with a Python"
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["no message; was it killed for its memory?"]
         return f"its process ended with {done.returncode}: {last[0]}"

@@ -72,6 +72,18 @@ class Counts:
     bad: int = 0
     cut: int = 0
 
+    def add(self, batch: list[dict[str, Any]]) -> None:
+        """Count records that are where they should be."""
+        self.rows += len(batch)
+        self.bad += sum("error" in record for record in batch)
+        self.cut += sum("cut" in record for record in batch)
+
+    def __str__(self) -> str:
+        """Rows read = answers + errors, in words."""
+        numbers = ((self.rows, "row"), (self.rows - self.bad, "answer"), (self.bad, "error"))
+        rows, answered, bad = (f"{number:,} {word}{'s' * (number != 1)}" for number, word in numbers)
+        return f"{rows}: {answered}, {bad}" + (f" ({self.earlier:,} of an earlier run)" if self.earlier else "")
+
 
 def classify_file(
     model: Model,
@@ -80,34 +92,41 @@ def classify_file(
     options: BulkOptions,
     make: Callable[[Path, Path], None] | None = None,
     report: Callable[[Counts], None] = lambda counts: None,
+    counts: Counts | None = None,
 ) -> Counts:
     """Answer all rows of `file` that are not in `part` yet, and put the output in its place (`ResumeFile.finish`).
 
-    `report` is called after every batch. Raises RowError at a bad row if `on_error` is "stop", DataError for a file
-    that cannot be read further; the part then keeps what was answered.
+    `report` is called after every batch; `counts` is counted up, also where this raises. Raises RowError at a bad row
+    if `on_error` is "stop", DataError for a file that cannot be read further; the part then keeps what was answered.
     """
+    counts = Counts() if counts is None else counts
+    counts.rows, counts.earlier, counts.bad = part.rows, part.rows, part.bad
     if part.bad and options.on_error == "stop":
         raise InputError(
             f"{part.path} holds {part.bad} rows with errors; pass --on-error skip, or --restart to drop it"
         )
-    counts = Counts(rows=part.rows, earlier=part.rows, bad=part.bad)
     for batch in answer_rows(model, file, options, part.rows):
         part.append(batch)
-        counts.rows += len(batch)
-        counts.bad += sum("error" in record for record in batch)
-        counts.cut += sum("cut" in record for record in batch)
+        counts.add(batch)
         report(counts)
     part.finish(make)
     return counts
 
 
 def answer_rows(model: Model, file: RowFile, options: BulkOptions, done: int = 0) -> Iterator[list[dict[str, Any]]]:
-    """Yield the records of all rows behind the first `done`, in order, a batch at a time. Raises RowError."""
+    """Yield the records of all rows behind the first `done`, in order, a batch at a time.
+
+    Nothing that was read waits for a slow pipe, or is lost where the file ends in an error. Raises RowError, DataError.
+    """
     check_columns(file, options)
     names = _columns(file.header or (), options)
     batch: list[tuple[dict[str, Any], EncodedText | None]] = []
     characters = index = 0
-    for index, row in enumerate(file.rows, 1):
+    for index, row in enumerate(_rows_and_end(file), 1):
+        if isinstance(row, DataError):
+            if batch:
+                yield _answered(model, batch, options)
+            raise row
         if names[0] is None:  # without a header, the first row with a text decides
             names = _columns(row.cells, options)
         if index <= done:
@@ -122,13 +141,21 @@ def answer_rows(model: Model, file: RowFile, options: BulkOptions, done: int = 0
             record, encoded = {"error": safe(str(error))}, None  # it names the file, by any bytes
         batch.append(({"row": index} | record, encoded))
         characters += sum(len(value) for value in record.values())
-        if len(batch) == BATCH_ROWS or characters >= BATCH_CHARACTERS:
+        if len(batch) == BATCH_ROWS or characters >= BATCH_CHARACTERS or not file.ready():
             yield _answered(model, batch, options)
             batch, characters = [], 0
-    if index < done:
-        raise DataError(f"{file.path} has {index} rows, but {done} answers are there already; pass --restart")
     if batch:
         yield _answered(model, batch, options)
+    if index < done:
+        raise DataError(f"{file.path} has {index} rows, but {done} answers are there already; pass --restart")
+
+
+def _rows_and_end(file: RowFile) -> Iterator[Row | DataError]:
+    """The rows, and behind them the error in which the file ends, if it does."""
+    try:
+        yield from file.rows
+    except DataError as error:
+        yield error
 
 
 def as_record(text: Text, prediction: Prediction) -> dict[str, Any]:

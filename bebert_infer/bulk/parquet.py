@@ -7,14 +7,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from bebert_infer.bulk.row import ACCEPTED, Row, RowFile
+from bebert_infer.bulk.row import ACCEPTED, Row, RowFile, check_header
 from bebert_infer.errors import DataError
 
 BATCH_BYTES = 2**20  # of rows that are in memory at a time, by their mean size in the file
 
 
 def open_parquet(path: Path, wanted: Sequence[str]) -> RowFile:
-    """Open a Parquet file for the columns `wanted`. Raises DataError for a file that is missing or damaged."""
+    """Open a Parquet file for the columns `wanted`. Raises DataError: missing, damaged, or one of them twice."""
     try:
         # Pages are read through a small buffer: without it, a whole column of a row group would be loaded.
         file = pyarrow.parquet.ParquetFile(path, buffer_size=2**16, pre_buffer=False)
@@ -25,6 +25,7 @@ def open_parquet(path: Path, wanted: Sequence[str]) -> RowFile:
         if error.strerror is None:  # Arrow's own
             raise DataError(f"{path} is no readable Parquet file: {error}") from None
         raise DataError(f'cannot read "{path}": {error.strerror}; pass a file, {ACCEPTED}') from None
+    check_header(path, header, wanted)
     metadata = file.metadata
     stored = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
     rows_a_batch = max(1, min(1024, BATCH_BYTES * metadata.num_rows // max(stored, 1)))

@@ -7,26 +7,22 @@ counts rows instead of lines and mends broken quotes.
 
 import csv
 import gzip
-import hashlib
-import io
 import json
 import re
-import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
-from bebert_infer.bulk.row import ACCEPTED, Row, RowFile
+from bebert_infer.bulk.lines import Line, Lines
+from bebert_infer.bulk.row import ACCEPTED, Row, RowFile, check_header
 from bebert_infer.errors import DataError
 
 # Bytes of one row, line breaks inside quotes included: what a row may cost in memory.
 MAX_ROW_BYTES = 2**24
+# Of a table whose text has another name; no plain text is "review,label".
+OTHER_COLUMNS = {"label", "labels", "id", "idx", "index"}
 TABLES = (".tsv", ".csv", ".jsonl", ".json")
-BOM = b"\xef\xbb\xbf"
-
-Line = tuple[int, bytes | None]  # number from 1, and its bytes; None for a line that is too long
 
 
 def open_rows(
@@ -42,8 +38,8 @@ def open_rows(
     TSV has one row a line, fields separated by tabs, and no quoting, as GLUE: a quote character is part of the text.
     CSV is quoted by RFC 4180; behind a broken record, reading goes on at its second line. JSONL has one object or
     string a line, JSON one array of them. With `plain`, .txt has one text a line. All are UTF-8 and may be packed
-    (.gz). Lines end in LF, CR LF, CR CR LF or, in a file that begins so, in CR. Blank lines do not count, but inside
-    TSV. Raises DataError for a file that is missing, of another kind, or damaged in its header.
+    (.gz). Lines end in LF, CR LF, CR CR LF or CR (`lines.py`). Blank lines do not count, but inside TSV. Raises
+    DataError for a file that is missing, of another kind, or damaged in its header.
     """
     ending = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     if kind is None and path.suffix == ".parquet":
@@ -61,14 +57,13 @@ def open_rows(
     except OSError as error:
         raise DataError(f'cannot read "{path}": {error.strerror}; pass a file, {ACCEPTED}') from None
     stream: Any = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
-    digest = hashlib.sha256()
-    lines = _guarded(_lines(stream, max_bytes, digest), path)
+    lines = Lines(stream, path, max_bytes)
     try:
         header, rows = _reader(f".{kind}" if kind else ending, lines, path, wanted, max_bytes)
     except BaseException:
         raw.close()
         raise
-    return RowFile(path, header, rows, "line", raw.close, None, size, raw.tell, digest)
+    return RowFile(path, header, rows, "line", raw.close, None, size, raw.tell, lines.sha256)
 
 
 def open_stream(
@@ -85,28 +80,36 @@ def open_stream(
     a line that begins with { is sound does not decide: all the others would be answered as if their JSON were the text.
     Raises DataError for what looks like the header of a table: texts and tables cannot be told apart.
     """
-    digest = hashlib.sha256()
-    lines = _lines(stream, max_bytes, digest)
-    first: list[Line] = []
-    begin = b""
-    for line in lines:
-        first.append(line)
-        if begin := (line[1] or b"").lstrip():  # a line that is too long says nothing
-            break
-    found = f".{kind}" if kind else _look(begin, name, wanted)
-    header, rows = _reader(found, chain(first, lines), Path(name), wanted, max_bytes)
-    return RowFile(Path(name), header, rows, "line", lambda: None, sha256=digest)
+    lines = Lines(stream, Path(name), max_bytes, pipe=True)
+    found = f".{kind}" if kind else _look(lines.first(), name, wanted)
+    header, rows = _reader(found, lines, Path(name), wanted, max_bytes)
+    whole = _no_open_quote if found == ".csv" else lambda row: True
+
+    def ready() -> bool:
+        return lines.ready(whole)
+
+    return RowFile(Path(name), header, rows, "line", lambda: None, sha256=lines.sha256, ready=ready)
+
+
+def _no_open_quote(record: bytes) -> bool:
+    return record.count(b'"') % 2 == 0
 
 
 def _look(begin: bytes, name: str, wanted: Sequence[str]) -> str:
-    """The kind of a pipe, by its first line. Raises DataError for a header of a table."""
+    """The kind of a pipe, by its first line. Raises DataError for a header of a table, and for a lone null."""
+    if begin.strip() == b"null":  # jq .text writes it for a missing text, among strings in quotes
+        raise DataError(
+            f'{name} begins with the line "null", which is a missing text in JSON and else a word; pass --input-format '
+            "jsonl, or txt if every line is a text"
+        )
     if begin.startswith(b"{") or (begin.startswith(b'"') and _is_json(begin)):
         return ".jsonl"
     if re.match(rb"\[\s*([\[{\]\"0-9-]|$)", begin):
         return ".json"
-    for mark in ("\t", ","):
+    for mark in ("\t", ",", ";", "|"):
         fields = [field.strip(' "') for field in begin.decode("utf-8", "replace").strip().split(mark)]
-        if set(fields) & set(wanted):
+        named = len(fields) > 1 and all(map(str.isidentifier, fields)) and not OTHER_COLUMNS.isdisjoint(fields)
+        if named or set(fields) & set(wanted):
             raise DataError(
                 f"{name} begins with {begin.decode('utf-8', 'replace').strip()[:80]!r}, which looks like the header of "
                 "a table; pass --input-format csv or tsv, or txt if every line is a text"
@@ -123,82 +126,26 @@ def _is_json(text: bytes) -> bool:
 
 
 def _reader(
-    kind: str, lines: Iterator[Line], path: Path, wanted: Sequence[str], max_bytes: int
+    kind: str, lines: Lines, path: Path, wanted: Sequence[str], max_bytes: int
 ) -> tuple[list[str] | None, Iterator[Row]]:
+    lines.every_end = kind in (".jsonl", ".txt")
     if kind == ".jsonl":
-        return None, _jsonl(lines, max_bytes)
+        return None, _jsonl(lines, wanted, max_bytes)
     if kind == ".json":
-        return None, _array(lines, path)
+        return None, _array(lines, wanted, path)
     if kind == ".txt":
         return ["text"], _plain(lines, max_bytes)
     records = _csv(lines, max_bytes) if kind == ".csv" else _tsv(lines, max_bytes)
     number, header, fault = next(records, (1, [], None))
     if fault is not None:
         raise DataError(f"line {number} of {path} {fault}")
-    if twice := [name for name in wanted if header.count(name) > 1]:
-        raise DataError(f'{path} has {header.count(twice[0])} columns "{twice[0]}"; give each a name of its own')
+    check_header(path, header, wanted)
     advice = (
         "put a text with a comma, a quote or a line break in quotes"
         if kind == ".csv"
         else "separate the fields by one tab and put no tab inside a text"
     )
     return header, _table(records, header, wanted, advice)
-
-
-def _lines(stream: IO[bytes], max_bytes: int, digest: Any) -> Iterator[Line]:
-    """Lines with their numbers, cut at line feeds: other separators that Python knows may occur inside a text.
-
-    A file that begins with lines that end in CR alone (old Macs, "Text (Macintosh)" of Excel) is cut there instead.
-    """
-    source: Any = stream if hasattr(stream, "peek") else io.BufferedReader(stream)  # type: ignore[arg-type]
-    begin = source.peek(1)
-    if re.search(rb"\r[^\r\n]", begin) and b"\n" not in begin:
-        source = _CarriageReturns(source, digest)
-        digest = hashlib.sha256()  # of lines as they are not: nobody asks
-    number = 1
-    while line := source.readline(max_bytes + 1):
-        digest.update(line)
-        if number == 1:
-            line = line.removeprefix(BOM)
-        if len(line) <= max_bytes:
-            yield number, line
-        else:
-            while line and not line.endswith(b"\n"):
-                line = source.readline(2**20)
-                digest.update(line)
-            yield number, None
-        number += 1
-
-
-class _CarriageReturns:
-    """Reads a stream whose lines end in CR as if they ended in LF."""
-
-    def __init__(self, stream: Any, digest: Any) -> None:
-        self._stream, self._digest, self._rest = stream, digest, b""
-
-    def readline(self, most: int) -> bytes:
-        """The next line of at most `most` bytes, as of a stream."""
-        while b"\n" not in self._rest[:most] and len(self._rest) < most:
-            block = self._stream.read1(2**16)
-            self._digest.update(block)
-            while block.endswith(b"\r") and (more := self._stream.read1(1)):  # half a CR LF
-                self._digest.update(more)
-                block += more
-            if not block:
-                break
-            self._rest += block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        end = self._rest.find(b"\n", 0, most) + 1 or min(most, len(self._rest))
-        line, self._rest = self._rest[:end], self._rest[end:]
-        return line
-
-
-def _guarded(lines: Iterator[Line], path: Path) -> Iterator[Line]:
-    try:
-        yield from lines
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path} is no whole gzip file: {error}; pack it again") from None
-    except OSError as error:
-        raise DataError(f'cannot read "{path}": {error.strerror}; pass a file, {ACCEPTED}') from None
 
 
 def _text(line: bytes | None, max_bytes: int) -> tuple[str, str | None]:
@@ -218,7 +165,28 @@ def _plain(lines: Iterable[Line], max_bytes: int) -> Iterator[Row]:
             yield Row(number, {} if fault else {"text": text}, fault)
 
 
-def _jsonl(lines: Iterable[Line], max_bytes: int) -> Iterator[Row]:
+class _Doubled(dict[str, Any]):
+    """A JSON object that has a key more than once; which of its values counts, nobody can say."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.keys_given = [key for key, _ in pairs]
+
+
+def _json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    return value if len(value) == len(pairs) else _Doubled(pairs)
+
+
+def _doubled(value: Any, wanted: Sequence[str]) -> str | None:
+    """What is wrong with an object that has one of the wanted keys twice."""
+    if not isinstance(value, _Doubled):
+        return None
+    counts = {name: value.keys_given.count(name) for name in wanted}
+    return next((f'has {n} keys "{key}"; give each a name of its own' for key, n in counts.items() if n > 1), None)
+
+
+def _jsonl(lines: Iterable[Line], wanted: Sequence[str], max_bytes: int) -> Iterator[Row]:
     for number, line in lines:
         text, fault = _text(line, max_bytes)
         value: Any = {}
@@ -226,20 +194,21 @@ def _jsonl(lines: Iterable[Line], max_bytes: int) -> Iterator[Row]:
             if not text.strip():
                 continue
             try:
-                value = json.loads(text)
+                value = json.loads(text, object_pairs_hook=_json_object)
             except (ValueError, RecursionError) as error:
                 fault = f"is not JSON: {error}; write one object a line"
         if isinstance(value, str):
             value = {"text": value}
         if not isinstance(value, dict):
             fault = 'is no object; accepted are lines like {"text": "…"}'
+        fault = fault or _doubled(value, wanted)
         yield Row(number, value if fault is None else {}, fault)
 
 
-def _array(lines: Iterable[Line], path: Path) -> Iterator[Row]:
+def _array(lines: Lines, wanted: Sequence[str], path: Path) -> Iterator[Row]:
     """Rows of one JSON array, which is read whole. Raises DataError."""
     try:
-        values = json.loads(b"".join(line or b"" for _, line in lines))
+        values = json.loads(lines.read(), object_pairs_hook=_json_object)
     except (ValueError, RecursionError) as error:
         raise DataError(
             f"{path} is no JSON array: {error}; if every line is a text or an object, pass --input-format txt or jsonl"
@@ -249,6 +218,7 @@ def _array(lines: Iterable[Line], path: Path) -> Iterator[Row]:
     for number, value in enumerate(values, 1):
         cells = {"text": value} if isinstance(value, str) else value
         fault = None if isinstance(cells, dict) else 'is no object; accepted are values like {"text": "…"}'
+        fault = fault or _doubled(cells, wanted)
         yield Row(number, {} if fault else cells, fault)
 
 

@@ -23,10 +23,12 @@ class ResumeFile:
     def __init__(self, output: Path, facts: dict[str, Any] | None, restart: bool = False):
         """Open or make it. `facts` None: the input cannot be read again (a pipe), so the part goes with a failure.
 
+        Where `output` is a link, all of this happens where it points, and the link stays.
+
         Raises InputError if another run is writing it, or if it belongs to another run and `restart` is False;
         DataError if there is no room.
         """
-        self.output = output
+        self.output = output = Path(os.path.realpath(output))  # renaming to a link would put a file in its place
         self.path = output.with_name(output.name + ".part")
         self._facts_file = output.with_name(output.name + ".part.json")
         self.resumable = facts is not None

@@ -1,6 +1,7 @@
 """Finished answers as CSV, TSV or Parquet, made line by line from the JSON Lines of a part file."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -22,10 +23,16 @@ def check_output(output: Path) -> None:
     """Raise InputError for a file of an unknown kind or in a place that cannot be written."""
     if output.suffix not in ENDINGS:
         raise InputError(f'output "{output}" ends in "{output.suffix}"; accepted are {", ".join(ENDINGS)}')
-    if not output.parent.is_dir():
-        raise InputError(f'there is no folder "{output.parent}" for the output; make it first')
-    if output.is_dir():
+    target = Path(os.path.realpath(output))
+    if target.is_symlink():
+        raise InputError(f'output "{output}" is a link that leads back to itself; pass the name of a file')
+    for folder in (output.parent, target.parent):
+        if not folder.is_dir():
+            raise InputError(f'there is no folder "{folder}" for the output; make it first')
+    if target.is_dir():
         raise InputError(f'output "{output}" is a folder; pass the name of a file')
+    if target.exists() and not target.is_file():
+        raise InputError(f'output "{output}" is a pipe or a device; pass the name of a file, or print with --json')
 
 
 def table_maker(output: Path, labels: Sequence[str], problem: str) -> Make | None:

@@ -138,11 +138,13 @@ def bench(
         return
     run = _measure(model, size, scheme, members, settings, messages)
     run["notes"] = notes + run["notes"]
-    if as_json:
-        typer.echo(json.dumps(run, ensure_ascii=False))
-    else:
-        print_run(run, wide_console())
-    _keep(run, output, record, messages)
+    try:
+        if as_json:
+            typer.echo(json.dumps(run, ensure_ascii=False))
+        else:
+            print_run(run, wide_console())
+    finally:  # where standard output is full or nobody reads it, minutes of work are kept all the same
+        _keep(run, output, record, messages)
 
 
 def _measure(

@@ -93,17 +93,21 @@ def evaluate(
         with messages.status(f"noise of sigma {sigma:g}, {seeds} seeds"):
             figures["noise"].append(reports.noise_report(ensemble, examples, encoded, sigma, seeds))
     console = wide_console()
-    for part in _tables(figures):
-        console.print(part)
-    if json is not None:
-        with writing(json):
-            write_json(json, figures)
-        console.print(f"all figures in {plain(str(json))}", highlight=False, soft_wrap=True)
-    if pictures is not None and plots is not None:
-        with writing(plots):
-            written = pictures.save_plots(figures, plots)
-        names = ", ".join(file.name for file in written)
-        console.print(f"{names} in {plain(str(plots))}", highlight=False, soft_wrap=True)
+    kept: list[str] = []
+    try:
+        for part in _tables(figures):
+            console.print(part)
+    finally:  # where standard output is full or nobody reads it, minutes of work are kept all the same
+        if json is not None:
+            with writing(json):
+                write_json(json, figures)
+            kept.append(f"all figures in {plain(str(json))}")
+        if pictures is not None and plots is not None:
+            with writing(plots):
+                written = pictures.save_plots(figures, plots)
+            kept.append(f"{', '.join(file.name for file in written)} in {plain(str(plots))}")
+    for line in kept:
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _sigmas(text: str) -> list[float]:

@@ -6,13 +6,13 @@ missing file, missing extra).
 
 import codecs
 import io
-import os
 import sys
 import warnings
 from typing import TextIO
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 from bebert_infer.cli.augment import augment
 from bebert_infer.cli.bench import bench
@@ -23,7 +23,9 @@ from bebert_infer.cli.eval import evaluate
 from bebert_infer.cli.export import export
 from bebert_infer.cli.inspect import inspect
 from bebert_infer.cli.predict import predict
+from bebert_infer.cli.streams import drop_output, prepare_streams
 from bebert_infer.cli.train import train
+from bebert_infer.cli.usage import TextCommand, help_text
 from bebert_infer.console import plain
 from bebert_infer.errors import BebertError, BebertWarning
 
@@ -36,11 +38,16 @@ app = typer.Typer(
 )
 errors = Console(stderr=True)
 for command in (inspect, demo, convert, predict, bench, train, augment, evaluate, export, doctor):
-    app.command("eval" if command is evaluate else None)(command)
+    name = "eval" if command is evaluate else None
+    app.command(name, help=help_text(command), cls=TextCommand if command is predict else TyperCommand)(command)
 
 
 def main() -> None:
-    """Entry point of the command `bebert`: one sentence and an exit code instead of a traceback."""
+    """Entry point of the command `bebert`: one sentence and an exit code instead of a traceback.
+
+    Notes of an error (`add_note`) are lines behind its sentence.
+    """
+    prepare_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a path may be no UTF-8, and the output another encoding
         codecs.register_error("bebert", _spelled_out)
         sys.stdout.reconfigure(errors="bebert")
@@ -53,15 +60,17 @@ def main() -> None:
             if sys.stdout is not None:  # closed by whoever started us
                 sys.stdout.flush()  # a full disk shows here, not while Python ends
     except BebertError as error:
-        _print_error(str(error))
+        _print_error(error, str(error))
         sys.exit(error.exit_code)
     except BrokenPipeError:  # `bebert inspect model | head`
-        _drop_output()
+        drop_output()
         sys.exit(1)
     except OSError as error:
-        _drop_output()
+        drop_output()
         place = f' "{error.filename}"' if error.filename else ""
-        _print_error(f"cannot read or write{place}: {error.strerror or error}; check rights and room, and run it again")
+        _print_error(
+            error, f"cannot read or write{place}: {error.strerror or error}; check rights and room, and run it again"
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         errors.print("interrupted; what was not finished was not put in its place")
@@ -83,17 +92,10 @@ def _show_warning(
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
 
 
-def _print_error(text: str) -> None:
+def _print_error(error: Exception, text: str) -> None:
     errors.print(f"[bold red]error:[/] {plain(text)}", soft_wrap=True, highlight=False)
-
-
-def _drop_output() -> None:
-    """Forget what standard output cannot take: Python would try again when it ends, and complain."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for note in getattr(error, "__notes__", ()):
+        errors.print(plain(note), soft_wrap=True, highlight=False)
 
 
 def _spelled_out(error: UnicodeError) -> tuple[str, int]:

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -14,10 +15,10 @@ from rich.console import Console
 from bebert_infer.cli.options import Model, Threads, refuse_unused
 from bebert_infer.cli.predict_view import Progress, answer_table
 from bebert_infer.console import plain
-from bebert_infer.errors import InputError, safe
+from bebert_infer.errors import BebertError, InputError, RowError, safe
 
 if TYPE_CHECKING:
-    from bebert_infer.bulk.classify import BulkOptions
+    from bebert_infer.bulk.classify import BulkOptions, Counts
     from bebert_infer.bulk.resume_file import ResumeFile
     from bebert_infer.bulk.row import RowFile
     from bebert_infer.ensemble import Ensemble
@@ -237,7 +238,7 @@ def _opened(
 def _write(
     ensemble: "Ensemble", file: "RowFile", input: Path | None, output: Path, options: "BulkOptions", restart: bool
 ) -> None:
-    from bebert_infer.bulk.classify import classify_file, input_facts, model_digest
+    from bebert_infer.bulk.classify import Counts, classify_file, input_facts, model_digest
     from bebert_infer.bulk.resume_file import ResumeFile
     from bebert_infer.bulk.writers import table_maker
 
@@ -249,16 +250,36 @@ def _write(
     part = ResumeFile(output, facts, restart)
     if part.rows:
         _say(messages, f"going on after {part.rows:,} answers in {part.path}")
+    counts = Counts()
+    with _counted(counts):
+        try:
+            with Progress(file, messages) as report:
+                classify_file(ensemble, file, part, options, make, report, counts)
+        except BaseException:
+            _leave(part)
+            raise
+        more = [f"{counts.earlier:,} of an earlier run"] if counts.earlier else []
+        more += [f"{counts.bad:,} rows with errors"] if counts.bad else []
+        more += [f"{counts.cut:,} texts cut at their end"] if counts.cut else []
+        _say(console, f"{counts.rows:,} predictions in {output}" + (f" ({', '.join(more)})" if more else ""))
+
+
+@contextmanager
+def _counted(counts: "Counts") -> Iterator[None]:
+    """Let the last line say the counts, however the block ends: behind an error they are its note (main.py)."""
     try:
-        with Progress(file, messages) as report:
-            counts = classify_file(ensemble, file, part, options, make, report)
-    except BaseException:
-        _leave(part)
+        yield
+    except (BrokenPipeError, SystemExit):  # whoever read the answers has gone
         raise
-    more = [f"{counts.earlier:,} of an earlier run"] if counts.earlier else []
-    more += [f"{counts.bad:,} rows with errors"] if counts.bad else []
-    more += [f"{counts.cut:,} texts cut at their end"] if counts.cut else []
-    _say(console, f"{counts.rows:,} predictions in {output}" + (f" ({', '.join(more)})" if more else ""))
+    except (BebertError, OSError) as error:
+        if isinstance(error, RowError):  # the row at which it stopped
+            counts.add([{"error": str(error)}])
+        error.add_note(str(counts))
+        raise
+    except BaseException:
+        _say(messages, str(counts))
+        raise
+    _say(messages, str(counts))
 
 
 def _leave(part: "ResumeFile") -> None:
@@ -271,16 +292,19 @@ def _say(console: Console, text: str) -> None:
 
 
 def _print_rows(ensemble: "Ensemble", file: "RowFile", options: "BulkOptions", as_json: bool) -> None:
-    from bebert_infer.bulk.classify import answer_rows
+    from bebert_infer.bulk.classify import Counts, answer_rows
 
-    batches: Iterator[list[dict[str, Any]]] = answer_rows(ensemble, file, options)
-    for batch in batches:
-        if as_json:
-            for record in batch:
-                typer.echo(safe(json.dumps(record, ensure_ascii=False)))
-            sys.stdout.flush()
-        else:
-            console.print(answer_table(batch))
+    counts = Counts()
+    with _counted(counts):
+        for batch in answer_rows(ensemble, file, options):
+            if as_json:
+                for record in batch:
+                    typer.echo(safe(json.dumps(record, ensure_ascii=False)))
+                if sys.stdout is not None:
+                    sys.stdout.flush()
+            else:
+                console.print(answer_table(batch))
+            counts.add(batch)
 
 
 def _print_texts(ensemble: "Ensemble", items: list[Any], options: "BulkOptions", as_json: bool) -> None:

@@ -42,7 +42,7 @@ class Progress:
         from rich.progress import Progress as Bar
 
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("left"), TimeRemainingColumn())
-        self._progress = Bar(*columns, console=console, transient=True)
+        self._progress = Bar(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._progress.add_task("classifying", total=file.size if file.count is None else file.count)
         self._file = file
         self._started = time.monotonic()

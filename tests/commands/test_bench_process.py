@@ -73,3 +73,26 @@ def test_a_process_that_fails_says_why(engine, monkeypatch):
     assert isinstance(found, str) and "ended with 1" in found and "no model folder" in found
     monkeypatch.setattr(bench_process, "LIMIT", 0.01)
     assert process_figures(engine, 1, 4, 50) == "no answer in 0 s"
+
+
+def test_an_application_that_embeds_python_is_not_measured_by_starting_it(engine, monkeypatch, tmp_path):
+    program = tmp_path / "reviews"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/mark\n")
+    program.chmod(0o755)
+    for executable in (None, "", str(program), str(tmp_path / "python")):
+        monkeypatch.setattr(sys, "executable", executable)
+        found = process_figures(engine, 1, 4, 50)
+        assert isinstance(found, str) and found.startswith("no process of its own: ")
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize("flag", ["-I", "-OO"])
+def test_the_process_is_isolated_as_this_one_and_finds_the_same_modules(engine, flag):
+    code = (
+        f"import sys; sys.path[:0] = {[path for path in sys.path if path]!r}; from pathlib import Path; "
+        "from bebert_infer.bench.engines import Engine; from bebert_infer.bench.process import process_figures; "
+        f"print(process_figures(Engine('g', 'ours', {PACKED!r}, Path({str(engine.folder)!r})), 1, 4, 50))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([sys.executable, flag, "-c", code], capture_output=True, text=True, env=environment)
+    assert "peak_rss_bytes" in done.stdout, done.stdout + done.stderr

@@ -324,7 +324,10 @@ def test_standard_output_may_be_closed(model, tmp_path):
         ["sh", "-c", command, "sh", *program], capture_output=True, text=True, timeout=300, env=environment
     )
     assert done.returncode == 0, done.stderr
-    assert not done.stderr.strip() and json.loads((tmp_path / "out.jsonl").read_text())["text"] == "dull"
+    assert (
+        done.stderr == "1 row: 1 answer, 0 errors\n"
+        and json.loads((tmp_path / "out.jsonl").read_text())["text"] == "dull"
+    )
 
 
 @pytest.mark.parametrize("setting", ["error", "ignore", "default"])

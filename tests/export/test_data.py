@@ -2,7 +2,13 @@
 
 # ruff: noqa: E402 - the imports below need the extra
 
+import gzip
+import json
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 pytest.importorskip("torch", reason="training needs the extra [export]")
@@ -183,6 +189,9 @@ def test_metrics_are_those_of_the_whole_split():
     assert metrics.evaluate(values, np.ones((3, 1)))["spearman"] == 0
 
 
+NO_VALUE = ["-nan", "NAN", "inf", "-Infinity", "<NA>", "NA", "N/A", "#N/A", "null", "NULL", "None", "NaT"]
+
+
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
@@ -191,6 +200,15 @@ def test_metrics_are_those_of_the_whole_split():
         (["0", "1", "inf"], 'line 4 of .* has the label "inf"'),
         (["0", "1", "0.0"], 'has the label "0.0", others have "0": write equal numbers alike'),
         (["1", "01", "2"], 'has the label "1", others have "01": write equal numbers alike'),
+        (["0", "1", "1e0"], 'has the label "1e0", others have "1": write equal numbers alike'),
+        (["0", "1", "+1"], 'has the label "1", others have "\\+1": write equal numbers alike'),
+        (["other", "1", "1.0"], 'has the label "1.0", others have "1": write equal numbers alike'),
+        (["True", "true", "false"], 'has the label "true", others have "True": write equal labels alike'),
+        (["0", "1", "true"], 'has the label "true", others have "1": write equal labels alike'),
+        (["Positive", "positive", "x"], 'has the label "positive", others have "Positive": write equal labels'),
+        (["caf\u00e9", "cafe\u0301", "x"], "write equal labels alike"),
+        *((["0", "1", word], f'line 4 of .* has the label "{word}"; write its class') for word in NO_VALUE),
+        *((["pos", "neg", word], f'line 4 of .* has the label "{word}"; write its class') for word in NO_VALUE),
     ],
 )
 def test_missing_labels_and_equal_numbers_are_no_classes_of_their_own(tmp_path, labels, said):
@@ -202,3 +220,59 @@ def test_missing_labels_and_equal_numbers_are_no_classes_of_their_own(tmp_path, 
 def test_a_label_that_is_no_number_in_json_is_refused(tmp_path):
     with pytest.raises(DataError, match="line 1 of .* has the label nan; write its class or score, or drop the line"):
         files.read_examples(write(tmp_path / "a.jsonl", '{"text": "a", "label": NaN}\n{"text": "b", "label": 1}\n'))
+
+
+def test_labels_that_only_look_alike_are_classes():
+    """Blanks around a label are none of it; "none" and "NONE" are classes of stance and emotion data."""
+    labels = ["9007199254740993", "9007199254740992", "1"]
+    names = files.label_names(_examples(labels))
+    assert names == ["1", "9007199254740992", "9007199254740993"]
+    assert files.label_names(_examples(["NONE", "FAVOR", "AGAINST"])) == ["AGAINST", "FAVOR", "NONE"]
+    assert files.label_names(_examples(["false", "true"])) == ["false", "true"]
+
+
+def _examples(labels):
+    texts, numbers = ["a"] * len(labels), list(range(len(labels)))
+    return files.Examples(texts, None, labels, Path("x"), "", "line", numbers, numbers)
+
+
+def label_files(value, text):
+    """Files of every kind whose second row has the label `value`, written as `text` where cells have no types."""
+    rows = [{"text": "a", "label": 1}, {"text": "b", "label": value}, {"text": "c", "label": 0}]
+    for ending, mark in ((".csv", ","), (".tsv", "\t")):
+        lines = [f"a{mark}1", f"b{mark}{text}", f"c{mark}0", ""]
+        yield ending, "\n".join([f"text{mark}label", *lines])
+    yield ".jsonl", "".join(json.dumps(row) + "\n" for row in rows)
+    yield ".json", json.dumps(rows)
+    column = [str(row["label"]) for row in rows] if isinstance(value, str) else [row["label"] for row in rows]
+    kind = pa.string() if isinstance(value, str) else pa.float64()
+    yield ".parquet", pa.table({"text": ["a", "b", "c"], "label": pa.array(column, kind)})
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, ""), (float("nan"), "nan"), ("", ""), (" ", " "), ("NaN", "NaN"), ("null", "null"), (float("inf"), "inf")],
+)
+def test_a_missing_label_is_an_error_in_every_kind_of_file(tmp_path, value, text):
+    for ending, content in label_files(value, text):
+        for packed in ("", ".gz") if ending != ".parquet" else ("",):
+            path = tmp_path / f"a{ending}{packed}"
+            if ending == ".parquet":
+                pyarrow.parquet.write_table(content, path)
+            else:
+                raw = content.encode()
+                path.write_bytes(gzip.compress(raw) if packed else raw)
+            place = "row 2 of" if ending == ".parquet" else "2 of" if ending == ".json" else "line [23] of"
+            with pytest.raises(DataError, match=f"{place}.* has (an empty|the) .?label"):
+                files.label_names(files.read_examples(path))
+
+
+@pytest.mark.parametrize(("value", "text"), [(" 1 ", " 1 "), (1.0, "1"), ("1", "1")])
+def test_a_label_of_one_value_is_one_class_in_every_kind_of_file(tmp_path, value, text):
+    for ending, content in label_files(value, text):
+        path = tmp_path / f"a{ending}"
+        if ending == ".parquet":
+            pyarrow.parquet.write_table(content, path)
+        else:
+            path.write_text(content)
+        assert files.label_names(files.read_examples(path)) == ["0", "1"]

@@ -2,6 +2,7 @@
 
 # ruff: noqa: E402 - the imports below need the extra
 
+import json
 import os
 import pickle
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import BinaryIO
 
 import numpy as np
@@ -28,6 +30,7 @@ from bebert_export.checkpoints.untrusted_pickle import ProcessLimits, read_pickl
 from bebert_export.peers.classifier import load_classifier
 from bebert_infer import InputError
 from bebert_infer.errors import CheckpointError, DataError
+from bebert_kernels.child_python import OTHER_PYTHON
 
 LIMITS = ProcessLimits(memory=128, seconds=20)
 
@@ -114,7 +117,8 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> None:
             code = 1
             try:
                 with os.fdopen(os.dup(stdout.fileno()), "w") as sys.stdout:
-                    code = unpickle_child.main(*command[3:])
+                    first = command.index(unpickle_child.__file__) + 1
+                    code = unpickle_child.main(*command[first : first + 4])
             finally:
                 os._exit(code)
         return subprocess.CompletedProcess(command, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
@@ -247,3 +251,74 @@ def test_a_small_checkpoint_cannot_ask_for_a_large_student(tmp_path, layers, mes
     save_file(state, folder / "model.safetensors")
     with pytest.raises(CheckpointError, match=message):
         read_checkpoint(folder / "model.safetensors", folder)
+
+
+APPLICATION = """#!/bin/sh
+echo started >> {mark}
+"""
+
+
+@pytest.mark.parametrize("name", [None, "", "reviews", "python-reviews", "nowhere/python3"])
+def test_no_application_is_started_to_read_a_pickle(tmp_path, monkeypatch, name):
+    """One that embeds Python names itself in sys.executable, or nothing: what cannot read is not asked to."""
+    file, mark = tmp_path / "model.bin", tmp_path / "mark"
+    torch.save({"a": torch.arange(10.0)}, file)
+    path = name and str(tmp_path / name)
+    if path and "/" not in name:
+        Path(path).write_text(APPLICATION.format(mark=mark))
+        Path(path).chmod(0o755)
+    monkeypatch.setattr(sys, "executable", path)
+    with pytest.raises(DataError) as error:
+        read_pickle(file, LIMITS)
+    said = str(error.value)
+    assert said.startswith("is a pickle, which only another process of this Python may read: ") and "\n" not in said
+    assert said.endswith("; run bebert with a Python, or save the tensors as model.safetensors")
+    assert not mark.exists()
+
+
+def test_a_pickle_is_read_by_this_python_or_by_none(tmp_path, monkeypatch):
+    """An embedding program may name the first python of its PATH, which has other packages."""
+    torch.save({"a": torch.arange(10.0)}, tmp_path / "model.bin")
+    other = tmp_path / "python3"
+    other.write_text(f"#!/bin/sh\nexit {OTHER_PYTHON}\n")
+    other.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(other))
+    with pytest.raises(DataError, match=f"sys.executable is another one, {other}; run bebert with a Python"):
+        read_pickle(tmp_path / "model.bin", LIMITS)
+
+
+@pytest.mark.parametrize("flags", ["-I", "-OO", "-Werror"])
+def test_a_pickle_is_read_whatever_python_is_told(tmp_path, flags):
+    """Also where nothing but this process's sys.path says where the packages are."""
+    torch.save({"a": torch.arange(10.0)}, tmp_path / "model.bin")
+    code = (
+        f"import sys; sys.path[:0] = {[path for path in sys.path if path]!r}; from pathlib import Path; "
+        "from bebert_export.checkpoints.untrusted_pickle import read_pickle; "
+        f"print(len(read_pickle(Path({str(tmp_path / 'model.bin')!r}))['a']))"
+    )
+    command = [sys.executable, flags, "-c", code]
+    environment = {"PATH": os.environ["PATH"], "PYTHONWARNINGS": "error"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.stdout == "10\n", done.stderr
+
+
+def test_a_missing_part_of_sharded_weights_is_an_error(tmp_path):
+    """Also without the index, of which a reader of what is there would notice nothing."""
+    folder = write_encoder(tmp_path / "encoder")
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(state)
+    files = [f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)]
+    places = {name: files[index % 3] for index, name in enumerate(names)}
+    for file in files:
+        save_file({name: state[name] for name in names if places[name] == file}, folder / file, {"format": "pt"})
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    examples = SimpleNamespace(texts=["a"], pairs=None)
+    options = {"vocabulary_size": None, "positions": None, "dropout": 0.0, "seed": 0}
+    load_pretrained(str(folder), examples, ["a", "b"], **options)
+    (folder / files[1]).unlink()
+    for _ in range(2):
+        with pytest.raises(DataError, match="has no readable weights"):
+            load_pretrained(str(folder), examples, ["a", "b"], **options)
+        index.unlink(missing_ok=True)

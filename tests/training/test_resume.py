@@ -214,3 +214,19 @@ def test_a_run_begun_before_the_training_side_had_rooms_goes_on(tmp_path, monkey
     assert json.loads((chosen.out / "options.json").read_text()) == recorded | {"init": encoder}
     with pytest.raises(InputError, match="holds a run with width 0.5, this one has 1.0"):
         train.train(replace(chosen, width=1.0), QUIET)
+
+
+def test_a_gap_between_finished_members_is_an_error(tmp_path):
+    """The one behind it learned from the errors of the missing one; another in its place would fit neither."""
+    run = RunFolder(tmp_path)
+    for number in (0, 2, 3):
+        run.save(f"member_{number}", {}, {})
+    run.check_numbered("student")
+    with pytest.raises(InputError, match="holds member 0, 2, 3 and lacks 1, .*; put member_1.safetensors back, or rem"):
+        run.check_numbered("member")
+    (tmp_path / "stages" / "member_0.safetensors").unlink()
+    with pytest.raises(InputError, match="holds member 2, 3 and lacks 0"):
+        run.check_numbered("member")
+    for number in (0, 1):
+        run.save(f"member_{number}", {}, {})
+    run.check_numbered("member")

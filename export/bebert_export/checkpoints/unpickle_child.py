@@ -1,8 +1,7 @@
 """Child process of `untrusted_pickle.py`: read one pickle of tensors under hard limits and write it as safetensors.
 
-    python -P unpickle_child.py SOURCE TARGET MEMORY SECONDS
-
-It imports nothing of this package. Exit code 0: TARGET is written; 3: the reason is on standard output.
+Its arguments are SOURCE TARGET MEMORY SECONDS. It imports nothing of this package. Exit code 0: TARGET is written; 3:
+the reason is on standard output.
 """
 
 import resource

@@ -21,9 +21,14 @@ from torch import Tensor, nn
 
 from bebert_export.checkpoints import unpickle_child
 from bebert_infer.errors import DataError, InputError
+from bebert_kernels.child_python import OTHER_PYTHON, child_environment, python_command
 
 MEMORY, SECONDS = "BEBERT_PICKLE_MEMORY", "BEBERT_PICKLE_SECONDS"
 PICKLE = "pytorch_model.bin"
+# Not from a file of this package: its folder, whose names are common words, is no place to look for modules.
+_CHILD = "import runpy; sys.argv[:] = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+NEEDS_PYTHON = "is a pickle, which only another process of this Python may read"
+INSTEAD = "run bebert with a Python, or save the tensors as model.safetensors"
 # Real time beside the CPU time: torch is imported first, from a cold disk on a slow board.
 PATIENCE = 120
 
@@ -91,23 +96,24 @@ def check_finite(model: nn.Module, folder: Path) -> None:
 
 def _convert(file: Path, target: Path, limits: ProcessLimits) -> None:
     memory = limits.mebibytes(file)
-    # -P: the folder of this file, whose names are common words, must not be where the child looks for modules.
-    command = [sys.executable, "-P", unpickle_child.__file__, str(file.resolve()), str(target)]
-    command += [str(memory * 2**20), str(limits.seconds)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     said = target.with_name("said")
     try:
+        command = python_command(
+            _CHILD, unpickle_child.__file__, str(file.resolve()), str(target), str(memory * 2**20), str(limits.seconds)
+        )
         with said.open("wb") as output:
             code = subprocess.run(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.DEVNULL,
-                env=environment,
+                env=child_environment(OMP_NUM_THREADS="1"),
                 timeout=limits.seconds + PATIENCE,
             ).returncode
     except subprocess.TimeoutExpired:
         code = -signal.SIGXCPU
+    except OSError as error:
+        raise DataError(f"{NEEDS_PYTHON}: {error}; {INSTEAD}") from None
     with said.open("rb") as output:
         reason = output.read(600).decode("utf-8", "replace")
     if code == 0 and target.is_file():
@@ -119,6 +125,8 @@ def _convert(file: Path, target: Path, limits: ProcessLimits) -> None:
         raise DataError(
             f"takes more than {memory} MiB to read, from {file.stat().st_size:,} bytes; raise {MEMORY} if you trust it"
         )
+    if code == OTHER_PYTHON:
+        raise DataError(f"{NEEDS_PYTHON}: sys.executable is another one, {sys.executable}; {INSTEAD}")
     if code == unpickle_child.REFUSED and reason:
         raise DataError(reason)
     raise DataError(f"ended the process that read it with code {code}; fetch it again")

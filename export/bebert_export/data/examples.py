@@ -1,8 +1,9 @@
 """Labelled examples of one file, and their labels as class ids or scores."""
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,20 @@ from bebert_infer.bulk.tables import PAIR_COLUMNS, TEXT_COLUMNS, Table, read_tab
 from bebert_infer.errors import DataError
 
 LABEL_COLUMNS = ("label", "labels")
+# What pandas, R, spreadsheets and databases write for a cell without a value; NaN is a number. "none" may be a class.
+MISSING = {"NA", "None"}
+MISSING_IN_CAPITALS = {
+    "NULL",
+    "N/A",
+    "#N/A",
+    "#NA",
+    "<NA>",
+    "NAT",
+    "1.#IND",
+    "-1.#IND",
+    "1.#QNAN",
+    "-1.#QNAN",
+}
 ORIGIN_COLUMN = "augmented_from"  # written by `bebert augment`; no name that other data has by chance
 
 
@@ -91,7 +106,7 @@ def read_examples(
     origin = ORIGIN_COLUMN if ORIGIN_COLUMN in table.columns else None
     for name in filter(None, (text, pair, label, origin)):
         for row, cell in enumerate(table.columns[name]):
-            if cell is None or (isinstance(cell, str) and not cell.strip()):
+            if cell is None or (cell != cell and name != label) or (isinstance(cell, str) and not cell.strip()):
                 raise DataError(f'{table.place(row)} has an empty "{name}"; fill it or drop the {table.unit}')
             if name not in (text, pair):
                 continue
@@ -114,26 +129,29 @@ def read_examples(
 def label_names(train: Examples) -> list[str]:
     """Class names of a training file: numbers in numeric order, everything else in alphabetical order.
 
-    Raises DataError for fewer than two classes (fewer than one of several labels) and for labels that are fractions (a
-    score, not a class).
+    Raises DataError for fewer than two classes (fewer than one of several labels), for labels that are fractions (a
+    score, not a class), for what programs write where there is none, and for one label written in two ways.
     """
     if train.marked:
         return list(train.marked)
-    first = {name: row for row, said in reversed(list(enumerate(_said(train)))) for name in said}
-    names = sorted(first)
-    try:
-        values = {name: float(name) for name in names}
-    except ValueError:
-        values = {}
+    places = {name: row for row, said in reversed(list(enumerate(_said(train)))) for name in said}
+    names = sorted(places)
+    values = {name: value for name in names if (value := _number(name)) is not None}
     for name in names:
-        if _is_missing(name):
-            place = train.place(first[name])
+        missing = name in MISSING or name.upper() in MISSING_IN_CAPITALS
+        if missing or (name in values and not values[name].is_finite()):
+            place = train.place(places[name])
             raise DataError(f'{place} has the label "{name}"; write its class, or drop the {train.unit}')
-    for one, other in pairwise(sorted(values, key=values.__getitem__)):
-        if values[one] == values[other]:
-            place = train.place(first[other])
-            raise DataError(f'{place} has the label "{other}", others have "{one}": write equal numbers alike')
-    fraction = next((name for name, value in values.items() if np.isfinite(value) and value != round(value)), None)
+    first: dict[Any, str] = {}
+    for name in names:
+        known = first.setdefault(_meaning(name, values), name)
+        if known != name:
+            place = train.place(places[name])
+            what = "numbers" if name in values and known in values else "labels"
+            raise DataError(f'{place} has the label "{name}", others have "{known}": write equal {what} alike')
+    if len(values) < len(names):
+        values = {}
+    fraction = next((name for name, value in values.items() if value != value.to_integral_value()), None)
     if fraction is not None:
         raise DataError(f'{train.path} has labels such as "{fraction}"; for scores instead of classes use regression')
     if train.multi_label and not names:
@@ -143,9 +161,20 @@ def label_names(train: Examples) -> list[str]:
     return sorted(names, key=lambda name: (values[name], name)) if values else names
 
 
-def _is_missing(name: str) -> bool:
-    """Whether a label is how programs write that there is none, or no number that counts classes."""
-    return name.lower() in ("nan", "inf", "+inf", "-inf", "infinity", "-infinity", "<na>", "nat")
+def _number(name: str) -> Decimal | None:
+    """A label as an exact number, with NaN and infinities; None for other words."""
+    try:
+        return Decimal(name)
+    except InvalidOperation:
+        return None
+
+
+def _meaning(name: str, values: Mapping[str, Decimal]) -> Any:
+    """The same for 1, 1.0, +1, 1e0 and true; for words that differ in capitals or in how Unicode spells them."""
+    word = unicodedata.normalize("NFKC", name).casefold()
+    if word in ("true", "false"):
+        return Decimal(word == "true")
+    return values.get(name, word)
 
 
 def class_ids(examples: Examples, names: list[str]) -> NDArray[np.int64] | NDArray[np.float32]:

@@ -119,7 +119,8 @@ class _Packer:
             signed=quantizer.signed,
             shift=move is not None,
         )
-        assert self.sites.setdefault(kind, site) == site, f"layers differ at {kind}"
+        if self.sites.setdefault(kind, site) != site:  # no assert: what it does must also happen with python -O
+            raise AssertionError(f"layers differ at {kind}")
         if isinstance(quantizer, Dynamic):
             self._put(f"{name}.clip", quantizer.clip)
         elif site.kind != "sign" and not isinstance(quantizer, Bool):

@@ -131,6 +131,7 @@ class MemberStage:
 
     def members(self) -> list[Member]:
         """Train up to `count` members, or read those that an earlier, interrupted run has finished."""
+        self.run.check_numbered("member")
         weights, count = Weights.uniform(self.full.train, self.full.held), self.settings.count
         members: list[Member] = []
         while len(members) < count:

@@ -108,6 +108,20 @@ class RunFolder:
         """Whether a stage is finished."""
         return self._file(stage).is_file()
 
+    def check_numbered(self, name: str) -> None:
+        """Raise InputError if of the stages name_0, name_1, … one is missing before a finished one."""
+        found = sorted(
+            int(number)
+            for file in (self.path / "stages").glob(f"{name}_*.safetensors")
+            if (number := file.stem.removeprefix(f"{name}_")).isdecimal()
+        )
+        if found != list(range(len(found))):
+            gap = next(number for number in range(len(found)) if number not in found)
+            raise InputError(
+                f"{self.path / 'stages'} holds {name} {', '.join(map(str, found))} and lacks {gap}, from which those "
+                f"behind it learned; put {name}_{gap}.safetensors back, or remove those behind it to train them anew"
+            )
+
     def save(self, stage: str, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Finish a stage: its tensors and facts (JSON values) in one file."""
         whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}

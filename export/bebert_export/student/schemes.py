@@ -98,7 +98,8 @@ def with_bits(student: Student, bits: int) -> Student:
     same = bits == student.config.activation_bits
     state = {name: tensor for name, tensor in student.state_dict().items() if same or "clip_" not in name}
     missing, _ = copy.load_state_dict(state, strict=False)
-    assert all("clip_" in name for name in missing), missing
+    if lost := [name for name in missing if "clip_" not in name]:
+        raise AssertionError(f"weights that the copy does not get: {lost}")
     return copy
 
 

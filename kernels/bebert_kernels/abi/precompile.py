@@ -7,19 +7,15 @@ cache like anything else there, so it can fail, be missing or be late: then we c
 import importlib
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from bebert_kernels.abi.stage import Stage
+from bebert_kernels.child_python import child_environment, python_command
 from bebert_kernels.jit.kernel import cache_directory
 
 WORTH = 3  # stages that are missing before a helper, which takes half a second to start, is worth it
-_HELPER = (
-    "import sys; sys.path[:] = sys.argv[2:]; "
-    "from bebert_kernels.abi.precompile import compile_all; compile_all(sys.argv[1])"
-)
+_HELPER = "from bebert_kernels.abi.precompile import compile_all; compile_all(sys.argv[1])"
 
 
 def precompile(stages: Sequence[Stage]) -> None:
@@ -38,35 +34,24 @@ def _helper(missing: list[Stage]) -> Iterator[None]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     process = None
     writable = directory is not None and os.access(directory, os.W_OK)
-    if len(missing) >= WORTH and cores > 1 and writable and runs_python(sys.executable):
+    if len(missing) >= WORTH and cores > 1 and writable:
         names = ",".join(stage.path for stage in reversed(missing))
-        command = [sys.executable, "-c", _HELPER, names, *sys.path]
         try:
             process = subprocess.Popen(
-                command,
-                env=os.environ | {"BEBERT_QUIET": "1"},
+                python_command(_HELPER, names),
+                env=child_environment(BEBERT_QUIET="1"),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
         except (OSError, ValueError):
-            process = None  # a frozen program or a sandbox without processes
+            process = None  # no Python to start, or a sandbox without processes
     try:
         yield
     finally:
         if process is not None:
             process.kill()  # it may be compiling what we have just compiled; files appear whole or not at all
             process.wait()
-
-
-def runs_python(executable: str | None) -> bool:
-    """Whether this process was started by a Python, which would run what -c says.
-
-    An application that embeds Python names itself in sys.executable, or nothing: started with -c it would begin anew,
-    and start itself again.
-    """
-    name = Path(executable or "").name.lower()
-    return name.startswith(("python", "pypy")) and not getattr(sys, "frozen", False)
 
 
 def compile_all(paths: str) -> None:
