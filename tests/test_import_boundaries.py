@@ -30,19 +30,27 @@ ROOMS = {
     "kernels.packing": "",
     "kernels.checks": "",
     "kernels.child_python": "",
+    "kernels.private_folder": "",
+    "kernels.cpu": "",
     "kernels.reference": "kernels.packing",
-    "kernels.jit": "kernels",
-    "kernels.emit": "",
-    "kernels.abi": "kernels.emit kernels.jit kernels.child_python kernels.packing",
-    "kernels.rows": "kernels.emit kernels.abi kernels.jit kernels.reference kernels.packing",
-    "kernels.attention": "kernels.rows kernels.emit kernels.abi kernels.jit kernels.reference kernels.packing",
-    "kernels.bitsliced": "kernels.rows kernels.emit kernels.abi kernels.jit kernels.packing",
-    "kernels.lookup": "kernels.bitsliced kernels.rows kernels.emit kernels.abi kernels.jit kernels.packing",
+    "kernels.ahead": "kernels.cpu",
+    "kernels.jit": "kernels kernels.cpu kernels.private_folder",
+    "kernels.machine_code": "kernels.ahead kernels.jit",
+    "kernels.abi": "kernels.machine_code kernels.jit kernels.child_python kernels.packing",
+    "kernels.compile": "kernels.abi kernels.ahead kernels.jit kernels.cpu",
+    "kernels.emit": "kernels.abi kernels.jit",
+    "kernels.rows": "kernels.emit kernels.abi kernels.jit kernels.machine_code kernels.reference kernels.packing",
+    "kernels.attention": "kernels.rows kernels.emit kernels.abi kernels.jit kernels.machine_code kernels.reference "
+    "kernels.packing",
+    "kernels.bitsliced": "kernels.rows kernels.emit kernels.abi kernels.jit kernels.machine_code kernels.packing",
+    "kernels.lookup": "kernels.bitsliced kernels.rows kernels.emit kernels.abi kernels.jit kernels.machine_code "
+    "kernels.packing",
     "kernels.popcount": "kernels.lookup kernels.bitsliced kernels.rows kernels.emit kernels.abi kernels.jit "
     "kernels.packing",
     "kernels.program": f"{PRODUCTS} kernels.attention kernels.rows kernels.emit kernels.abi kernels.jit "
     "kernels.reference kernels.packing",
-    "kernels.tuning": f"kernels.program {PRODUCTS} kernels.abi kernels.emit kernels.jit kernels.checks kernels.packing",
+    "kernels.tuning": f"kernels.program {PRODUCTS} kernels.abi kernels.emit kernels.cpu kernels.checks kernels.packing "
+    "kernels.private_folder",
     "infer.errors": "",
     "infer.threads": "infer.errors",
     "infer.optional": "infer.errors",
@@ -56,14 +64,14 @@ ROOMS = {
     "infer.prediction": "infer.text infer.combine infer.artifact",
     "infer.bulk": "infer infer.prediction infer.text infer.atomic_files infer.errors",
     "infer.native": f"infer.model infer.artifact infer.threads infer.errors kernels.tuning kernels.program {PRODUCTS} "
-    "kernels.attention kernels.rows kernels.abi kernels.jit kernels.checks kernels.reference kernels.packing",
+    "kernels.attention kernels.rows kernels.abi kernels.machine_code kernels.checks kernels.reference kernels.packing",
     "infer.ensemble": "infer.native infer.prediction infer.model infer.text infer.combine infer.limits infer.artifact "
     "infer.threads infer.errors",
     "infer": "infer.ensemble infer.limits infer.errors",
     "infer.measure": "infer.ensemble infer.native infer.model infer.artifact infer.threads infer.errors kernels.tuning "
-    "kernels.jit kernels.reference kernels.packing",
+    "kernels.machine_code kernels.ahead kernels.jit kernels.cpu kernels.reference kernels.packing",
     "infer.bench": "infer.measure infer.ensemble infer.artifact infer.threads infer.optional infer.console "
-    "infer.errors kernels.jit kernels.child_python",
+    "infer.errors kernels.private_folder kernels.child_python",
     "infer.bench.report": "infer.bench infer.optional infer.atomic_files infer.errors",
     "infer.cli": "infer infer.bench.report infer.bench infer.measure infer.bulk infer.ensemble infer.model infer.text "
     "infer.limits infer.artifact infer.atomic_files infer.optional infer.console infer.threads infer.errors",
@@ -73,7 +81,8 @@ ROOMS = {
     "export.distributed": "",
     "export.recipes": "infer.errors",
     "export.quantizers": "",
-    "export.data": "export.quiet_transformers infer.artifact infer.bulk infer.atomic_files infer.errors kernels.jit",
+    "export.data": "export.quiet_transformers infer.artifact infer.bulk infer.atomic_files infer.errors "
+    "kernels.private_folder",
     "export.atomic_writes": "export.distributed infer.atomic_files",
     "export.student": "export.quantizers infer.errors kernels.reference",
     "export.training": "export.student export.atomic_writes export.distributed export.data infer.errors",

@@ -70,8 +70,8 @@ def cpu_name() -> str:
 
 def instruction_sets() -> dict[str, Any]:
     """What the CPU has, what kernels are compiled for, and the levels that BEBERT_ISA accepts here."""
-    from bebert_kernels.abi.code import code_features, library
     from bebert_kernels.cpu import isa
+    from bebert_kernels.machine_code import code_features, library
 
     host, found = isa.host_features(), library()
     return {
@@ -84,7 +84,7 @@ def instruction_sets() -> dict[str, Any]:
 
 def machine_code() -> dict[str, Any]:
     """Where the code of the kernels comes from, and why: a library of the package, or Numba and its cache."""
-    from bebert_kernels.abi.code import library, may_compile
+    from bebert_kernels.machine_code import library, may_compile
 
     found = library()
     if found is not None:
@@ -138,7 +138,7 @@ def kernel_choices() -> list[dict[str, Any]] | None:
 
     Raises InputError for a BEBERT_PRODUCT that cannot be.
     """
-    from bebert_kernels.abi.code import may_compile
+    from bebert_kernels.machine_code import may_compile
 
     if not may_compile():  # the rates of plain Python say nothing
         return None

@@ -21,9 +21,9 @@ from bebert_infer.native.memory import workspace_bytes
 from bebert_infer.native.workspace import Workspace
 from bebert_infer.threads import ThreadTeam
 from bebert_kernels.abi import frame
-from bebert_kernels.abi.code import library
 from bebert_kernels.abi.frame import Frame
 from bebert_kernels.abi.stage import Stage
+from bebert_kernels.machine_code import library
 
 RUN = Stage.named("run_program")
 RunParallel = Callable[[list[Callable[[], None]], Callable[[], None]], None]  # `ThreadTeam.run`

@@ -1,4 +1,4 @@
-"""Stages: kernels that a program calls by address. Here they have names; their code comes from elsewhere (`code.py`).
+"""Stages: kernels that a program calls by address. Here they have names; where their code is from, `machine_code.py` says.
 
 A stage takes six int64 and returns nothing. `@stage` marks the function that Numba compiles, in a module that nobody
 imports but to compile it; whoever writes programs asks for the stage by its name:
@@ -12,12 +12,12 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from bebert_kernels.abi.code import library, may_compile
+from bebert_kernels.machine_code import library, may_compile
 
 COUNT = 6  # arguments
 _PROTOTYPE = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * COUNT)  # a call lets other threads run
 
-# Module of `bebert_kernels` -> stages that it defines. A library has all of them (`ahead/compile.py`).
+# Module of `bebert_kernels` -> stages that it defines. A library has all of them (`compile/object_file.py`).
 DEFINED = {
     "bitsliced.gemm": ("bitsliced_gemm",),
     "program.linear": ("linear",),

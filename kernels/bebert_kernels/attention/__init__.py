@@ -1,3 +1,3 @@
 """Attention of one sentence, on signs or on codes."""
 
-__all__ = ["boolean", "floats", "sentence", "softmax"]
+__all__ = ["boolean", "floats", "layout", "sentence", "softmax"]

@@ -1,6 +1,6 @@
 """Sizes of what attention computes with on this CPU, and the scratch that a sentence needs."""
 
-from bebert_kernels.abi.code import code_features
+from bebert_kernels.machine_code import code_features
 from bebert_kernels.packing import WORD_BITS
 from bebert_kernels.reference.floats import LANES
 

@@ -11,11 +11,11 @@ import numpy as np
 from numba.core import cgutils
 from numpy.typing import NDArray
 
-from bebert_kernels.abi.code import code_features
 from bebert_kernels.attention.units import SUMS, Rows, Units, dot, flat, octets_of
 from bebert_kernels.emit.emitter import Emitter, Value, vector_code
 from bebert_kernels.emit.vectors import FLOAT_LANES, FLOATS, I64, fill
 from bebert_kernels.jit.kernel import kernel
+from bebert_kernels.machine_code import code_features
 
 Floats = NDArray[np.float32]
 

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 
-from bebert_kernels.abi.code import code_features
 from bebert_kernels.attention.layout import UNIT_INPUTS
 from bebert_kernels.attention.units import CHUNK_UNITS, SUMS, Units, python_units
 from bebert_kernels.emit.emitter import Emitter, Value, vector_code
 from bebert_kernels.emit.vectors import F32, FLOAT_LANES, FLOATS, I16, I32, I64, fill
+from bebert_kernels.machine_code import code_features
 from bebert_kernels.reference.floats import EXP_LOWEST, EXP_TERMS, LN2_HIGH, LN2_LOW, LOG2_E, lane_sum
 from bebert_kernels.reference.floats import exp as reference_exp
 

@@ -1,3 +1,3 @@
 """Products by majority tables on bit-sliced counters."""
 
-__all__ = ["counters", "encode", "epilogue", "gemm", "product", "thresholds", "tile", "triples"]
+__all__ = ["encode", "gemm", "layout", "product", "thresholds", "tile", "triples"]

@@ -3,8 +3,8 @@
 Whoever packs weights or makes room for a call needs these; the code that uses the memory is elsewhere in this room.
 """
 
-from bebert_kernels.abi.code import code_features
 from bebert_kernels.abi.frame import BLOCK
+from bebert_kernels.machine_code import code_features
 
 FEATURES = code_features()
 TERNARY = "avx512f" in FEATURES  # any function of three bits is one instruction

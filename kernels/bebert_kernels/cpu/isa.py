@@ -148,7 +148,7 @@ def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
         text = cpuinfo.read_text()
     except OSError:
         text = ""
-    found = {}
+    found: dict[str, str] = {}
     for line in text.splitlines():
         key, _, value = line.partition(":")
         found.setdefault(key.strip(), value.strip())

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_kernels.abi.code import code_features
+from bebert_kernels.machine_code import code_features
 from bebert_kernels.packing import Words, unpack_bits
 
 Bytes = NDArray[np.uint8]
@@ -65,7 +65,7 @@ PORTABLE = Shape("portable", 16, 4, 4, 1)
 
 
 def best_shape(features: Iterable[str]) -> Shape:
-    """The shape for a CPU with these features (names as in `abi.code.code_features`)."""
+    """The shape for a CPU with these features (names as in `machine_code.code_features`)."""
     features = set(features)
     for feature, shape in SHAPES.items():
         if feature in features:

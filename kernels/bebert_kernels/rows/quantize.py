@@ -19,11 +19,11 @@ from numba.core import cgutils, types
 from numpy.typing import NDArray
 
 from bebert_kernels.abi import rule as rules
-from bebert_kernels.abi.code import code_features
 from bebert_kernels.abi.rule import Numbers
 from bebert_kernels.emit.emitter import Emitter, Value, vector_code
 from bebert_kernels.emit.vectors import F32, I8, I16, I32, fill
 from bebert_kernels.jit.kernel import kernel
+from bebert_kernels.machine_code import code_features
 from bebert_kernels.reference.integers import GELU_ZERO
 from bebert_kernels.rows.layout import MINUS, NOWHERE, PLUS, ZERO
 

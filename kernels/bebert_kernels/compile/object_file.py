@@ -1,6 +1,6 @@
 """All stages to one object file, for any level of any architecture, on any machine: what a library is linked from.
 
-    python -m bebert_kernels.ahead.compile aarch64 dotprod stages.o
+    python -m bebert_kernels.compile.object_file aarch64 dotprod stages.o
 
 Numba asks LLVM three things about the machine: its triple, its CPU's name, its features. Here they are answered for the
 level, so everything that Numba compiles in this process is code for it, the same that it would compile there. Such code
@@ -63,10 +63,11 @@ def imitate(architecture: str, cpu: str, features: str) -> None:
     llvm.get_host_cpu_name = lambda: cpu
     llvm.get_host_cpu_features = lambda: llvm.FeatureMap(switches)
 
-    from numba.core.dispatcher import Dispatcher
+    from numba.core import dispatcher
 
+    kernels: Any = dispatcher.Dispatcher
     # Without its entry point a kernel is "not compiled yet" at every call, and never runs.
-    Dispatcher.add_overload = lambda self, result: self.overloads.__setitem__(result.signature.args, result)
+    kernels.add_overload = lambda self, result: self.overloads.__setitem__(result.signature.args, result)
 
 
 def compile_object(architecture: str, cpu: str, features: str) -> bytes:
@@ -75,7 +76,7 @@ def compile_object(architecture: str, cpu: str, features: str) -> bytes:
 
     import llvmlite.binding as llvm
     from numba.core import types
-    from numba.core.ccallback import _CFuncCompiler
+    from numba.core import ccallback
     from numba.core.compiler import Compiler
     from numba.core.compiler_lock import global_compiler_lock
     from numba.core.registry import cpu_target
@@ -87,7 +88,8 @@ def compile_object(architecture: str, cpu: str, features: str) -> bytes:
     for stage in STAGES.values():
         importlib.import_module(stage.module)
         options = {"nopython": True, "error_model": "numpy"}
-        result = _CFuncCompiler(stage.function, cpu_target, options, {}, Compiler).compile(ARGUMENTS, types.void)
+        compiler: Any = vars(ccallback)["_CFuncCompiler"]
+        result = compiler(stage.function, cpu_target, options, {}, Compiler).compile(ARGUMENTS, types.void)
         with global_compiler_lock:
             result.library._ensure_finalized()  # with all that it calls
         text = with_entry(str(result.library._final_module), result.fndesc.llvm_func_name, PREFIX + stage.name)

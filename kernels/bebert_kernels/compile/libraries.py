@@ -1,7 +1,7 @@
 """Libraries of all stages, for this machine or for every level of an architecture, and their index.
 
-    python -m bebert_kernels.ahead.build here                  what this CPU runs best, into the package
-    python -m bebert_kernels.ahead.build x86_64 aarch64        every level of both
+    python -m bebert_kernels.compile.libraries here                  what this CPU runs best, into the package
+    python -m bebert_kernels.compile.libraries x86_64 aarch64        every level of both
 
 Each level is compiled by a process of its own, for Numba knows one target, and linked by `zig cc` against the oldest C
 library that manylinux_2_17 allows. The same sources and versions give the same bytes.
@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bebert_kernels.ahead.compile import CPUS
 from bebert_kernels.ahead.library import ARCHITECTURES, FOLDER, INDEX, PACKAGE, sources_hash
+from bebert_kernels.compile.object_file import CPUS
 from bebert_kernels.cpu import isa
 
 HERE = "here"
@@ -57,7 +57,7 @@ def build(targets: Sequence[tuple[str, str]], folder: Path = FOLDER) -> None:
     """Compile and link the libraries of these targets into a folder, with their index. Raises RuntimeError."""
     folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        made = list(pool.map(lambda target: _library(*target, folder), targets))
+        made = list(pool.map(lambda target: _library(target[0], target[1], folder), targets))
     libraries: dict[str, dict[str, str]] = {}
     for (architecture, level), sha256 in zip(targets, made, strict=True):
         libraries.setdefault(architecture, {})[level] = sha256
@@ -74,7 +74,7 @@ def _library(architecture: str, level: str, folder: Path) -> str:
         made = Path(name) / "stages.o"
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), *filter(None, sys.path)])}
         environment |= {"PYTHONHASHSEED": "0"}
-        _run([sys.executable, "-m", "bebert_kernels.ahead.compile", architecture, level, str(made)], environment)
+        _run([sys.executable, "-m", "bebert_kernels.compile.object_file", architecture, level, str(made)], environment)
         library = Path(name) / "library.so"
         link = ["-shared", "-target", f"{architecture}-linux-gnu.{GLIBC}", "-s", "-Wl,--gc-sections", "-Wl,-z,defs"]
         _run([sys.executable, "-m", "ziglang", "cc", *link, "-o", str(library), str(made), "-lm"], os.environ.copy())
