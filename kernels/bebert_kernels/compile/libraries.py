@@ -56,8 +56,8 @@ def here() -> tuple[str, str]:
 def build(targets: Sequence[tuple[str, str]], folder: Path = FOLDER) -> None:
     """Compile and link the libraries of these targets into a folder, with their index. Raises RuntimeError."""
     folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        made = list(pool.map(lambda target: _library(target[0], target[1], folder), targets))
+    with tempfile.TemporaryDirectory(prefix="bebert-zig-") as cache, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        made = list(pool.map(lambda target: _library(target[0], target[1], folder, cache), targets))
     libraries: dict[str, dict[str, str]] = {}
     for (architecture, level), sha256 in zip(targets, made, strict=True):
         libraries.setdefault(architecture, {})[level] = sha256
@@ -68,8 +68,12 @@ def build(targets: Sequence[tuple[str, str]], folder: Path = FOLDER) -> None:
             file.unlink()
 
 
-def _library(architecture: str, level: str, folder: Path) -> str:
-    """Make one library; returns its sha256."""
+def _library(architecture: str, level: str, folder: Path, cache: str) -> str:
+    """Make one library; returns its sha256.
+
+    cache : folder where the linker keeps the C library that it makes, if ZIG_GLOBAL_CACHE_DIR names none; its own
+            default is in the home folder, which need not exist
+    """
     with tempfile.TemporaryDirectory(prefix="bebert-build-") as name:
         made = Path(name) / "stages.o"
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), *filter(None, sys.path)])}
@@ -77,7 +81,7 @@ def _library(architecture: str, level: str, folder: Path) -> str:
         _run([sys.executable, "-m", "bebert_kernels.compile.object_file", architecture, level, str(made)], environment)
         library = Path(name) / "library.so"
         link = ["-shared", "-target", f"{architecture}-linux-gnu.{GLIBC}", "-s", "-Wl,--gc-sections", "-Wl,-z,defs"]
-        _run([sys.executable, "-m", "ziglang", "cc", *link, "-o", str(library), str(made), "-lm"], os.environ.copy())
+        _run([sys.executable, "-m", "ziglang", "cc", *link, "-o", str(library), str(made), "-lm"], {"ZIG_GLOBAL_CACHE_DIR": cache} | os.environ)
         content = library.read_bytes()
     target = folder / f"{architecture}-{level}.so"
     whole = target.with_suffix(".part")
