@@ -81,7 +81,10 @@ def _library(architecture: str, level: str, folder: Path, cache: str) -> str:
         _run([sys.executable, "-m", "bebert_kernels.compile.object_file", architecture, level, str(made)], environment)
         library = Path(name) / "library.so"
         link = ["-shared", "-target", f"{architecture}-linux-gnu.{GLIBC}", "-s", "-Wl,--gc-sections", "-Wl,-z,defs"]
-        _run([sys.executable, "-m", "ziglang", "cc", *link, "-o", str(library), str(made), "-lm"], {"ZIG_GLOBAL_CACHE_DIR": cache} | os.environ)
+        _run(
+            [sys.executable, "-m", "ziglang", "cc", *link, "-o", str(library), str(made), "-lm"],
+            {"ZIG_GLOBAL_CACHE_DIR": cache} | os.environ,
+        )
         content = library.read_bytes()
     target = folder / f"{architecture}-{level}.so"
     whole = target.with_suffix(".part")
