@@ -75,8 +75,7 @@ def compile_object(architecture: str, cpu: str, features: str) -> bytes:
     import importlib
 
     import llvmlite.binding as llvm
-    from numba.core import types
-    from numba.core import ccallback
+    from numba.core import ccallback, types
     from numba.core.compiler import Compiler
     from numba.core.compiler_lock import global_compiler_lock
     from numba.core.registry import cpu_target
