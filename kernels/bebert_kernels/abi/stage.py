@@ -1,4 +1,4 @@
-"""Stages: kernels that a program calls by address. Here they have names; where their code is from, `machine_code.py` says.
+"""Stages: kernels that a program calls by address. Here they are names; `machine_code.py` says whence their code comes.
 
 A stage takes six int64 and returns nothing. `@stage` marks the function that Numba compiles, in a module that nobody
 imports but to compile it; whoever writes programs asks for the stage by its name:
