@@ -17,7 +17,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-from setuptools import Command, setup
+from setuptools import Command, Distribution, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build import build
 from setuptools.command.sdist import sdist
@@ -83,11 +83,6 @@ class Kernels(Command):
 class Wheel(bdist_wheel):
     """A wheel for every Python 3 on the machines that its kernels are for: they use nothing of Python."""
 
-    def finalize_options(self):
-        """Compiled code is for a platform."""
-        super().finalize_options()
-        self.root_is_pure = not targets()
-
     def get_tag(self):
         """Whole architectures are for every Linux since glibc 2.17; the level of this machine is for it alone."""
         if not targets():
@@ -102,6 +97,14 @@ class Wheel(bdist_wheel):
         super().write_wheelfile(*arguments, **options)
         for path in Path(self.bdist_dir).rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+class Package(Distribution):
+    """With compiled code the package is for a platform, though no module of it is."""
+
+    def has_ext_modules(self):
+        """Whether there is code of a platform."""
+        return bool(targets())
 
 
 class Sources(sdist):
@@ -129,6 +132,7 @@ class Sources(sdist):
 
 build.sub_commands = [*build.sub_commands, ("build_kernels", None)]
 setup(
+    distclass=Package,
     setup_requires=tools(),
     cmdclass={"build_kernels": Kernels, "bdist_wheel": Wheel, "sdist": Sources},
 )

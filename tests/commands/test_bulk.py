@@ -282,9 +282,7 @@ def test_a_bad_row_is_named_and_skipped_or_stops_the_run(tmp_path, name, content
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
     """Before the first row is classified, not when the last answer is to be written."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    said = (
-        r'a.parquet" is Parquet, which needs the package "pyarrow": pip install "bebert-infer\[parquet\]", or'
-    )
+    said = r'a.parquet" is Parquet, which needs the package "pyarrow": pip install "bebert-infer\[parquet\]", or'
     with pytest.raises(MissingExtraError, match=said):
         open_rows(tmp_path / "a.parquet", ("text",))
     with pytest.raises(MissingExtraError, match=said):

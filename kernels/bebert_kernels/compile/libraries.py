@@ -48,6 +48,9 @@ def here() -> tuple[str, str]:
     levels = isa.available_levels(machine, isa.host_features())
     architecture = ARCHITECTURES.get(machine, "")
     known = [level for level in levels if level in CPUS.get(architecture, {})]
+    if architecture and not isa.host_features():
+        named = ", ".join(f"{architecture}-{level}" for level in CPUS[architecture])
+        raise ValueError(f"the operating system does not say what this CPU can do; name its level: {named}")
     if not known:
         raise ValueError(f"there are no levels for {machine}; accepted are {', '.join(CPUS)}")
     return architecture, known[-1]
