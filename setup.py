@@ -65,7 +65,11 @@ class Kernels(Command):
             paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
             environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
             command = [sys.executable, "-m", "bebert_kernels.compile.libraries", *wanted]
-            subprocess.run(command, env=environment, check=True)
+            if subprocess.run(command, env=environment).returncode:
+                raise SystemExit(
+                    f"the kernels were not compiled for {' '.join(wanted)}, the lines above say why; "
+                    "BEBERT_TARGETS=none installs without them, and pip install 'bebert-infer[jit]' compiles them at first use"
+                )
 
     def get_outputs(self):
         """Installed with the folder of the build, as a whole."""

@@ -34,10 +34,12 @@ def libraries_of(levels: Sequence[tuple[str, str]], folder: Path) -> Path:
     return folder
 
 
-def copy_package(target: Path, libraries: Path, levels: Sequence[tuple[str, str]]) -> Path:
+def copy_package(target: Path, libraries: Path = FOLDER, levels: Sequence[tuple[str, str]] = ()) -> Path:
     """A copy of the kernels' package and the libraries of these levels only; returns the folder to import from."""
     package = target / "bebert_kernels"
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("libraries", "__pycache__"))
+    if not levels:
+        return target
     inside = package / "ahead" / "libraries"
     inside.mkdir()
     index = json.loads((libraries / INDEX).read_text("utf-8"))

@@ -105,4 +105,7 @@ def _run(command: list[str], environment: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    build(targets_of(sys.argv[1:] or [HERE]))
+    try:
+        build(targets_of(sys.argv[1:] or [HERE]))
+    except (RuntimeError, ValueError) as error:
+        sys.exit(f"error: {error}")
