@@ -1,12 +1,12 @@
 """Models at hand: the shipped one, and random ones of any geometry, right in shape and meaningless in answers."""
 
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+import bebert_infer
 from bebert_infer.artifact.config import (
     CODES,
     FORMAT,
@@ -105,7 +105,7 @@ def _tensor(name: str, kind: str, shape: list[int], config: Config, generator: n
 
 def demo_path() -> Path:
     """Return the folder of the model that is shipped in the package."""
-    with as_file(files("bebert_infer") / "demo_model") as folder:
-        if not (folder / "config.json").is_file():
-            raise ModelFormatError("this installation lacks its demo model; install the wheel or run in a checkout")
-        return folder
+    folder = Path(bebert_infer.__file__).parent / "demo_model"
+    if not (folder / "config.json").is_file():
+        raise ModelFormatError("this installation lacks its demo model; install the wheel or run in a checkout")
+    return folder
