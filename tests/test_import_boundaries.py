@@ -49,7 +49,7 @@ ROOMS = {
     "kernels.packing",
     "kernels.program": f"{PRODUCTS} kernels.attention kernels.rows kernels.emit kernels.abi kernels.jit "
     "kernels.reference kernels.packing",
-    "kernels.tuning": f"kernels.program {PRODUCTS} kernels.abi kernels.emit kernels.cpu kernels.checks kernels.packing "
+    "kernels.tuning": f"kernels.program {PRODUCTS} kernels.machine_code kernels.abi kernels.emit kernels.cpu kernels.checks kernels.packing "
     "kernels.private_folder",
     "infer.errors": "",
     "infer.threads": "infer.errors",
@@ -319,3 +319,8 @@ def test_transformers_bert_works_in_the_repository_root():
         "intermediate_size=8))"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
+
+
+def test_the_help_needs_no_numpy():
+    """`bebert --help` answers in the time of its own libraries; numpy alone takes as long again."""
+    assert not _loaded("import bebert_infer, bebert_infer.cli.main") & {"numpy", "tokenizers", "msgspec", "numba"}

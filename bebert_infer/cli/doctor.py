@@ -9,7 +9,6 @@ from rich.table import Table
 
 from bebert_infer.cli.options import Json, Threads
 from bebert_infer.console import plain
-from bebert_infer.measure.machine import examine, tuned
 
 
 def doctor(
@@ -28,8 +27,10 @@ def doctor(
 
     Exit code 1 means that a kernel computed something wrong.
     """
-    kept = tuned() if tune else None
-    facts = examine(threads)
+    from bebert_infer.measure import machine  # imports numpy, which the help does without
+
+    kept = machine.tuned() if tune else None
+    facts = machine.examine(threads)
     if as_json:
         typer.echo(json.dumps(facts, ensure_ascii=False, default=str))
     else:

@@ -6,7 +6,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-import bebert_infer
 from bebert_infer.artifact.config import (
     CODES,
     FORMAT,
@@ -105,7 +104,7 @@ def _tensor(name: str, kind: str, shape: list[int], config: Config, generator: n
 
 def demo_path() -> Path:
     """Return the folder of the model that is shipped in the package."""
-    folder = Path(bebert_infer.__file__).parent / "demo_model"
+    folder = Path(__file__).parents[1] / "demo_model"
     if not (folder / "config.json").is_file():
         raise ModelFormatError("this installation lacks its demo model; install the wheel or run in a checkout")
     return folder

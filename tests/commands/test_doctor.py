@@ -116,7 +116,7 @@ def test_a_wrong_kernel_is_named(monkeypatch):
 
 def test_a_wrong_kernel_is_exit_code_1(monkeypatch, capsys):
     facts = facts_with(self_test={"passed": False, "seconds": 0.1, "cases": {"product of signs": False}})
-    monkeypatch.setattr(doctor, "examine", lambda threads: facts)
+    monkeypatch.setattr(machine, "examine", lambda threads: facts)
     with pytest.raises(doctor.typer.Exit) as stop:
         doctor.doctor(as_json=True)
     assert stop.value.exit_code == 1
