@@ -49,7 +49,8 @@ ROOMS = {
     "kernels.packing",
     "kernels.program": f"{PRODUCTS} kernels.attention kernels.rows kernels.emit kernels.abi kernels.jit "
     "kernels.reference kernels.packing",
-    "kernels.tuning": f"kernels.program {PRODUCTS} kernels.machine_code kernels.abi kernels.emit kernels.cpu kernels.checks kernels.packing "
+    "kernels.tuning": f"kernels.program {PRODUCTS} kernels.machine_code kernels.abi kernels.emit kernels.cpu "
+    "kernels.checks kernels.packing "
     "kernels.private_folder",
     "infer.errors": "",
     "infer.threads": "infer.errors",
