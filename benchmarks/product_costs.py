@@ -4,7 +4,7 @@
     python benchmarks/product_costs.py --cpu        as this CPU's own entries too
 
 Each level is measured by a process of its own, all in turn and several times; the least time of each call counts. The
-machine must be quiet. Costs of boards that are not at hand are counted: benchmarks/arm/product_costs.py.
+machine must be quiet. Boards that are not at hand have no entry yet, and take that of SSE4, whose vectors are as wide.
 """
 
 import json

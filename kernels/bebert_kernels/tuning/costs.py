@@ -1,7 +1,7 @@
 """What each product costs on this CPU: kept from a measurement here, else from a table that comes along.
 
 `costs.json` has one entry for each level of `cpu/isa.py`, and entries for single CPUs where theirs differ, by the name
-that `cpu.isa.cpu_name` gives. All were measured, or for boards counted (`benchmarks/product_costs.py` says how), so a
+that `cpu.isa.cpu_name` gives. All were measured (`benchmarks/product_costs.py`), so a
 first answer measures nothing. `bebert doctor --tune` measures here and keeps the result in the user's private folder.
 """
 
