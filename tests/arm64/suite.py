@@ -176,4 +176,4 @@ def test_a_first_answer_comes_from_the_command_line_without_a_word_of_compiling(
     fresh = {"BEBERT_CACHE_DIR": str(tmp_path / "new"), "HOME": str(tmp_path / "none"), "BEBERT_QUIET": "0"}
     done = run("-m", "bebert_infer", "predict", demo_path(), text, "--json", **fresh)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    assert json.loads(done.stdout)["label"] == label
+    assert [answer["label"] for answer in json.loads(done.stdout)] == [label]
