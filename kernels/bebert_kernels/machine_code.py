@@ -3,8 +3,7 @@
     BEBERT_KERNELS=ahead    the library that came with the package, or an error that says why not
     BEBERT_KERNELS=jit      Numba (extra `jit`), whose results are kept (`jit/cache.py`)
     not set                 the library; where there is none that fits, Numba if it is installed, and that is said;
-                            also Numba, if it is installed, where NUMBA_CPU_NAME or NUMBA_CPU_FEATURES ask it to imitate
-                            another CPU
+                            also Numba where NUMBA_CPU_NAME or NUMBA_CPU_FEATURES ask it to imitate another CPU
 
 What comes from Numba is imported only where it compiles.
 """
@@ -29,33 +28,33 @@ def library() -> Library | None:
     chosen = os.environ.get("BEBERT_KERNELS", "").strip().lower()
     if chosen not in ("", *CHOICES):
         raise LibraryError(f'BEBERT_KERNELS is "{chosen}"; accepted are {" and ".join(CHOICES)}, or nothing')
-    imitates = not chosen and any(name in os.environ for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"))
-    if chosen == "jit" and may_compile() and not _has_numba():
-        raise LibraryError(
-            "BEBERT_KERNELS is \"jit\", but Numba, which compiles then, is not installed; pip install 'bebert-infer[jit]', "
-            "or unset it for the kernels that came with the package"
-        )
-    if chosen == "jit" or (imitates and _has_numba()) or not may_compile():
+    if not may_compile():
+        return None
+    numba = importlib.util.find_spec("numba") is not None
+    asked = ["BEBERT_KERNELS"] if chosen == "jit" else []
+    asked += [name for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES") if not chosen and name in os.environ]
+    if asked:
+        if not numba:
+            raise LibraryError(
+                f"{asked[0]} asks for kernels compiled here, which needs the package numba: "
+                f"pip install 'bebert-infer[jit]', or unset {asked[0]}"
+            )
         return None
     try:
         return open_library()
     except LibraryError as error:
-        if chosen == "ahead" or not _has_numba():
+        if chosen == "ahead" or not numba:
             raise
         if error.unexpected and os.environ.get("BEBERT_QUIET", "0") in ("", "0") and sys.stderr is not None:
             sys.stderr.write(f"bebert: {error}; Numba is installed and compiles instead\n")
         return None
 
 
-def _has_numba() -> bool:
-    return importlib.util.find_spec("numba") is not None
-
-
 def code_features() -> frozenset[str]:
     """Names, as LLVM spells them, of the instruction sets of the code that runs; empty under NUMBA_DISABLE_JIT."""
     found = library()
-    if found is not None:
-        return found.features
+    if found is not None or not may_compile():
+        return found.features if found else frozenset()
     features: frozenset[str] = importlib.import_module("bebert_kernels.jit.kernel").cpu_features()
     return features
 

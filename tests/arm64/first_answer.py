@@ -44,8 +44,10 @@ def main() -> None:
     for _ in range(ROUNDS + 1):
         for name, words in CONTESTANTS.items():
             taken[name].append(seconds(words, environment))
-    # The first round writes what Python compiles of its files, and measures products.
-    medians = {name: [statistics.median(kind) for kind in zip(*found[1:], strict=True)] for name, found in taken.items()}
+    # In the first round Python compiles files and keeps them.
+    medians = {
+        name: [statistics.median(kind) for kind in zip(*found[1:], strict=True)] for name, found in taken.items()
+    }
     for name, (clock, core) in medians.items():
         ratios = [own / unit for own, unit in zip((clock, core), medians["import numpy"], strict=True)]
         print(

@@ -1,4 +1,4 @@
-"""What an aarch64 wheel must do on a board: products and golden models exact, the right library, a first answer at once.
+"""What an aarch64 wheel must do on a board: products and golden models exact, the right library, a first answer.
 
 Not collected by name: `run.sh` gives it to pytest on an emulated Raspberry Pi, where the whole suite takes too long.
 There is no Numba there. So kernels are not called one by one, as `tests/arithmetic` does on x86: stages are what a
