@@ -3,8 +3,8 @@
 #
 #   sh tests/arm64/setup.sh PYTHON [jit]    PYTHON has pip; it need not be of the same version
 #
-# What is installed is what the project's wheel requires, and what its tests do: no Numba. With `jit` that too, apart, for
-# benchmarks/arm.
+# What is installed is what the project's wheel requires, and what its tests do: no Numba. With `jit` that too, in a
+# folder of its own, for benchmarks/arm.
 #
 # Everything goes into .arm64/ beside the Makefile and is kept there. No root is needed: packages are downloaded with
 # apt-get, from where this machine takes its own, into a state of their own, and unpacked. Exit code 3 and one line say
