@@ -3,7 +3,7 @@
 #   make test    install what training and tests need too, check style and types, run all tests
 # Long forms of tests (every instruction set, more examples) are run by: make test-long
 # One more checks what a Raspberry Pi computes, on an emulated one:
-#   make test-arm64 [WHEEL=dist/…aarch64.whl]    set up an aarch64 Python (no root needed on Debian), test the wheel there
+#   make test-arm64    set up an aarch64 Python (no root needed on Debian), run kernels and models on it
 # And one builds the pages: make docs    a site of docs/, README and the docstrings, in build/site
 # And one measures: make bench-kernels [ONLY="xnor_gemm or NumKong"] [RECORD=1]
 # And one takes long: make soak   100,000 calls, printing the resident size: fails if it grows
@@ -34,6 +34,7 @@ docs: $(VENV)/.everything
 soak: $(VENV)/.everything
 	$(BIN)/python tests/helpers/soak.py
 
+# WHEEL=dist/…aarch64.whl names the wheel that is tested; tests/arm64/install.py says what is without it.
 test-arm64: $(VENV)/.everything
 	sh tests/arm64/run.sh $(abspath $(BIN)/python) full $(WHEEL)
 
