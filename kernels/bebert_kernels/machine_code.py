@@ -28,13 +28,22 @@ def library() -> Library | None:
     chosen = os.environ.get("BEBERT_KERNELS", "").strip().lower()
     if chosen not in ("", *CHOICES):
         raise LibraryError(f'BEBERT_KERNELS is "{chosen}"; accepted are {" and ".join(CHOICES)}, or nothing')
-    imitates = not chosen and any(name in os.environ for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"))
-    if chosen == "jit" or imitates or not may_compile():
+    if not may_compile():
+        return None
+    numba = importlib.util.find_spec("numba") is not None
+    asked = ["BEBERT_KERNELS"] if chosen == "jit" else []
+    asked += [name for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES") if not chosen and name in os.environ]
+    if asked:
+        if not numba:
+            raise LibraryError(
+                f"{asked[0]} asks for kernels compiled here, which needs the package numba: "
+                f"pip install 'bebert-infer[jit]', or unset {asked[0]}"
+            )
         return None
     try:
         return open_library()
     except LibraryError as error:
-        if chosen == "ahead" or importlib.util.find_spec("numba") is None:
+        if chosen == "ahead" or not numba:
             raise
         if error.unexpected and os.environ.get("BEBERT_QUIET", "0") in ("", "0") and sys.stderr is not None:
             sys.stderr.write(f"bebert: {error}; Numba is installed and compiles instead\n")
@@ -44,8 +53,8 @@ def library() -> Library | None:
 def code_features() -> frozenset[str]:
     """Names, as LLVM spells them, of the instruction sets of the code that runs; empty under NUMBA_DISABLE_JIT."""
     found = library()
-    if found is not None:
-        return found.features
+    if found is not None or not may_compile():
+        return found.features if found else frozenset()
     features: frozenset[str] = importlib.import_module("bebert_kernels.jit.kernel").cpu_features()
     return features
 
