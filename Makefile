@@ -4,6 +4,8 @@
 # Long forms of tests (every instruction set, more examples) are run by: make test-long
 # One more checks what a Raspberry Pi computes, on an emulated one:
 #   make test-arm64    set up an aarch64 Python (no root needed on Debian), run kernels and models on it
+# One compiles the kernels of a checkout again after a change: make library
+# One builds what others install, for every machine that there are kernels for: make wheels    three files in dist/
 # And one builds the pages: make docs    a site of docs/, README and the docstrings, in build/site
 # And one measures: make bench-kernels [ONLY="xnor_gemm or NumKong"] [RECORD=1]
 # And one takes long: make soak   100,000 calls, printing the resident size: fails if it grows
@@ -13,7 +15,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test pytest test-long docs test-arm64 test-arm64-short lint types format fuzz bench-kernels soak clean
+KERNELS := $(shell find kernels/bebert_kernels -name '*.py')
+LIBRARY := kernels/bebert_kernels/ahead/libraries/index.json
+TOOLS := $(VENV)/wheel-tools
+
+.PHONY: demo test pytest library wheels test-long docs test-arm64 test-arm64-short lint types format fuzz bench-kernels soak clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/bebert demo
@@ -21,11 +27,25 @@ demo: $(VENV)/.runtime
 test: lint
 	$(MAKE) --no-print-directory --jobs 2 types pytest # side by side: mypy keeps one core busy, and not to the end
 
-pytest: $(VENV)/.everything
+pytest: $(VENV)/.everything $(LIBRARY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-test-long: $(VENV)/.everything
+test-long: $(VENV)/.everything $(LIBRARY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m long
+
+library: $(LIBRARY)
+
+$(LIBRARY): $(KERNELS) | $(VENV)/.everything
+	PYTHONPATH=kernels $(BIN)/python -m bebert_kernels.compile.libraries here
+
+# Twice the sources, and of each a wheel: the second archive of sources has the bytes of the first. Without SOURCE_DATE_EPOCH
+# files are of a fixed date. auditwheel says which systems the wheels fit.
+wheels: $(TOOLS)/.done
+	rm -rf dist
+	BEBERT_TARGETS=x86_64 $(TOOLS)/bin/python -m build --quiet --no-isolation
+	BEBERT_TARGETS=aarch64 $(TOOLS)/bin/python -m build --quiet --no-isolation
+	for wheel in dist/*.whl; do $(TOOLS)/bin/auditwheel show $$wheel || exit 1; done
+	ls -l dist
 
 docs: $(VENV)/.everything
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
@@ -70,10 +90,17 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bebert-infer needs Python 3.11 or newer: make PYTHON=python3.11 …")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.runtime: $(BIN)/python pyproject.toml constraints.txt
+# An editable install compiles the kernels, in a process that has a compiler; what is installed has none.
+$(VENV)/.runtime: $(BIN)/python pyproject.toml setup.py constraints.txt $(KERNELS)
 	$(PIP) --editable .
 	touch $@
 
-$(VENV)/.everything: $(BIN)/python pyproject.toml constraints.txt
+$(TOOLS)/.done: $(BIN)/python pyproject.toml setup.py constraints.txt
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		auditwheel build llvmlite numba numpy setuptools ziglang
+	touch $@
+
+$(VENV)/.everything: $(BIN)/python pyproject.toml setup.py constraints.txt
 	$(PIP) --editable '.[train,bench,dev]'
 	touch $@ $(VENV)/.runtime

@@ -4,20 +4,34 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet
-
 from bebert_infer.bulk.row import ACCEPTED, Row, RowFile, check_header
-from bebert_infer.errors import DataError
+from bebert_infer.errors import DataError, MissingExtraError
 
 BATCH_BYTES = 2**20  # of rows that are in memory at a time, by their mean size in the file
 
 
+def load_pyarrow(path: Path) -> Any:
+    """The package pyarrow, with its `parquet`, for this file. Raises MissingExtraError where it is not installed."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError:
+        raise MissingExtraError(
+            f'"{path}" is Parquet, which needs the package "pyarrow": pip install "bebert-infer[parquet]", '
+            "or use .csv, .tsv or .jsonl"
+        ) from None
+    return pyarrow
+
+
 def open_parquet(path: Path, wanted: Sequence[str]) -> RowFile:
-    """Open a Parquet file for the columns `wanted`. Raises DataError: missing, damaged, or one of them twice."""
+    """Open a Parquet file for the columns `wanted`.
+
+    Raises DataError: missing, damaged, or a column twice; MissingExtraError without pyarrow.
+    """
+    pa = load_pyarrow(path)
     try:
         # Pages are read through a small buffer: without it, a whole column of a row group would be loaded.
-        file = pyarrow.parquet.ParquetFile(path, buffer_size=2**16, pre_buffer=False)
+        file = pa.parquet.ParquetFile(path, buffer_size=2**16, pre_buffer=False)
         header = file.schema_arrow.names
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{path} is no readable Parquet file: {error}") from None

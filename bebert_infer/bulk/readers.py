@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bebert_infer.bulk.lines import Line, Lines
+from bebert_infer.bulk.parquet import open_parquet
 from bebert_infer.bulk.row import ACCEPTED, Row, RowFile, check_header
 from bebert_infer.errors import DataError
 
@@ -43,8 +44,6 @@ def open_rows(
     """
     ending = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     if kind is None and path.suffix == ".parquet":
-        from bebert_infer.bulk.parquet import open_parquet  # imports pyarrow, which the other kinds do without
-
         return open_parquet(path, wanted)
     if kind is None and ending not in TABLES and not (plain and ending == ".txt"):
         also = ", and .txt with one text a line" if plain else ""

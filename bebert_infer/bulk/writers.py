@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from bebert_infer.bulk.parquet import load_pyarrow
 from bebert_infer.errors import InputError
 
 ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet")
@@ -20,9 +21,14 @@ Make = Callable[[Path, Path], None]
 
 
 def check_output(output: Path) -> None:
-    """Raise InputError for a file of an unknown kind or in a place that cannot be written."""
+    """Raise InputError for a file of an unknown kind or in a place that cannot be written.
+
+    Raises MissingExtraError for Parquet without pyarrow: before hours of answers, not after them.
+    """
     if output.suffix not in ENDINGS:
         raise InputError(f'output "{output}" ends in "{output.suffix}"; accepted are {", ".join(ENDINGS)}')
+    if output.suffix == ".parquet":
+        load_pyarrow(output)
     target = Path(os.path.realpath(output))
     if target.is_symlink():
         raise InputError(f'output "{output}" is a link that leads back to itself; pass the name of a file')
@@ -105,14 +111,12 @@ def _schema(part: Path, labels: Sequence[str], problem: str) -> dict[str, str]:
 
 
 def _parquet(part: Path, target: Path, labels: Sequence[str], problem: str) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet
-
+    pa = load_pyarrow(target)
     types = {"int64": pa.int64(), "string": pa.string(), "double": pa.float64()}
     for _ in range(2):  # lists, and lists of lists
         types |= {f"{name} list": pa.list_(kind) for name, kind in types.items()}
     schema = pa.schema([(name, types[kind]) for name, kind in _schema(part, labels, problem).items()])
     rows = _rows(part, schema.names)
-    with pyarrow.parquet.ParquetWriter(target, schema) as writer:
+    with pa.parquet.ParquetWriter(target, schema) as writer:
         while some := list(islice(rows, ROWS_AT_ONCE)):
             writer.write_table(pa.Table.from_pylist(some, schema))

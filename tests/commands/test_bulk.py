@@ -14,16 +14,15 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 import pytest
+from arrow import arrow
 
 from bebert_infer.bulk import classify as bulk
 from bebert_infer.bulk.classify import BulkOptions, answer_rows, classify_file, input_facts
 from bebert_infer.bulk.readers import open_rows, open_stream
 from bebert_infer.bulk.resume_file import ResumeFile
-from bebert_infer.bulk.writers import table_maker
-from bebert_infer.errors import DataError, InputError, RowError
+from bebert_infer.bulk.writers import check_output, table_maker
+from bebert_infer.errors import DataError, InputError, MissingExtraError, RowError
 from bebert_infer.prediction import Prediction
 from bebert_infer.text.windows import EncodedText
 
@@ -95,7 +94,8 @@ TEXTS = [f"text {number} " + "é," * (number % 7) for number in range(300)]
 def example(folder, kind):
     path = folder / f"in{kind}"
     if kind == ".parquet":
-        pyarrow.parquet.write_table(pa.table({"id": range(300), "text": TEXTS}), path, row_group_size=70)
+        pa = arrow()
+        pa.parquet.write_table(pa.table({"id": range(300), "text": TEXTS}), path, row_group_size=70)
         return path
     plain = kind.removesuffix(".gz")
     if plain == ".jsonl":
@@ -156,6 +156,7 @@ def missing_cells(column):
     for value in (None, float("nan"), ""):
         yield ".jsonl", "".join(json.dumps(row) + "\n" for row in rows(value))
         yield ".json", json.dumps(rows(value))
+    pa = arrow()
     yield ".parquet", pa.table({name: [row[name] for row in rows(None)] for name in ("text", "text_pair")})
     yield ".parquet", pa.table({name: [row[name] for row in rows("")] for name in ("text", "text_pair")})
     floats = {name: ["a", "b"] if name != column else pa.array([float("nan")] * 2) for name in ("text", "text_pair")}
@@ -168,7 +169,7 @@ def test_a_missing_text_means_the_same_in_every_kind_of_file(tmp_path, column):
         for packed in ("", ".gz") if ending != ".parquet" else ("",):
             path = tmp_path / f"{number}{ending}{packed}"
             if ending == ".parquet":
-                pyarrow.parquet.write_table(content, path)
+                arrow().parquet.write_table(content, path)
             else:
                 write(path, content)
             missing = answers(path)[1]
@@ -206,8 +207,9 @@ def test_two_columns_of_one_name_are_refused(tmp_path):
 
 def test_two_columns_of_one_name_are_refused_in_parquet(tmp_path):
     """In a column that is used; pyarrow's first one was read in silence."""
+    pa = arrow()
     names, columns = ["text", "text", "n", "n"], [pa.array(["a"]), pa.array(["b"]), pa.array([1]), pa.array([2])]
-    pyarrow.parquet.write_table(pa.table(columns, names=names), tmp_path / "a.parquet")
+    pa.parquet.write_table(pa.table(columns, names=names), tmp_path / "a.parquet")
     with pytest.raises(DataError, match='a.parquet has 2 columns "text"; give each a name of its own'):
         open_rows(tmp_path / "a.parquet", ("text",))
     with closing(open_rows(tmp_path / "a.parquet", ("id",))) as file:
@@ -277,14 +279,27 @@ def test_a_bad_row_is_named_and_skipped_or_stops_the_run(tmp_path, name, content
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted([name, "out.jsonl"])
 
 
+def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
+    """Before the first row is classified, not when the last answer is to be written."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    said = r'a.parquet" is Parquet, which needs the package "pyarrow": pip install "bebert-infer\[parquet\]", or'
+    with pytest.raises(MissingExtraError, match=said):
+        open_rows(tmp_path / "a.parquet", ("text",))
+    with pytest.raises(MissingExtraError, match=said):
+        check_output(tmp_path / "a.parquet")
+    for kind in (".csv", ".tsv", ".jsonl.gz", ".txt"):
+        assert len(answers(example(tmp_path, kind))) == len(TEXTS)
+
+
 def test_bad_cells_of_parquet_spoil_their_row_only(tmp_path):
+    pa = arrow()
     raw = pa.array([b"a", b"\xff", None, b"d"], pa.binary()).cast(pa.large_binary()).view(pa.large_string())
-    pyarrow.parquet.write_table(pa.table({"text": raw}), tmp_path / "a.parquet")
+    pa.parquet.write_table(pa.table({"text": raw}), tmp_path / "a.parquet")
     records = answers(tmp_path / "a.parquet")
     assert [record.get("text") for record in records] == ["a", None, None, "d"]
     assert "row 2 of" in records[1]["error"] and 'a "text" that is not UTF-8' in records[1]["error"]
     assert "row 3 of" in records[2]["error"]
-    pyarrow.parquet.write_table(pa.table({"text": [1, 2]}), tmp_path / "b.parquet")
+    pa.parquet.write_table(pa.table({"text": [1, 2]}), tmp_path / "b.parquet")
     assert 'the "text" in row 1 of' in answers(tmp_path / "b.parquet")[0]["error"]
 
 
@@ -342,7 +357,7 @@ def test_outputs_of_all_kinds_say_the_same(tmp_path, ending):
     assert (counts.bad, counts.cut) == (1, 1)
     expected = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     if ending == ".parquet":
-        found = pyarrow.parquet.read_table(tmp_path / "out.parquet").to_pylist()
+        found = arrow().parquet.read_table(tmp_path / "out.parquet").to_pylist()
         assert found[0]["votes"] == ["long", "short"] and found[2]["score"] is None
     else:
         rows = open_rows(
@@ -404,7 +419,7 @@ def test_errors_of_a_file_with_a_name_that_is_no_utf8_can_be_written(tmp_path, e
     output = tmp_path / f"out{ending}"
     assert classify(path, output).bad == 1
     if ending == ".parquet":
-        error = pyarrow.parquet.read_table(output)["error"][1].as_py()
+        error = arrow().parquet.read_table(output)["error"][1].as_py()
     else:
         lines = output.read_text("utf-8").splitlines()
         error = json.loads(lines[1])["error"] if ending == ".jsonl" else lines[2]
@@ -548,9 +563,10 @@ def test_memory_does_not_grow_with_the_file(tmp_path, kind):
         path, output = tmp_path / f"in{megabytes}{kind}", tmp_path / f"out{megabytes}.jsonl"
         line = "".join(random.Random(1).choice("abcdefgh ") for _ in range(9000))
         if kind == ".parquet":
+            pa = arrow()
             column = pa.array([f"{number} {line}" for number in range(rows)])
             options = {"row_group_size": rows, "use_dictionary": False, "write_batch_size": 64}  # pages of 0.6 MB
-            pyarrow.parquet.write_table(pa.table({"text": column}), path, **options)
+            pa.parquet.write_table(pa.table({"text": column}), path, **options)
             del column
         elif kind == ".csv":
             path.write_text("text\n" + "".join(f"{number} {line}\n" for number in range(rows)))

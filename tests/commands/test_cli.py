@@ -6,9 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet
 import pytest
+from arrow import arrow
 from command import bebert
 from msgspec.structs import replace
 from tokenizers.implementations import BertWordPieceTokenizer
@@ -73,7 +72,8 @@ def test_files_in_and_jsonl_out_keep_the_order(model, tmp_path, suffix):
         source.write_text("sentence1\tsentence2\tlabel\n" + "\n".join(f"{a}\t{b}\t0" for a, b in texts))
     else:
         columns = {"text": [a for a, _ in texts], "text_pair": [b for _, b in texts]}
-        pyarrow.parquet.write_table(pa.table(columns), source)
+        pa = arrow()
+        pa.parquet.write_table(pa.table(columns), source)
     done = bebert("predict", model, "--input", source, "--output", target)
     assert done.returncode == 0, done.stderr
     records = [json.loads(line) for line in target.read_text().splitlines()]

@@ -7,9 +7,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 import pytest
+from arrow import arrow
 
 pytest.importorskip("torch", reason="training needs the extra [export]")
 
@@ -245,6 +244,7 @@ def label_files(value, text):
     yield ".jsonl", "".join(json.dumps(row) + "\n" for row in rows)
     yield ".json", json.dumps(rows)
     column = [str(row["label"]) for row in rows] if isinstance(value, str) else [row["label"] for row in rows]
+    pa = arrow()
     kind = pa.string() if isinstance(value, str) else pa.float64()
     yield ".parquet", pa.table({"text": ["a", "b", "c"], "label": pa.array(column, kind)})
 
@@ -258,7 +258,7 @@ def test_a_missing_label_is_an_error_in_every_kind_of_file(tmp_path, value, text
         for packed in ("", ".gz") if ending != ".parquet" else ("",):
             path = tmp_path / f"a{ending}{packed}"
             if ending == ".parquet":
-                pyarrow.parquet.write_table(content, path)
+                arrow().parquet.write_table(content, path)
             else:
                 raw = content.encode()
                 path.write_bytes(gzip.compress(raw) if packed else raw)
@@ -272,7 +272,7 @@ def test_a_label_of_one_value_is_one_class_in_every_kind_of_file(tmp_path, value
     for ending, content in label_files(value, text):
         path = tmp_path / f"a{ending}"
         if ending == ".parquet":
-            pyarrow.parquet.write_table(content, path)
+            arrow().parquet.write_table(content, path)
         else:
             path.write_text(content)
         assert files.label_names(files.read_examples(path)) == ["0", "1"]

@@ -107,10 +107,13 @@ def _index(folder: Path) -> Any:
         index = json.loads((folder / INDEX).read_text("utf-8"))
     except FileNotFoundError:
         raise LibraryError(f"this package came without compiled kernels; {NEXT}", False) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LibraryError(f"{folder / INDEX} cannot be read ({error}); {NEXT}") from None
-    sound = isinstance(index, dict) and isinstance(index.get("sources"), str)
-    if not sound or not isinstance(index.get("libraries"), dict):
+    libraries = index.get("libraries") if isinstance(index, dict) else None
+    sound = isinstance(libraries, dict) and isinstance(index.get("sources"), str)
+    if not sound or not all(isinstance(levels, dict) for levels in libraries.values()):
+        raise LibraryError(f"{folder / INDEX} is damaged; {NEXT}")
+    if not all(isinstance(sha256, str) for levels in libraries.values() for sha256 in levels.values()):
         raise LibraryError(f"{folder / INDEX} is damaged; {NEXT}")
     return index
 

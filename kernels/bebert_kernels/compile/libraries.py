@@ -48,6 +48,9 @@ def here() -> tuple[str, str]:
     levels = isa.available_levels(machine, isa.host_features())
     architecture = ARCHITECTURES.get(machine, "")
     known = [level for level in levels if level in CPUS.get(architecture, {})]
+    if architecture and not isa.host_features():
+        named = ", ".join(f"{architecture}-{level}" for level in CPUS[architecture])
+        raise ValueError(f"the operating system does not say what this CPU can do; name its level: {named}")
     if not known:
         raise ValueError(f"there are no levels for {machine}; accepted are {', '.join(CPUS)}")
     return architecture, known[-1]
@@ -56,8 +59,8 @@ def here() -> tuple[str, str]:
 def build(targets: Sequence[tuple[str, str]], folder: Path = FOLDER) -> None:
     """Compile and link the libraries of these targets into a folder, with their index. Raises RuntimeError."""
     folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        made = list(pool.map(lambda target: _library(target[0], target[1], folder), targets))
+    with tempfile.TemporaryDirectory(prefix="bebert-zig-") as cache, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        made = list(pool.map(lambda target: _library(target[0], target[1], folder, cache), targets))
     libraries: dict[str, dict[str, str]] = {}
     for (architecture, level), sha256 in zip(targets, made, strict=True):
         libraries.setdefault(architecture, {})[level] = sha256
@@ -68,8 +71,12 @@ def build(targets: Sequence[tuple[str, str]], folder: Path = FOLDER) -> None:
             file.unlink()
 
 
-def _library(architecture: str, level: str, folder: Path) -> str:
-    """Make one library; returns its sha256."""
+def _library(architecture: str, level: str, folder: Path, cache: str) -> str:
+    """Make one library; returns its sha256.
+
+    cache : folder where the linker keeps the C library that it makes, if ZIG_GLOBAL_CACHE_DIR names none; its own
+            default is in the home folder, which need not exist
+    """
     with tempfile.TemporaryDirectory(prefix="bebert-build-") as name:
         made = Path(name) / "stages.o"
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), *filter(None, sys.path)])}
@@ -77,7 +84,10 @@ def _library(architecture: str, level: str, folder: Path) -> str:
         _run([sys.executable, "-m", "bebert_kernels.compile.object_file", architecture, level, str(made)], environment)
         library = Path(name) / "library.so"
         link = ["-shared", "-target", f"{architecture}-linux-gnu.{GLIBC}", "-s", "-Wl,--gc-sections", "-Wl,-z,defs"]
-        _run([sys.executable, "-m", "ziglang", "cc", *link, "-o", str(library), str(made), "-lm"], os.environ.copy())
+        _run(
+            [sys.executable, "-m", "ziglang", "cc", *link, "-o", str(library), str(made), "-lm"],
+            {"ZIG_GLOBAL_CACHE_DIR": cache} | os.environ,
+        )
         content = library.read_bytes()
     target = folder / f"{architecture}-{level}.so"
     whole = target.with_suffix(".part")
@@ -95,4 +105,7 @@ def _run(command: list[str], environment: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    build(targets_of(sys.argv[1:] or [HERE]))
+    try:
+        build(targets_of(sys.argv[1:] or [HERE]))
+    except (RuntimeError, ValueError) as error:
+        sys.exit(f"error: {error}")

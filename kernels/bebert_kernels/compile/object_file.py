@@ -43,6 +43,7 @@ REPORTING = set(
     "Py_DecRef NRT_Free NRT_MemInfo_call_dtor NRT_decref NRT_incref".split()
 )
 PYTHON = re.compile(r"^declare ([^@\n]*)@((?:numba_|Py|NRT_)\w+)\((.*)\)[^()\n]*$", re.MULTILINE)
+MESSAGE = re.compile(r"(@\.const\.pickle(?:buf|data)\.)([0-9a-f]{40})")
 KIND = re.compile(r"\b(void|ptr|i\d+|double|float)\b")
 
 
@@ -135,7 +136,22 @@ define void @{name}({arguments}) {{
         value = "void" if kind == "void" else f"{kind} {'null' if kind == 'ptr' else 0}"
         return f"define internal {kind} @{found[2]}({', '.join(parameters)}) {{\n  ret {value}\n}}"
 
-    return PYTHON.sub(empty, text)
+    return _without_messages(PYTHON.sub(empty, text))
+
+
+def _without_messages(text: str) -> str:
+    """IR of a module in which exceptions say nothing: messages hold paths of the machine that compiles."""
+    numbers: dict[str, int] = {}
+    text = MESSAGE.sub(lambda found: f"{found[1]}{numbers.setdefault(found[2], len(numbers))}", text)
+    kept = []
+    for line in text.splitlines():
+        head, constant, _ = line.partition(" = internal constant ")
+        if constant and head.startswith("@.const.pickledata."):
+            continue
+        if constant and head.startswith("@.const.picklebuf."):
+            line = f"{head}{constant}{{ ptr, i32, ptr, ptr, i32 }} zeroinitializer"
+        kept.append(line)
+    return "\n".join(kept)
 
 
 def _without(lines: list[str], mark: str) -> list[str]:
