@@ -1,4 +1,4 @@
-"""A wheel alone is a whole runtime: no compiler, few megabytes, an answer where nothing can be written, on any Python."""
+"""A wheel alone is a whole runtime: no compiler, few megabytes, an answer from a folder that nobody may write to."""
 
 import json
 import os
