@@ -89,7 +89,7 @@ def lut_weights(signs: Words, depth: int, shape: Shape = SHAPE) -> Bytes:
     outputs, steps = len(signs), -(-depth // shape.step)
     panels = -(-outputs // shape.panel)
     index = np.zeros((panels * shape.panel, 2 * steps), np.uint8)
-    octets = signs.astype("<u8", copy=False).view(np.uint8)
+    octets = np.ascontiguousarray(signs, "<u8").view(np.uint8)
     if shape.inputs == 4:  # what the words hold already
         index[:outputs] = octets[:, : 2 * steps]
     else:  # four times six bits in three bytes
