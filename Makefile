@@ -54,11 +54,12 @@ docs: $(VENV)/.everything
 soak: $(VENV)/.everything
 	$(BIN)/python tests/helpers/soak.py
 
-test-arm64: $(VENV)/.runtime
-	sh tests/arm64/run.sh $(abspath $(BIN)/python)
+# WHEEL=dist/…aarch64.whl names the wheel that is tested; tests/arm64/install.py says what is without it.
+test-arm64: $(VENV)/.everything
+	sh tests/arm64/run.sh $(abspath $(BIN)/python) full $(WHEEL)
 
-test-arm64-short: $(VENV)/.runtime
-	sh tests/arm64/run.sh $(abspath $(BIN)/python) short
+test-arm64-short: $(VENV)/.everything
+	sh tests/arm64/run.sh $(abspath $(BIN)/python) short $(WHEEL)
 
 lint: $(VENV)/.everything
 	$(BIN)/ruff check .

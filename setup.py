@@ -68,7 +68,8 @@ class Kernels(Command):
             if subprocess.run(command, env=environment).returncode:
                 raise SystemExit(
                     f"the kernels were not compiled for {' '.join(wanted)}, the lines above say why; "
-                    "BEBERT_TARGETS=none installs without them, and the extra jit compiles them at first use"
+                    "BEBERT_TARGETS=none installs without them, and pip install 'bebert-infer[jit]' compiles them "
+                    "at first use"
                 )
 
     def get_outputs(self):

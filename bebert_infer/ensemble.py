@@ -40,7 +40,13 @@ class Ensemble:
         backend: str | None = None,
         minimum: MinimumRule = "zero",
         limits: InputLimits | None = None,
+        releases: bool = False,
     ):
+        """Make members and engine of an artifact; options as in `from_pretrained`.
+
+        releases : nobody else has the tensors of `artifact`, and its folder can be read again: what the engine has in a
+                   form of its own is given back to the system
+        """
         if minimum not in ("zero", "batch"):
             raise InputError(f'minimum is "{minimum}"; accepted are "zero" and "batch"')
         self.backend = chosen_backend(backend)
@@ -50,17 +56,20 @@ class Ensemble:
             raise InputError(f"threads is {threads!r:.80}; accepted is a whole number of at least 1")
         self.input_limits = checked_limits(limits)
         self.input_limits.check_model(artifact.config)
-        self.artifact = artifact
+        self.path, self.tokenizer_json = artifact.path, artifact.tokenizer_json
         self._folder = artifact.path.absolute()  # now: the process may change its working directory later
         self.config = artifact.config
         self.minimum: MinimumRule = minimum
         self._options = {"threads": threads, "backend": backend, "minimum": minimum, "limits": limits}
         self.threads, self.threads_from = thread_budget(threads)
-        self.alphas: NDArray[np.float64] = artifact.tensors["alphas"]
-        self.members = build_members(artifact.config, artifact.tensors)
-        self.engine: Engine = ReferenceEngine(self.members, minimum)
+        self.alphas: NDArray[np.float64] = artifact.tensors["alphas"].copy()
+        self._artifact: Artifact | None = artifact
+        self._members: list[Member] | None = build_members(artifact.config, artifact.tensors)
+        self.engine: Engine = ReferenceEngine(self._members, minimum)
         if self.backend == "native":
-            self.engine = native_engine(self.members, self.threads)
+            self.engine = native_engine(self._members, self.threads, releases)
+            if releases:
+                self._artifact = self._members = None
         self.limits = ModelBounds(
             self.config.vocab_size, self.config.max_position_embeddings, self.config.type_vocab_size
         )
@@ -91,13 +100,34 @@ class Ensemble:
         """
         if limits is not None:
             checked_limits(limits).check_model(read_config(path))  # before its tensors are read
-        return cls(read_artifact(Path(path)), threads=threads, backend=backend, minimum=minimum, limits=limits)
+        artifact = read_artifact(Path(path))
+        return cls(artifact, threads=threads, backend=backend, minimum=minimum, limits=limits, releases=True)
+
+    @property
+    def artifact(self) -> Artifact:
+        """Config, tensors and tokenizer as the folder has them; read again if the engine has taken the tensors over.
+
+        Raises ModelFormatError or InputError if the folder is gone, or holds another model now.
+        """
+        if self._artifact is None:
+            again = read_artifact(self._folder)
+            if again.config.tensors_sha256 != self.config.tensors_sha256:
+                raise InputError(f'"{self._folder}" holds another model now than when it was loaded; load it again')
+            self._artifact = again
+        return self._artifact
+
+    @property
+    def members(self) -> list[Member]:
+        """The members as the truth computes them (`model/`), whatever engine answers."""
+        if self._members is None:
+            self._members = build_members(self.config, self.artifact.tensors)
+        return self._members
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle path and options: another process loads the folder itself. Raises InputError where there is none."""
         if not (self._folder / CONFIG).is_file():
             raise InputError(
-                f'this model is in memory only ("{self.artifact.path}"); '
+                f'this model is in memory only ("{self.path}"); '
                 "write it with bebert_infer.artifact.folder.write_artifact and load that folder, then it can be pickled"
             )
         return _load_again, (str(self._folder), self.config.tensors_sha256, self._options)
@@ -228,11 +258,11 @@ class Ensemble:
         batch = self._batch(input_ids, attention_mask, token_type_ids)
         if noise is not None:
             noise = noise.numbered(batch.sentences)
-        out = np.empty((len(self.members), batch.sentences, self.config.num_labels), np.float32)
+        out = np.empty((len(self.alphas), batch.sentences, self.config.num_labels), np.float32)
         # Statistics of a whole batch need all rows at once.
         whole = [(slice(0, batch.sentences), batch)] if batch.sentences else []
         for sentences, chunk in whole if self.minimum == "batch" else batch.chunks(MAX_ROWS):
-            parts = None if noise is None else [noise.part(sentences, index) for index in range(len(self.members))]
+            parts = None if noise is None else [noise.part(sentences, index) for index in range(len(self.alphas))]
             out[:, sentences] = self.engine.member_logits(chunk, parts)
         return out
 
@@ -241,7 +271,9 @@ class Ensemble:
 
         tokens : of a sentence; default all positions of the model
         """
-        return memory_of(self.artifact, self.engine, sentences, self.limits.positions if tokens is None else tokens)
+        tokens = self.limits.positions if tokens is None else tokens
+        tensors = {"alphas": self.alphas} if self._artifact is None else self._artifact.tensors
+        return memory_of(self.config, tensors, self.engine, sentences, tokens)
 
     def trace(
         self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, token_type_ids: ArrayLike | None = None
@@ -285,12 +317,12 @@ def chosen_backend(name: str | None = None) -> str:
     return BACKENDS[chosen]
 
 
-def native_engine(members: list[Member], threads: int) -> Engine:
-    """The native engine. Raises InputError for a BEBERT_ISA or BEBERT_PRODUCT that cannot be."""
+def native_engine(members: list[Member], threads: int, releases: bool = False) -> Engine:
+    """The native engine; releases : as it has it. Raises InputError for a wrong BEBERT_ISA, _KERNELS or _PRODUCT."""
     try:
-        from bebert_infer.native.engine import NativeEngine  # imports numba, which the reference does without
+        from bebert_infer.native.engine import NativeEngine  # which the reference does without
 
-        return NativeEngine(members, threads)
+        return NativeEngine(members, threads, releases)
     except ValueError as error:
         raise InputError(str(error)) from None
 

@@ -1,44 +1,114 @@
-"""From the start of a process to its first answer: kernels compiled for the first time, then taken from the cache.
+"""Whole processes, from their start to their first answer, in turn with the import of numpy alone.
 
-python benchmarks/startup.py --runs 5
+python benchmarks/startup.py --runs 11
 
-Runs `bebert predict` on the shipped model with a cache folder of its own; the whole process is timed.
+    numpy      python -c "import numpy": what no user of it can be quicker than
+    answer     the shipped model, loaded and asked once, as a library
+    predict    the same by the command line
+    help       bebert --help
+    jit        the answer with BEBERT_KERNELS=jit and a warm cache, if Numba is installed
+    onnx-int8  ONNX Runtime, the same geometry in int8, loaded and asked once with ready token ids, if it is installed
+
+Time is that of the whole process, memory its largest resident size. Each row is a median; ratios are to numpy.
 """
 
 import argparse
+import importlib.util
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 from record import ROOT, write_record
 
-COMMAND = [sys.executable, "-c", "from bebert_infer.cli.main import main; main()", "predict"]
+MODEL = ROOT / "bebert_infer" / "demo_model"
+ANSWER = f"""
+from bebert_infer import Ensemble
+print(Ensemble.from_pretrained({str(MODEL)!r})("a gripping, funny film"))
+"""
+MAIN = "from bebert_infer.cli.main import main; main()"
+ONNX = """
+import sys
+import numpy as np
+import onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1])
+ids = np.ones((1, 8), np.int64)
+print(session.run(None, {given.name: ids for given in session.get_inputs()})[0])
+"""
+PEER = f"""
+import sys
+from pathlib import Path
+from bebert_export.peers.engines import PEERS
+from bebert_export.peers.files import Workshop
+from bebert_infer.artifact.folder import read_config
+from bebert_infer.bench.turns import parent_geometry
+geometry = parent_geometry(read_config({str(MODEL)!r}))
+print(Workshop(geometry, Path(sys.argv[1])).files(PEERS["ONNX Runtime int8 dynamic"]))
+"""
 
 
 def main() -> None:
     """Measure, print, append a record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5, help="of the warm start")
+    parser.add_argument("--runs", type=int, default=11, help="of each process")
     parser.add_argument("--no-record", action="store_true", help="append nothing to results/")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bebert-startup-") as folder:  # private, as the cache demands
-        seconds = [_seconds(folder) for _ in range(options.runs + 1)]
-    cold, *warm = (round(value, 3) for value in seconds)
-    numbers = {"cold_s": cold, "warm_median_s": round(statistics.median(warm), 3), "warm_min_s": min(warm)}
+        commands = _commands(Path(folder))
+        spent: dict[str, list[tuple[float, int]]] = {name: [] for name in commands}
+        for run in range(options.runs + 1):
+            for name, (command, environment) in commands.items():
+                found = _process(command, environment | {"BEBERT_CACHE_DIR": folder, "BEBERT_QUIET": "1"})
+                spent[name] += [found] if run else []  # the first run fills caches: of files, and of Numba
+    base = statistics.median(seconds for seconds, _ in spent["numpy"])
+    numbers: dict[str, dict[str, float] | int | None] = {}
+    for name, runs in spent.items():
+        seconds = statistics.median(seconds for seconds, _ in runs)
+        memory = statistics.median(kibibytes for _, kibibytes in runs) / 1024
+        numbers[name] = {
+            "median_s": round(seconds, 3),
+            "times_numpy": round(seconds / base, 2),
+            "mib": round(memory, 1),
+        }
+        print(f"{name:<10} {seconds * 1000:7.0f} ms  {seconds / base:5.2f} x numpy  {memory:6.1f} MiB")
     numbers |= {"runs": options.runs, "cores": os.cpu_count()}
-    print(numbers)
     if not options.no_record:
         print(f"record appended to {write_record('startup', numbers).name}")
 
 
-def _seconds(cache: str) -> float:
+def _commands(folder: Path) -> dict[str, tuple[list[str], dict[str, str]]]:
+    """Name -> command and what its environment has besides."""
+    python = sys.executable
+    commands: dict[str, tuple[list[str], dict[str, str]]] = {
+        "numpy": ([python, "-c", "import numpy"], {}),
+        "answer": ([python, "-c", ANSWER], {}),
+        "predict": ([python, "-c", MAIN, "predict", str(MODEL), "a gripping, funny film"], {}),
+        "help": ([python, "-c", MAIN, "--help"], {}),
+    }
+    if importlib.util.find_spec("numba"):
+        commands["jit"] = ([python, "-c", ANSWER], {"BEBERT_KERNELS": "jit"})
+    if importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("torch"):
+        # In a process of its own: the largest size of this one would count for all of its children.
+        made = subprocess.run([python, "-c", PEER, str(folder)], check=True, capture_output=True, text=True).stdout
+        commands["onnx-int8"] = ([python, "-c", ONNX, str(Path(made.strip().splitlines()[-1]) / "model.onnx")], {})
+    return commands
+
+
+def _process(command: list[str], environment: dict[str, str]) -> tuple[float, int]:
+    """Seconds of a whole process, and its largest resident size in KiB."""
     started = time.perf_counter()
-    command = [*COMMAND, str(ROOT / "bebert_infer" / "demo_model"), "a fine film"]
-    subprocess.run(command, check=True, capture_output=True, env=os.environ | {"BEBERT_CACHE_DIR": cache})
-    return time.perf_counter() - started
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | environment)
+    _, status, usage = os.wait4(child.pid, 0)
+    seconds = time.perf_counter() - started
+    assert child.stderr is not None
+    if status:
+        raise SystemExit(child.stderr.read().decode())
+    child.stderr.close()
+    child.returncode = 0
+    return seconds, usage.ru_maxrss
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from bebert_infer.artifact.config import (
     FORMAT,
@@ -30,7 +29,6 @@ from bebert_infer.artifact.strict_json import read_json
 from bebert_infer.artifact.tensors import read_whole, split_tensors
 from bebert_infer.artifact.tokenizer_check import MAX_BYTES as MAX_TOKENIZER_BYTES
 from bebert_infer.artifact.tokenizer_check import check_tokenizer
-from bebert_infer.atomic_files import staging
 from bebert_infer.errors import MissingModelError, ModelFormatError
 
 CONFIG, TENSORS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenizer.json", "README.md"
@@ -204,6 +202,8 @@ def finish_config(config: Config, tensors: Tensors) -> tuple[Config, bytes]:
     Raises ModelFormatError for a config that could not be read again, or if the tensors are not exactly those that it
     asks for.
     """
+    from safetensors.numpy import save  # a library that reading does without
+
     try:
         msgspec.convert(msgspec.to_builtins(config), Config)  # its constructor checks no value
     except msgspec.ValidationError as error:
@@ -256,6 +256,8 @@ def write_artifact(
     `config` needs no sha256 yet. Raises ModelFormatError if tensors, tokenizer and config do not fit, or if `path` is
     taken (`check_place`). Returns the config as written.
     """
+    from bebert_infer.atomic_files import staging  # only writers need it
+
     folder = Path(path)
     check_place(folder)
     config, data = finish_config(config, tensors)

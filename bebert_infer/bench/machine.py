@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bebert_infer.ensemble import chosen_backend
-from bebert_infer.measure.machine import cpu_fields, instruction_sets, kernel_choices
+from bebert_infer.measure.machine import cpu_fields, instruction_sets, kernel_choices, machine_code
 from bebert_infer.threads import granted_cores
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,12 +34,14 @@ def machine() -> dict[str, Any]:
 
 
 def _kernels() -> tuple[str, dict[str, str]]:
-    """Level and CPU that code is made for, and the product chosen for each shape of layer; measures rates once."""
+    """Level of the kernels and where their code is from, and the product chosen for each shape of layer."""
     if chosen_backend() == "reference":
         return "none: the NumPy reference", {}
     sets = instruction_sets()
     rows = kernel_choices() or []
-    return f"{sets['level']}, code for {sets['code_for']}", dict(_chosen(row) for row in rows)
+    code = machine_code()
+    made = "compiled ahead" if code["from"] == "library" else f"compiled by {code['from']} for {code['code_for']}"
+    return f"{sets['level']}, {made}", dict(_chosen(row) for row in rows)
 
 
 def _chosen(row: dict[str, Any]) -> tuple[str, str]:

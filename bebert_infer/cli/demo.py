@@ -58,7 +58,7 @@ def _print_facts(console: Console, model: "Ensemble", median: float) -> None:
     facts = Table(show_header=False, box=None)
     facts.add_row(
         "size",
-        f"{size / 1e6:.2f} MB for {len(model.members)} members; one full-precision parent {parent / 1e6:.2f} MB",
+        f"{size / 1e6:.2f} MB for {len(model.alphas)} members; one full-precision parent {parent / 1e6:.2f} MB",
     )
     facts.add_row(
         "latency", f"{median:.2f} ms, median of {len(SENTENCES)}, tokenizer included, {model.threads} threads"

@@ -1,7 +1,7 @@
 """`bebert doctor`: what this machine is, what the kernels make of it, and whether they compute what they should."""
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -9,25 +9,34 @@ from rich.table import Table
 
 from bebert_infer.cli.options import Json, Threads
 from bebert_infer.console import plain
-from bebert_infer.measure.machine import examine
 
 
 def doctor(
     threads: Threads = None,
+    tune: Annotated[
+        bool,
+        typer.Option("--tune", help="Measure first which product is the fastest here, and keep it (some seconds)."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show CPU, instruction sets, kernels, cache and threads, and check the kernels against plain NumPy.
 
     [dim]bebert doctor[/]
     [dim]BEBERT_ISA=avx2 bebert doctor --json[/]
+    [dim]bebert doctor --tune[/]
 
     Exit code 1 means that a kernel computed something wrong.
     """
-    facts = examine(threads)
+    from bebert_infer.measure import machine  # imports numpy, which the help does without
+
+    kept = machine.tuned() if tune else None
+    facts = machine.examine(threads)
     if as_json:
         typer.echo(json.dumps(facts, ensure_ascii=False, default=str))
     else:
         print_facts(Console(), facts)
+        if kept is not None:
+            typer.echo(kept)
     if not facts["self_test"]["passed"]:
         raise typer.Exit(1)
 
@@ -52,7 +61,7 @@ def print_facts(console: Console, facts: dict[str, Any]) -> None:
         if name or value:
             table.add_row(name, plain(value))
     console.print(table, highlight=False, soft_wrap=True)
-    console.print(_choices_table(facts["kernels"]))
+    console.print(_choices_table(facts["kernels"], facts["costs"]))
 
 
 def _code(code: dict[str, Any]) -> list[tuple[str, str]]:
@@ -72,10 +81,10 @@ def _code(code: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _choices_table(rows: list[dict[str, Any]] | None) -> Table | str:
+def _choices_table(rows: list[dict[str, Any]] | None, costs: str) -> Table | str:
     if not rows:
-        return "products by shape: not measured without a compiler"
-    table = Table(*rows[0], title="products by shape, chosen by their measured rates (TMAC/s, one thread)")
+        return "products by shape: none is chosen where the kernels run as plain Python"
+    table = Table(*rows[0], title=f"products by shape, chosen by their rates (TMAC/s, one thread): {costs}")
     for row in rows:
         cells = ("–" if value is None else value for value in row.values())
         table.add_row(*(f"{value:.3f}" if isinstance(value, float) else plain(str(value)) for value in cells))

@@ -85,7 +85,7 @@ def evaluate(
             length, labels = ensemble.config.tokenizer.max_length, list(ensemble.config.labels)
             problem = ensemble.config.problem_type
             logits = module.full_precision_logits(full_precision, examples, labels, problem, length, ensemble.threads)
-    with messages.status(f"{len(examples):,} examples, {len(ensemble.members)} members"):
+    with messages.status(f"{len(examples):,} examples, {len(ensemble.alphas)} members"):
         bootstrap = reports.Bootstrap(resamples, bootstrap_seed)
         figures = reports.report(ensemble, examples, encoded, logits, bootstrap, known)
     figures["noise"] = []

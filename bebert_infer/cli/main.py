@@ -53,6 +53,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="bebert")
     warnings.simplefilter("always", BebertWarning)  # before what -W and PYTHONWARNINGS say
     warnings.showwarning = _show_warning
+    _said.clear()
     try:
         try:
             app()
@@ -77,6 +78,9 @@ def main() -> None:
         sys.exit(130)
 
 
+_said: set[str] = set()  # warnings of this call
+
+
 def _show_warning(
     message: Warning | str,
     category: type[Warning],
@@ -85,8 +89,11 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """A promised warning as a message of ours; others, of libraries, as Python writes them."""
+    """A promised warning as a message of ours, once; others, of libraries, as Python writes them."""
     if issubclass(category, BebertWarning):
+        if str(message) in _said:
+            return
+        _said.add(str(message))
         errors.print(f"[bold yellow]warning:[/] {plain(str(message))}", soft_wrap=True, highlight=False)
     elif sys.stderr is not None:
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))

@@ -244,7 +244,7 @@ def _write(
 
     facts = None
     if input is not None and input.is_file():
-        digest = model_digest(ensemble.config, ensemble.artifact.tokenizer_json)
+        digest = model_digest(ensemble.config, ensemble.tokenizer_json)
         facts = input_facts(input, digest, options) | {"limits": asdict(ensemble.input_limits)}
     make = table_maker(output, ensemble.config.labels, ensemble.config.problem_type)
     part = ResumeFile(output, facts, restart)

@@ -36,6 +36,7 @@ def examine(threads: int | None = None) -> dict[str, Any]:
         "code": code,
         "threads": {"budget": budget, "from": source},
         "kernels": kernels,
+        "costs": costs_from(),
         "self_test": test,
     }
 
@@ -133,8 +134,31 @@ def cache_state() -> dict[str, Any]:
     }
 
 
+def costs_from() -> str:
+    """Where the costs come from by which products are chosen."""
+    from bebert_kernels.machine_code import may_compile
+
+    return importlib.import_module("bebert_kernels.tuning.costs").entry()[1] if may_compile() else ""
+
+
+def tuned() -> str:
+    """Measure what the products cost here, keep it for later processes, and say where. Raises InputError."""
+    from bebert_kernels.machine_code import may_compile
+
+    if not may_compile():
+        raise InputError("kernels run as plain Python (NUMBA_DISABLE_JIT), whose speed says nothing; unset it to tune")
+    autotune = importlib.import_module("bebert_kernels.tuning.autotune")
+    costs = importlib.import_module("bebert_kernels.tuning.costs")
+    try:
+        file = costs.keep(autotune.measure())
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    autotune.forget()
+    return f"measured, and kept in {file}" if file else "measured, but there is no private folder to keep it in"
+
+
 def kernel_choices() -> list[dict[str, Any]] | None:
-    """Layer shapes with the product chosen for each and the measured rates in TMAC/s, or None without a compiler.
+    """Layer shapes with the product chosen for each and its rates in TMAC/s, or None without machine code.
 
     Raises InputError for a BEBERT_PRODUCT that cannot be.
     """

@@ -1,6 +1,5 @@
 """Models at hand: the shipped one, and random ones of any geometry, right in shape and meaningless in answers."""
 
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Literal
 
@@ -105,7 +104,7 @@ def _tensor(name: str, kind: str, shape: list[int], config: Config, generator: n
 
 def demo_path() -> Path:
     """Return the folder of the model that is shipped in the package."""
-    with as_file(files("bebert_infer") / "demo_model") as folder:
-        if not (folder / "config.json").is_file():
-            raise ModelFormatError("this installation lacks its demo model; install the wheel or run in a checkout")
-        return folder
+    folder = Path(__file__).parents[1] / "demo_model"
+    if not (folder / "config.json").is_file():
+        raise ModelFormatError("this installation lacks its demo model; install the wheel or run in a checkout")
+    return folder

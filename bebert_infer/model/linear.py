@@ -44,6 +44,10 @@ class Branch:
         sums = (depth - 2 * negatives).astype(np.float32)
         return cls(signs, depth, np.ascontiguousarray(np.broadcast_to(scale, outputs)), sums, quantizer)
 
+    def forget(self) -> None:
+        """Drop the signs, which somebody else has in another form now (`native/release.py`)."""
+        object.__setattr__(self, "signs", np.zeros((0, 0), np.uint64))  # of no shape that computes anything
+
     def product(
         self, x: Rows, groups: list[slice], add: Rows, gelu: bool, minimum_rule: MinimumRule
     ) -> tuple[Rows, NDArray[np.int8] | NDArray[np.uint8]]:

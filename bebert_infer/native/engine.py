@@ -32,13 +32,14 @@ RunParallel = Callable[[list[Callable[[], None]], Callable[[], None]], None]  # 
 class NativeEngine:
     """Members as programs, and the threads that run them: whole members first, then rows within a member.
 
-    members : of the ensemble, in its order
+    members  : of the ensemble, in its order
+    releases : whether members may give back what programs have in a form of their own; they compute nothing then
     """
 
     name = "native"
 
-    def __init__(self, members: list[Member], threads: int):
-        self.members = lower_members(members)
+    def __init__(self, members: list[Member], threads: int, releases: bool = False):
+        self.members = lower_members(members, releases)
         self.threads = threads
         self.team = ThreadTeam(threads)
 
@@ -74,14 +75,14 @@ class NativeEngine:
         return [workspace_bytes(member.program.sizes, rows, sentences, tokens, self.threads) for member in self.members]
 
 
-def lower_members(members: list[Member]) -> "list[NativeMember]":
+def lower_members(members: list[Member], releases: bool = False) -> "list[NativeMember]":
     """Return the native form of every member; if Numba compiles, what they need is compiled first, side by side."""
     stages = [Stage.named(name) for name in _stages(members)]
     if library() is None:
         importlib.import_module("bebert_kernels.abi.precompile").precompile(stages)
     for stage in stages:
         stage.resolve()  # now: a process that forks in its first call would leave a lock of numba to the child, locked
-    return [NativeMember(member) for member in members]
+    return [NativeMember(member, releases) for member in members]
 
 
 def _stages(members: list[Member]) -> list[str]:
@@ -105,9 +106,8 @@ def _stages(members: list[Member]) -> list[str]:
 class NativeMember:
     """The program of one member, its packed weights, and workspaces that calls take in turn."""
 
-    def __init__(self, member: Member):
-        self.member = member
-        self.program = lowered(member)
+    def __init__(self, member: Member, releases: bool = False):
+        self.program = lowered(member, releases)
         self._free: deque[Workspace] = deque()  # no lock: a thread that is gone after a fork cannot hold it
 
     def forward(

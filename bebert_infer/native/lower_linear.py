@@ -5,6 +5,7 @@ import numpy as np
 from bebert_infer.model.linear import BinaryLinear, Branch
 from bebert_infer.model.quantizer import Quantizer
 from bebert_infer.native.program_builder import Program, numbers, shift
+from bebert_infer.native.release import release_signs
 from bebert_kernels.abi import rule, slot
 from bebert_kernels.abi.instruction import ByRows
 from bebert_kernels.abi.product import Weights
@@ -40,6 +41,7 @@ def add_linear(program: Program, layer: BinaryLinear, source: int | None, sinks:
     else:
         inputs = [Input(code_rule(one), numbers(one), shift(one, depth)) for one in quantizers]
     add_product(program, Layer(slot.FLOATS if source is None else source, inputs, branches, sinks), name)
+    release_signs(program, layer.branches)
 
 
 def add_product(program: Program, made: Layer, name: str) -> None:

@@ -12,6 +12,7 @@ from bebert_infer.model.member import Member
 from bebert_infer.model.quantizer import Quantizer
 from bebert_infer.native.lower_linear import add_linear, code_rule, joined
 from bebert_infer.native.program_builder import Program, numbers, shift
+from bebert_infer.native.release import release_signs
 from bebert_infer.native.workspace import Sizes
 from bebert_kernels.abi import frame, rule, slot
 from bebert_kernels.abi.instruction import Attend, Classify, Embed, Gather
@@ -29,10 +30,11 @@ LINEARS = ("query", "key", "value", "attention_output", "intermediate", "output"
 class MemberProgram(Program):
     """Fused: codes go from layer to layer. Written while it is made; `member` must be one that `can_fuse`."""
 
-    def __init__(self, member: Member):
+    def __init__(self, member: Member, releases: bool = False):
         tables = member.embeddings
         vocabulary, positions, types = (len(rows) for rows in (tables.scales[0], tables.position, tables.token_type))
-        super().__init__(Sizes(len(tables.norm.weight), len(member.classifier_bias), vocabulary, positions, types))
+        sizes = Sizes(len(tables.norm.weight), len(member.classifier_bias), vocabulary, positions, types)
+        super().__init__(sizes, releases)
         self.member = member
         self._write()
         self.finish()
@@ -95,6 +97,7 @@ class MemberProgram(Program):
             outputs = len(layers[0].bias)
             sinks = [self._store(block, name, store, index * outputs) for index, name in enumerate(names)]
             add_linear(self, joined(layers), source, sinks, "query, key, value")
+            release_signs(self, [branch for layer in layers for branch in layer.branches])
             return
         for name, layer in zip(names, layers, strict=True):
             add_linear(self, layer, source, [self._store(block, name, store)], "query, key, value")

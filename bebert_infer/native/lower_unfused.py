@@ -16,6 +16,7 @@ from bebert_infer.model.quantizer import Quantizer
 from bebert_infer.native.lower_linear import add_product, code_bits, code_rule
 from bebert_infer.native.lower_member import LINEARS, MemberProgram
 from bebert_infer.native.program_builder import numbers, shift
+from bebert_infer.native.release import release_signs
 from bebert_kernels.abi import frame, rule, slot
 from bebert_kernels.abi.instruction import Activate, AttendFloats, Combine, Measure, Quantize, Site
 from bebert_kernels.abi.product import Weights
@@ -130,6 +131,7 @@ class UnfusedProgram(MemberProgram):
         # A row of clipped values and their range (`quantize_rows`) shares the place of the dots of all rows.
         self.sizes.clipped = max(self.sizes.clipped, depth + 2)
         add_product(self, Layer(slot.FLOATS, [Input(rule.ALREADY_CODED)], [weights], [sink]), name)
+        release_signs(self, [branch])
 
 
 def statistics(quantizer: Quantizer) -> int:
@@ -173,6 +175,6 @@ def can_fuse(member: Member) -> bool:
     return not dynamic and all(len(kind) == 1 for kind in kinds)
 
 
-def lowered(member: Member) -> MemberProgram:
-    """The program of a member."""
-    return MemberProgram(member) if can_fuse(member) else UnfusedProgram(member)
+def lowered(member: Member, releases: bool = False) -> MemberProgram:
+    """The program of a member; releases : as in `program_builder.Program`."""
+    return MemberProgram(member, releases) if can_fuse(member) else UnfusedProgram(member, releases)

@@ -11,7 +11,9 @@ One call runs at a time, so Python threads that call add a `call` each and nothi
 from dataclasses import dataclass
 from typing import Any
 
-from bebert_infer.artifact.folder import Artifact
+from numpy.typing import NDArray
+
+from bebert_infer.artifact.config import Config
 from bebert_infer.errors import InputError
 from bebert_infer.model.batch import MAX_ROWS
 from bebert_infer.model.engine import Engine
@@ -38,14 +40,15 @@ class Memory:
         return self.model + self.workspace + self.call
 
 
-def memory_of(artifact: Artifact, engine: Engine, sentences: int, tokens: int) -> Memory:
+def memory_of(config: Config, tensors: dict[str, NDArray], engine: Engine, sentences: int, tokens: int) -> Memory:
     """What a model and its engine need for calls of at most so many sentences of at most so many tokens.
+
+    tensors : of the model, those that are kept beside what the engine has
 
     The reference has no workspace: its arrays come and go.
 
     Raises InputError for counts below 1 and for more tokens than the model has positions.
     """
-    config = artifact.config
     if sentences < 1 or not 1 <= tokens <= config.max_position_embeddings:
         raise InputError(
             f"{sentences} sentences of {tokens} tokens; accepted are at least 1 sentence "
@@ -53,7 +56,7 @@ def memory_of(artifact: Artifact, engine: Engine, sentences: int, tokens: int) -
         )
     rows = sentences * tokens
     call = 8 * COPIES * rows + 16 * sentences * config.num_labels * len(config.members)
-    tables: list[dict] = [artifact.tensors, *engine.pinned()]
+    tables: list[dict] = [tensors, *engine.pinned()]
     workspaces = engine.workspace_bytes(rows, sentences, tokens)
     return Memory(
         sum({array.ctypes.data: array.nbytes for table in tables for array in table.values()}.values()),

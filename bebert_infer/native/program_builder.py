@@ -38,9 +38,11 @@ class Program:
     instruction_info     : of each instruction
     sizes                : of the workspace
     block                : rows at a time
+    releases             : whether weights that it has in a form of its own are given back (`release.py`)
     """
 
-    def __init__(self, sizes: Sizes):
+    def __init__(self, sizes: Sizes, releases: bool = False):
+        self.releases = releases
         self.instruction_info: list[InstructionInfo] = []
         self.sizes = sizes
         self.block = frame.BLOCK

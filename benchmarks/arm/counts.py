@@ -1,8 +1,9 @@
 """What an emulated board executes in one answer: every basic block of compiled kernels, and how often.
 
 QEMU writes a line for each block that begins (`exec`, with `nochain` so that none is skipped) and the instructions of a
-block when it first meets it (`in_asm`). Of all the code of a process only Numba's kernels are wanted; they lie in
-executable memory that belongs to no file. A first run says where, the next ones log these addresses only. Without
+block when it first meets it (`in_asm`). Of all the code of a process only kernels are wanted. Here Numba compiles them,
+on the board and for the level of its library, because each stage then has executable memory of its own, which belongs
+to no file. A first run says where, the next ones log these addresses only. Without
 address randomisation (`setarch -R`) they are the same in every run, which each run proves by saying them again.
 
 Counted is one call: what a run with it executes, less what a run without it does, so that loading is left out.
@@ -20,20 +21,22 @@ from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-HOME = ROOT / ".arm64"  # of tests/arm64/setup.sh
+HOME = ROOT / ".arm64"  # of tests/arm64/setup.sh, with Numba in jit
+LEVELS = {"cortex-a72": "neon", "cortex-a76": "dotprod"}
 
 PROGRAM = """
 import json, sys
 import numpy as np
 from bebert_infer import Ensemble
-from cross import stages
+from bebert_kernels.abi.stage import STAGES
 
 model = Ensemble.from_pretrained(sys.argv[1], threads=1)
 ids = np.arange(int(sys.argv[2]))[None] % model.config.vocab_size
 model.logits(ids[:, :1])  # loads all kernels
 for _ in range(int(sys.argv[3])):
     model.logits(ids)
-places = {stage.name: stage.address for stage in stages() if stage.compiled._compiled.address is not None}
+used = [stage for stage in STAGES.values() if stage._address is not None]
+places = {stage.name: stage.address for stage in used}
 code = []
 with open("/proc/self/maps") as maps:
     for line in maps:
@@ -74,8 +77,8 @@ def executed(board: str, model: Path, tokens: int, product: str) -> Counter[Bloc
 
     Raises RuntimeError where .arm64 is not set up, or addresses do not stay.
     """
-    if not (HOME / "python").exists():
-        raise RuntimeError("there is no emulated board yet; `make test-arm64` sets one up")
+    if not (HOME / "jit").exists():
+        raise RuntimeError("there is no emulated board with Numba yet; sh tests/arm64/setup.sh PYTHON jit sets one up")
     run = partial(_run, board, model, tokens, product)
     for _ in range(3):  # what the first run has to compile lies elsewhere once it comes from the cache
         layout, _ = run(1)
@@ -113,13 +116,15 @@ def _run(
     board: str, model: Path, tokens: int, product: str, calls: int, layout: Layout | None = None
 ) -> tuple[Layout, Counter[Block]]:
     """Where kernels lie, and what ran: nothing if no layout is given, for then nothing is logged."""
-    paths = [ROOT, ROOT / "kernels", ROOT / "tests" / "arm64", HOME / "wheels"]
+    paths = [ROOT, ROOT / "kernels", HOME / "jit", HOME / "wheels"]
     environment = {
         "PATH": os.environ["PATH"],
         "BOARD": board,
         "PYTHONPATH": os.pathsep.join(map(str, paths)),
         "PYTHONHASHSEED": "0",
-        "BEBERT_CACHE_DIR": str(HOME / "kernels"),
+        "BEBERT_CACHE_DIR": str(HOME / "cache"),
+        "BEBERT_KERNELS": "jit",
+        "BEBERT_ISA": LEVELS[board],
         "BEBERT_PRODUCT": product,
         "BEBERT_QUIET": "1",
         "OPENBLAS_NUM_THREADS": "1",

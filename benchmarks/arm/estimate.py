@@ -1,8 +1,8 @@
 """An ESTIMATE of what an answer costs on a Raspberry Pi 4 and 5: `python benchmarks/arm/estimate.py`.
 
-No board was at hand. Compiled kernels run on emulated ones (`make test-arm64` sets them up), which count how often each
-basic block runs (`counts.py`). A block's cycles are the tightest of the core's limits: instructions a cycle, vector
-instructions a cycle (of which one unit only shifts and accumulates), loads a cycle, stores a cycle.
+No board was at hand. Compiled kernels run on emulated ones (`tests/arm64/setup.sh PYTHON jit`), which count how often
+each basic block runs (`counts.py`). A block's cycles are the tightest of the core's limits: instructions a
+cycle, vector instructions a cycle (of which one unit only shifts and accumulates), loads a cycle, stores a cycle.
 
 Left out: waiting for results, caches and memory, mispredicted branches, heat; Python around the kernels, tokenization.
 So it is a lower bound, and one board measured would replace it. All cores: the same divided by their number. Limits are

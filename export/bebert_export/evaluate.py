@@ -91,7 +91,7 @@ def _recorded(evidence: Any, *names: str) -> Any:
 def split_logits(ensemble: Ensemble, encoded: EncodedBatch, sigma: float | None = None, seed: int = 0) -> NDArray:
     """Logits float32[members, M, labels] of M encoded examples, in order, with noise unless `sigma` is None."""
     count = len(encoded.input_ids)
-    logits = np.empty((len(ensemble.members), count, ensemble.config.num_labels), np.float32)
+    logits = np.empty((len(ensemble.alphas), count, ensemble.config.num_labels), np.float32)
     for start in range(0, count, BATCH):
         stop = min(start + BATCH, count)
         some = slice(start, stop)
@@ -121,7 +121,7 @@ def report(
     targets = targets_of(examples, config)
     members = split_logits(ensemble, encoded)
     figures: dict[str, Any] = {
-        "model": str(ensemble.artifact.path),
+        "model": str(ensemble.path),
         "combination": config.combination,
         "alphas": ensemble.alphas.tolist(),
         "labels": list(config.labels),
@@ -160,8 +160,8 @@ def noise_report(
     answer.
     """
     targets = targets_of(examples, ensemble.config)
-    counts = range(1, len(ensemble.members) + 1)
-    members: list[list[dict[str, float]]] = [[] for _ in ensemble.members]
+    counts = range(1, len(ensemble.alphas) + 1)
+    members: list[list[dict[str, float]]] = [[] for _ in ensemble.alphas]
     combined = {rule: [_Prefix(rule, ensemble.alphas[:count]) for count in counts] for rule in _rules(ensemble.config)}
     for seed in range(seeds):
         logits = split_logits(ensemble, encoded, sigma, seed)

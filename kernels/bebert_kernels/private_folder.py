@@ -12,11 +12,12 @@ from pathlib import Path
 _DAY = 24 * 60 * 60
 
 
-def private_folder(name: str = "") -> tuple[Path | None, str]:
+def private_folder(name: str = "", *, create: bool = True) -> tuple[Path | None, str]:
     """The folder of that name, created if need be, or None, and in words: where it is or why there is none.
 
     It lies in $BEBERT_CACHE_DIR, else $XDG_CACHE_HOME/bebert-infer, else ~/.cache/bebert-infer; without a name it is
     that folder itself.
+    create : whether to create it; else there is None where it does not exist
     """
     try:
         if chosen := os.environ.get("BEBERT_CACHE_DIR"):
@@ -27,6 +28,8 @@ def private_folder(name: str = "") -> tuple[Path | None, str]:
             base = Path.home() / ".cache" / "bebert-infer"
         base = base.absolute().resolve()
         directory = base / name
+        if not create and not directory.is_dir():
+            return None, f"there is no {directory}"
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.mkdir(mode=0o700, exist_ok=True)
         for folder in (base, directory):

@@ -1,4 +1,4 @@
-"""Assembly of the inner loops for an ARM board, compiled here by Numba (`cross.py`), and what stands in them."""
+"""Assembly of the inner loops for an ARM board, compiled here as libraries are, and what stands in them."""
 
 import os
 import re
@@ -6,15 +6,16 @@ import subprocess
 import sys
 from collections import Counter
 from functools import cache
-from pathlib import Path
 
-BOARDS = ["cortex-a72", "cortex-a76"]  # Raspberry Pi 4 and 5
+# Of the library that a Raspberry Pi 4 and 5 run: the level whose costs LLVM takes from this CPU.
+BOARDS = {"cortex-a72": "neon", "cortex-a76": "dotprod"}
 TRIPLES = 32  # of a row in the loops `one` and `four`
 
 SCRIPT = """
 import sys
-import cross
-cross.target(sys.argv[1], cross.FEATURES[sys.argv[1]])
+from bebert_kernels.compile.object_file import ARM_OTHERS, CPUS, features_of, imitate
+level = sys.argv[1]
+imitate("aarch64", CPUS["aarch64"][level], features_of("aarch64", level, list(ARM_OTHERS)))
 from numba import int64
 from bebert_kernels.bitsliced import tile as count_tile
 from bebert_kernels.popcount import stages as popcount
@@ -50,11 +51,10 @@ for name, code in codes.items():
 @cache
 def assembly(board: str) -> dict[str, str]:
     """Name of a kernel -> its assembly. Raises RuntimeError with what the compiling process said."""
-    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "BEBERT_QUIET": "1", "BEBERT_ISA": ""}
     # No cache: what comes from there has no assembly to read.
-    environment |= {"BEBERT_CACHE_DIR": os.devnull, "NUMBA_DISABLE_JIT": "0", "BEBERT_KERNELS": "jit"}
-    command = [sys.executable, "-c", SCRIPT, board]
+    environment = os.environ | {"BEBERT_CACHE_DIR": os.devnull, "BEBERT_QUIET": "1", "BEBERT_ISA": ""}
+    environment |= {"NUMBA_DISABLE_JIT": "0", "BEBERT_KERNELS": "jit"}
+    command = [sys.executable, "-c", SCRIPT, BOARDS[board]]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     if done.returncode:
         raise RuntimeError(done.stderr)

@@ -1,14 +1,15 @@
 #!/bin/sh
-# Kernels, a golden model of each family and the demo model on an emulated Raspberry Pi 4 and 5.
+# What the aarch64 wheel computes on an emulated Raspberry Pi 4 and 5, where there is neither Numba nor a compiler.
 #
-#   sh tests/arm64/run.sh PYTHON [short]     PYTHON has this project's requirements installed
+#   sh tests/arm64/run.sh PYTHON [short|full] [WHEEL]     PYTHON can compile kernels (extra dev)
 #
-# short: what CI runs, and it passes with a line that says why where no aarch64 can be set up. Kernels are compiled by
-# PYTHON for both boards (cross.py) and kept in .arm64/kernels; nothing is compiled again while sources stay the same.
+# short: what CI runs, and it passes with a line that says why where no aarch64 can be set up. full: more models and
+# shapes, and how long a first answer takes. install.py says what is installed where no WHEEL is given.
 set -eu
 
 python=$1
 form=${2:-full}
+wheel=${3:-}
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 cd "$root"
@@ -22,22 +23,21 @@ if [ $code -ne 0 ]; then
     fi
     exit $code
 fi
+PYTHONPATH="$root/kernels" "$python" tests/arm64/install.py .arm64/site ${wheel:+"$wheel"}
 
 tests="tests/arm64/suite.py"
 if [ "$form" = full ]; then
-    tests="$tests tests/runtime/test_frozen_artifacts.py tests/arithmetic/test_sliced.py tests/arithmetic/test_attend.py"
+    tests="$tests tests/runtime/test_frozen_artifacts.py tests/runtime/test_native.py tests/arithmetic/test_sliced.py"
 fi
-mkdir -p -m 700 .arm64/kernels
-export BEBERT_CACHE_DIR="$root/.arm64/kernels" BEBERT_QUIET=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
-paths="$root:$root/kernels:$root/tests/helpers"
+mkdir -p -m 700 .arm64/cache
+unset BEBERT_ISA BEBERT_KERNELS BEBERT_PRODUCT PYTHONDONTWRITEBYTECODE
+export BEBERT_CACHE_DIR="$root/.arm64/cache" OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+# Safe path: the packages of the checkout, which lie in the working folder, must not come before those installed.
+export PYTHONPATH="$root/.arm64/site:$root/.arm64/wheels" PYTHONSAFEPATH=1
 
 on_board() {
-    features=$(BOARD=$1 PYTHONPATH=.arm64/wheels .arm64/python -c \
-        'import llvmlite.binding as llvm; print(llvm.get_host_cpu_features().flatten())')
-    PYTHONPATH="$paths" BEBERT_PRODUCT=bitsliced "$python" tests/arm64/cross.py "$1" "$features"
     # shellcheck disable=SC2086  # a list of files
-    BOARD=$1 PYTHONPATH="$paths:$root/.arm64/wheels" .arm64/python -m pytest -q -p no:cacheprovider \
-        -o addopts=--import-mode=importlib $tests
+    BOARD=$1 .arm64/python -m pytest -q -p no:cacheprovider -o addopts=--import-mode=importlib $tests
 }
 
 # Both boards at once, a core each.
@@ -50,4 +50,9 @@ for board in cortex-a72 cortex-a76; do
     echo "arm64: $board"
     tail -n 40 ".arm64/$board.log"
 done
+if [ "$form" = full ]; then
+    for board in cortex-a72 cortex-a76; do
+        PYTHONPATH= "$python" tests/arm64/first_answer.py $board "$PYTHONPATH"
+    done
+fi
 exit $code

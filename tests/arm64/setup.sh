@@ -1,7 +1,10 @@
 #!/bin/sh
 # Set up what runs the project's aarch64 code on another machine: an emulator, Debian's arm64 Python, aarch64 wheels.
 #
-#   sh tests/arm64/setup.sh PYTHON      PYTHON has pip; it need not be of the same version
+#   sh tests/arm64/setup.sh PYTHON [jit]    PYTHON has pip; it need not be of the same version
+#
+# What is installed is what the project's wheel requires, and what its tests do: no Numba. With `jit` that too, in a
+# folder of its own, for benchmarks/arm.
 #
 # Everything goes into .arm64/ beside the Makefile and is kept there. No root is needed: packages are downloaded with
 # apt-get, from where this machine takes its own, into a state of their own, and unpacked. Exit code 3 and one line say
@@ -12,7 +15,7 @@ python=$1
 source=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$source/../.." && pwd)
 home="$root/.arm64"
-packages="numba msgspec numpy pyarrow rich safetensors tokenizers typer pytest hypothesis"
+packages="msgspec numpy rich safetensors tokenizers typer pytest hypothesis"
 
 cannot() {
     echo "no aarch64 on this machine: $1" >&2
@@ -70,22 +73,31 @@ for interpreter in root/usr/bin/python3.*; do
     version=${interpreter##*/python}
 done
 
-# Wheels of the versions that `make test` uses.
-stamp=wheels/.complete-$version-$(cksum <"$root/constraints.txt" | cut -d ' ' -f 1)
-if [ ! -e "$stamp" ]; then
-    rm -rf wheels
+# wheels FOLDER PACKAGE...: of the versions that `make test` uses.
+wheels() {
+    folder=$1
+    shift
+    stamp=$folder/.complete-$version-$(echo "$@" | cat - "$root/constraints.txt" | cksum | cut -d ' ' -f 1)
+    [ ! -e "$stamp" ] || return 0
+    rm -rf "$folder"
     platforms=
     for tag in _2_28 _2_27 _2_26 _2_24 _2_17 2014; do
         platforms="$platforms --platform manylinux${tag}_aarch64"
     done
-    # shellcheck disable=SC2086  # lists of words
-    "$python" -m pip install --quiet --disable-pip-version-check --target wheels $platforms --implementation cp \
-        --python-version "$version" --only-binary=:all: --constraint "$root/constraints.txt" $packages \
+    # shellcheck disable=SC2086  # a list of words
+    "$python" -m pip install --quiet --disable-pip-version-check --target "$folder" $platforms --implementation cp \
+        --python-version "$version" --only-binary=:all: --constraint "$root/constraints.txt" "$@" \
         >pip.log 2>&1 || cannot "aarch64 wheels cannot be downloaded: $(grep ERROR pip.log | tail -n 1)"
     touch "$stamp"
+}
+# shellcheck disable=SC2086  # a list of words
+wheels wheels $packages
+if [ "${2:-}" = jit ]; then
+    wheels jit numba
 fi
 
-# A board is this root with its own /proc/cpuinfo, from which LLVM and so Numba takes the CPU and its features.
+# A board is this root with its own /proc/cpuinfo: `bebert doctor` names the CPU from there, and LLVM, so Numba, takes
+# its features. The product asks the C library, so it must find the same where there is none: BOARD_FILES=root.
 for board in cortex-a72 cortex-a76; do
     mkdir -p "$board/proc"
     cp "$source/$board.cpuinfo" "$board/proc/cpuinfo"
@@ -99,7 +111,7 @@ cat >python <<END
 #!/bin/sh
 # Written by tests/arm64/setup.sh: Python $version on an emulated \${BOARD:-cortex-a72}.
 board=\${BOARD:-cortex-a72}
-exec "$emulator" -0 "\$0" -cpu "\$board" -L "$home/\$board" -E PYTHONHOME="$home/root/usr" \\
+exec "$emulator" -0 "\$0" -cpu "\$board" -L "$home/\${BOARD_FILES:-\$board}" -E PYTHONHOME="$home/root/usr" \\
     "$home/root/usr/bin/python$version" "\$@"
 END
 chmod +x python

@@ -134,8 +134,6 @@ def test_a_quick_run_without_time_makes_nothing(monkeypatch, tmp_path):
 def test_the_cache_forgets_what_no_run_has_used_for_a_month(monkeypatch, tmp_path):
     tmp_path.chmod(0o700)
     monkeypatch.setenv("BEBERT_CACHE_DIR", str(tmp_path))
-    kernels = tmp_path / "0123456789abcdef"
-    monkeypatch.setattr("bebert_kernels.jit.cache.cache_directory", lambda: kernels)
     with peers_folder(None) as folder:
         assert folder == tmp_path / "peers"
         for name, days in (("new", 29), ("old", 31)):
@@ -150,8 +148,9 @@ def test_the_cache_forgets_what_no_run_has_used_for_a_month(monkeypatch, tmp_pat
         assert folder == tmp_path / "mine"
 
 
-def test_without_a_cache_peers_vanish_after_the_run(monkeypatch):
-    monkeypatch.setattr("bebert_kernels.jit.cache.cache_directory", lambda: None)
+def test_without_a_cache_peers_vanish_after_the_run(monkeypatch, tmp_path):
+    tmp_path.chmod(0o755)  # others may look in: nothing is kept there
+    monkeypatch.setenv("BEBERT_CACHE_DIR", str(tmp_path))
     with peers_folder(None) as folder:
         assert folder.is_dir()
     assert not folder.exists()

@@ -426,8 +426,12 @@ def test_errors_of_a_file_with_a_name_that_is_no_utf8_can_be_written(tmp_path, e
     assert "in\\udcff.jsonl" in error and error.encode()
 
 
+# For a process that imports this file.
+OWN_PATH = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "helpers")]
+
+
 def child(path, output, pause):
-    code = f"import sys; sys.path[:0] = [{str(Path(__file__).parent)!r}]\n" + (
+    code = f"import sys; sys.path[:0] = {OWN_PATH}\n" + (
         "from pathlib import Path; import test_bulk\n"
         "bulk = test_bulk.bulk; bulk.BATCH_ROWS = 4\n"
         f"test_bulk.classify(Path({str(path)!r}), Path({str(output)!r}), pause={pause})"
@@ -573,7 +577,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path, kind):
         else:
             lines = "".join(f'{{"text": "{number} {line}"}}\n' for number in range(rows)).encode()
             path.write_bytes(gzip.compress(lines, 1))
-        code = f"import sys; sys.path[:0] = [{str(Path(__file__).parent)!r}]\n" + (
+        code = f"import sys; sys.path[:0] = {OWN_PATH}\n" + (
             "from pathlib import Path; import test_bulk\n"
             f"test_bulk.classify(Path({str(path)!r}), Path({str(output)!r}))\n"
             # Not ru_maxrss, which includes what the process had before exec: the memory of this one.

@@ -1,5 +1,6 @@
 """`bebert doctor` tells what the machine is and what kernels run on it, and notices a kernel that is wrong."""
 
+import hashlib
 import io
 import json
 import os
@@ -16,7 +17,7 @@ from bebert_infer.errors import InputError
 from bebert_infer.measure import machine
 from bebert_kernels.cpu import isa
 from bebert_kernels.jit import cache as kernel_cache
-from bebert_kernels.jit import kernel as jit
+from bebert_kernels.machine_code import library
 from bebert_kernels.tuning.single_layer import OneLayer
 
 
@@ -32,17 +33,22 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def test_json_tells_everything_and_stdout_holds_nothing_else():
-    result = run("--json", "--threads", "3", BEBERT_ISA="generic", BEBERT_BACKEND="")
+    result = run("--json", "--threads", "3", BEBERT_ISA="generic", BEBERT_BACKEND="", BEBERT_KERNELS="jit")
     assert result.returncode == 0, result.stderr
     facts = json.loads(result.stdout)
     assert facts["cpu"]["machine"] == platform.machine() and facts["cpu"]["name"]
     sets = facts["instruction_sets"]
-    assert sets["level"] == "generic" and {"generic", "native"} <= set(sets["accepted"])
+    assert (
+        sets["level"] == "generic"
+        and facts["costs"].startswith("known for this")
+        and {"generic", "native"} <= set(sets["accepted"])
+    )
     assert set(sets["used"]) <= set(sets["found"])
     assert facts["threads"] == {"budget": 3, "from": "argument"}
-    cache = facts["cache"]
-    assert Path(cache["folder"]).parent == Path(os.environ["BEBERT_CACHE_DIR"]).resolve()
-    assert cache["state"] == "private, writable" and cache["kernels"] > 0 and cache["bytes"] > 0
+    code = facts["code"]
+    assert code["from"] == "Numba" and code["why"] == "BEBERT_KERNELS" and code["code_for"]
+    assert Path(code["folder"]).parent == Path(os.environ["BEBERT_CACHE_DIR"]).resolve()
+    assert code["state"] == "private, writable" and code["kernels"] > 0 and code["bytes"] > 0
     assert facts["self_test"]["passed"] and len(facts["self_test"]["cases"]) == 12
     assert facts["kernels"] and {"shape", "bits", "few_rows", "chosen"} < set(facts["kernels"][0])
 
@@ -50,8 +56,38 @@ def test_json_tells_everything_and_stdout_holds_nothing_else():
 def test_the_table_says_the_same_to_people():
     result = run(BEBERT_THREADS="2")
     assert result.returncode == 0, result.stderr
-    for text in ("CPU", "level", "native, code for", "2, from BEBERT_THREADS", "private, writable", "bit for bit"):
+    for text in ("CPU", "level", "2, from BEBERT_THREADS", "bit for bit", "products by shape, chosen by their rates"):
         assert text in result.stdout
+
+
+def test_a_library_is_named_with_its_level_its_hash_and_why():
+    found = library()
+    if found is None:
+        pytest.skip("Numba compiles the kernels here: there is no library of these sources")
+    facts = json.loads(run("--json", BEBERT_BACKEND="").stdout)
+    assert facts["code"] == {
+        "from": "library",
+        "file": str(found.file),
+        "level": found.level,
+        "why": found.why,
+        "sha256": hashlib.sha256(found.file.read_bytes()).hexdigest(),
+        "sources": found.sources,
+    }
+    text = printed(facts_with(code=facts["code"]))
+    assert f"compiled ahead for {found.level}: {found.why}" in text and found.sha256[:16] in text
+
+
+def test_tuning_measures_here_and_is_kept(tmp_path):
+    tmp_path.chmod(0o700)
+    result = run("--tune", BEBERT_BACKEND="", BEBERT_CACHE_DIR=str(tmp_path))
+    assert result.returncode == 0 and f"measured, and kept in {tmp_path.resolve()}" in result.stdout, result.stderr
+    facts = json.loads(run("--json", BEBERT_BACKEND="", BEBERT_CACHE_DIR=str(tmp_path)).stdout)
+    assert facts["costs"] == "measured here (`bebert doctor --tune`)"
+    (file,) = (tmp_path / "tuning").iterdir()
+    file.write_text(file.read_text()[:100])
+    assert (
+        "known for this" in json.loads(run("--json", BEBERT_BACKEND="", BEBERT_CACHE_DIR=str(tmp_path)).stdout)["costs"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,7 +116,7 @@ def test_a_wrong_kernel_is_named(monkeypatch):
 
 def test_a_wrong_kernel_is_exit_code_1(monkeypatch, capsys):
     facts = facts_with(self_test={"passed": False, "seconds": 0.1, "cases": {"product of signs": False}})
-    monkeypatch.setattr(doctor, "examine", lambda threads: facts)
+    monkeypatch.setattr(machine, "examine", lambda threads: facts)
     with pytest.raises(doctor.typer.Exit) as stop:
         doctor.doctor(as_json=True)
     assert stop.value.exit_code == 1
@@ -101,17 +137,17 @@ def test_a_cache_that_is_not_used_says_why(monkeypatch, tmp_path):
 def test_measured_products_are_a_table_and_none_is_no_failure(monkeypatch):
     rows = [{"shape": "768 × 3072", "bits": 4, "few_rows": 3, "chosen": "lookup", "lookup": 0.21875}]
     text = printed(facts_with(kernels=rows))
-    assert "measured rates" in text and "768 × 3072" in text and "0.219" in text
-    assert "not measured" in printed(facts_with(kernels=None))
-    monkeypatch.setattr(jit, "cpu_features", frozenset)
+    assert "chosen by their rates" in text and "768 × 3072" in text and "0.219" in text
+    assert "none is chosen" in printed(facts_with(kernels=None))
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
     assert machine.kernel_choices() is None
 
 
 def test_an_error_of_numbas_settings_is_an_input_error(monkeypatch):
-    def refuse(name: str) -> None:
+    def refuse() -> None:
         raise isa.IsaError("no")
 
-    monkeypatch.setattr(machine.importlib, "import_module", refuse)
+    monkeypatch.setattr(machine, "machine_code", refuse)
     with pytest.raises(InputError, match="no"):
         machine.examine()
 
@@ -121,9 +157,10 @@ def facts_with(**changed: object) -> dict:
     return {
         "versions": {"python": "3"},
         "cpu": {"name": "a CPU [fast]", "machine": "x86_64", "logical_cpus": 2},
-        "instruction_sets": {"found": ["avx"], "used": [], "code_for": "zen", "level": "avx2", "accepted": ["native"]},
+        "instruction_sets": {"found": ["avx"], "used": [], "level": "avx2", "accepted": ["native"]},
         "threads": {"budget": 1, "from": "argument"},
-        "cache": {"folder": None, "state": "not used", "kernels": 0, "bytes": 0, "other_versions": 0},
+        "code": {"from": "plain Python", "why": "NUMBA_DISABLE_JIT"},
+        "costs": "known",
         "kernels": None,
         "self_test": {"passed": True, "seconds": 0.1, "cases": {"product of signs": True}},
     } | changed

@@ -48,8 +48,8 @@ def broken(monkeypatch):
     """Call with a function that breaks a program: every program is broken by it from then on."""
 
     def use(change):
-        def lowered(member):
-            program = lower_unfused.lowered(member)
+        def lowered(member, releases=False):
+            program = lower_unfused.lowered(member, releases)
             change(program)
             return program
 

@@ -499,3 +499,19 @@ def test_an_added_token_beyond_the_word_table_is_found_though_there_are_few_toke
     description["model"]["vocab"]["[MASK]"] = description["added_tokens"][4]["id"] = ROWS
     with pytest.raises(ModelFormatError, match="tokenizer.json has ids up to 64, the model only 0 to 63"):
         TextEncoder(json.dumps(description), 10, ROWS)
+
+
+def test_a_cased_vocabulary_that_nothing_calls_cased_is_told(tmp_path):
+    """Only a vocab.txt: transformers makes texts lower case, and the words with capitals are never met."""
+    words = "\n".join([*SPECIAL, *"abcABC", "The", "the", "##e"]) + "\n"
+    cased = write(tmp_path / "cased", {"vocab.txt": words})
+    with pytest.warns(
+        BebertWarning, match=r"4 of 14 words .* have capitals, but texts .*; if the model is a cased one"
+    ):
+        load_tokenizer(cased)
+    (cased / "tokenizer_config.json").write_text('{"do_lower_case": true}')
+    uncased = write(tmp_path / "uncased", {"vocab.txt": words.lower()})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_tokenizer(cased)
+        load_tokenizer(uncased)

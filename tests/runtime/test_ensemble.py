@@ -118,7 +118,7 @@ def test_an_error_in_one_thread_reaches_the_caller_and_the_model_goes_on(artifac
     model = Ensemble(artifact, threads=2)
     ids = np.arange(30)[None]
     expected = model.member_logits(ids)
-    run = native_module.run
+    run = native_module.RUN
 
     def failing(*arguments):
         if arguments[-1] == 1:
@@ -127,7 +127,7 @@ def test_an_error_in_one_thread_reaches_the_caller_and_the_model_goes_on(artifac
         run(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(native_module, "run", failing)
+        patched.setattr(native_module, "RUN", failing)
         with pytest.raises(MemoryError, match="in a worker"):
             model.member_logits(ids)
     np.testing.assert_array_equal(model.member_logits(ids), expected)

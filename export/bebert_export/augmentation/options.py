@@ -1,11 +1,13 @@
-"""Every choice of `bebert augment`: name, type, default, and its sentence in `--help`. Nothing here needs torch."""
+"""Every choice of `bebert augment`: name, type, default, and its sentence in `--help`. Needs no torch, no numpy."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from bebert_export.augmentation.replacement import Sampling
 from bebert_infer.errors import InputError
+
+if TYPE_CHECKING:
+    from bebert_export.augmentation.replacement import Sampling
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,10 @@ class AugmentOptions:
     threads: Annotated[int | None, "Thread budget. Default: BEBERT_THREADS, else what the machine grants."] = None
 
     @property
-    def sampling(self) -> Sampling:
+    def sampling(self) -> "Sampling":
         """The options of the drawing."""
+        from bebert_export.augmentation.replacement import Sampling  # imports numpy, which --help does without
+
         return Sampling(self.copies, self.probability, self.seed)
 
     def check(self) -> None:

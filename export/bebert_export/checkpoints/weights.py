@@ -57,7 +57,9 @@ def load_weights(
         raise
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise DataError(f"{folder} has no readable {what} ({reason}); put model.safetensors there") from None
+        raise DataError(
+            f"{folder} has no readable weights ({reason}); put those of {what} there, as model.safetensors"
+        ) from None
     model, report = loaded
     model.config.return_dict = True  # whatever the folder says: outputs are asked for by name
     if wrapped:

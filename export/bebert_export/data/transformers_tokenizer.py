@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from bebert_infer.artifact.tokenizer_check import check_added
 from bebert_infer.errors import BebertWarning, DataError
 
+CASED = 0.05  # share of words with capitals from which on a vocabulary is one of cased texts; uncased ones have none
 CASING = {"do_lower_case", "strip_accents", "tokenize_chinese_chars"}
 # Settings with which a tokenizer would take its words from somewhere else, such as a file outside the folder.
 FOREIGN = ("vocab", "merges", "gguf_file", "tokenizer_object", "init_inputs")
@@ -51,6 +52,7 @@ def transformers_tokenizer(folder: Path) -> str:
         )
     check_added(again, folder / "tokenizer.json")
     _warn_of_casing(folder, settings, description)
+    _warn_of_capitals(folder, settings, description)
     return text
 
 
@@ -154,3 +156,17 @@ def _warn_of_casing(folder: Path, settings: dict[str, Any], description: dict[st
         BebertWarning,
         stacklevel=3,
     )
+
+
+def _warn_of_capitals(folder: Path, settings: dict[str, Any], description: dict[str, Any]) -> None:
+    """Tell of a cased vocabulary whose texts are made lower case because nothing says otherwise."""
+    normalizer, words = description["normalizer"] or {}, description["model"].get("vocab") or {}
+    capitals = sum(word != word.lower() for word in words if not word.startswith("["))
+    if normalizer.get("lowercase") and "do_lower_case" not in settings and capitals > CASED * len(words):
+        warnings.warn(
+            f"{capitals:,} of {len(words):,} words of the vocabulary in {folder} have capitals, but texts are made "
+            "lower case, as transformers does where nothing is said; if the model is a cased one, set do_lower_case to "
+            "false in tokenizer_config.json",
+            BebertWarning,
+            stacklevel=3,
+        )

@@ -109,13 +109,17 @@ def _index(folder: Path) -> Any:
         raise LibraryError(f"this package came without compiled kernels; {NEXT}", False) from None
     except (OSError, ValueError, RecursionError) as error:
         raise LibraryError(f"{folder / INDEX} cannot be read ({error}); {NEXT}") from None
-    libraries = index.get("libraries") if isinstance(index, dict) else None
-    sound = isinstance(libraries, dict) and isinstance(index.get("sources"), str)
-    if not sound or not all(isinstance(levels, dict) for levels in libraries.values()):
-        raise LibraryError(f"{folder / INDEX} is damaged; {NEXT}")
-    if not all(isinstance(sha256, str) for levels in libraries.values() for sha256 in levels.values()):
+    if not (isinstance(index, dict) and isinstance(index.get("sources"), str) and _named(index.get("libraries"))):
         raise LibraryError(f"{folder / INDEX} is damaged; {NEXT}")
     return index
+
+
+def _named(libraries: Any) -> bool:
+    """Whether it says a SHA-256 for every level of every architecture."""
+    return isinstance(libraries, dict) and all(
+        isinstance(levels, dict) and all(isinstance(sha256, str) for sha256 in levels.values())
+        for levels in libraries.values()
+    )
 
 
 def _level(machine: str, built: dict[str, str]) -> tuple[str, str]:

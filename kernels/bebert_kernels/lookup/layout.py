@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_kernels.machine_code import code_features
-from bebert_kernels.packing import Words, unpack_bits
+from bebert_kernels.packing import Words
 
 Bytes = NDArray[np.uint8]
 
@@ -89,13 +89,16 @@ def lut_weights(signs: Words, depth: int, shape: Shape = SHAPE) -> Bytes:
     outputs, steps = len(signs), -(-depth // shape.step)
     panels = -(-outputs // shape.panel)
     index = np.zeros((panels * shape.panel, 2 * steps), np.uint8)
+    octets = np.ascontiguousarray(signs, "<u8").view(np.uint8)
     if shape.inputs == 4:  # what the words hold already
-        index[:outputs] = signs.astype("<u8").view(np.uint8)[:, : 2 * steps]
-    else:
-        bits = np.zeros((outputs, 2 * steps * shape.inputs), np.uint8)
-        bits[:, :depth] = unpack_bits(signs, depth)
-        for place in range(shape.inputs):
-            index[:outputs] |= bits[:, place :: shape.inputs] << place
+        index[:outputs] = octets[:, : 2 * steps]
+    else:  # four times six bits in three bytes
+        threes = np.zeros((outputs, -(-steps // 2), 3), np.uint8)
+        used = min(octets.shape[1], threes[0].size)
+        threes.reshape(outputs, -1)[:, :used] = octets[:, :used]
+        a, b, c = threes[:, :, 0], threes[:, :, 1], threes[:, :, 2]
+        sixes = np.stack([a, a >> 6 | b << 2, b >> 4 | c << 4, c >> 2], axis=2) & 63
+        index[:outputs] = sixes.reshape(outputs, -1)[:, : 2 * steps]
     ordered = index.reshape(panels, shape.vectors, 2, shape.lanes // 2, steps, 2).transpose(0, 4, 1, 5, 3, 2)
     return np.ascontiguousarray(ordered).reshape(panels, steps, shape.vectors, 2, shape.lanes)
 

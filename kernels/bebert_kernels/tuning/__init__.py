@@ -1,3 +1,3 @@
 """Which product for which layer, measured; the roofline; one layer alone."""
 
-__all__ = ["autotune", "roofline", "single_layer"]
+__all__ = ["autotune", "costs", "roofline", "single_layer"]

@@ -1,4 +1,4 @@
-"""Which product for which layer and how many rows: measured once on each machine, kept with the compiled kernels.
+"""Which product for which layer and how many rows, by what each costs on this CPU (`costs.py`).
 
 Three products compute the same integers:
 
@@ -9,17 +9,15 @@ Three products compute the same integers:
     lookup     byte look-up tables of the activations (`lookup/`): all codes of 1 to 4 bits take the same time, signs
                and wider codes are not taken; panels are narrow; tables are built for every row
 
-Short runs of one layer give the seconds of each for a few numbers of rows; those of other layers and rows follow by
-proportion. A layer keeps one product for many rows, the best one at MANY rows, and popcount for as few rows as it is
-the faster one. BEBERT_PRODUCT=popcount, bitsliced or lookup takes the choice away.
+Costs of one layer for a few numbers of rows are known; those of other layers and rows follow by proportion. A layer
+keeps one product for many rows, the best one at MANY rows, and popcount for as few rows as it is the faster one.
+BEBERT_PRODUCT=popcount, bitsliced or lookup takes the choice away.
 """
 
 import functools
-import json
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,18 +30,15 @@ from bebert_kernels.bitsliced.triples import panel_lanes
 from bebert_kernels.lookup.layout import PANEL
 from bebert_kernels.lookup.product import LOOKUP
 from bebert_kernels.popcount.product import POPCOUNT
-from bebert_kernels.private_folder import private_folder
+from bebert_kernels.tuning.costs import DEPTH, LONGEST, MANY, ROWS, Costs, GemmCosts, entry
 from bebert_kernels.tuning.single_layer import OneLayer
 
 PRODUCTS = (LOOKUP, POPCOUNT, BITSLICED)
 NAMES = {product.name: product.name for product in PRODUCTS} | {"sliced": BITSLICED.name}
-OUTPUTS, DEPTH = 16 * PANEL_OUTPUTS, 768  # of the layer that is measured: more weights than the second cache holds
-ROWS = (1, 2, 4, 16, 64)  # that are measured
-MANY = ROWS[-1]
+OUTPUTS = 16 * PANEL_OUTPUTS  # of the layer that is measured: more weights than the second cache holds
 REPEATS = 9
 SHARED_CORE = 1.1  # bitsliced loses this against look-up where two threads share a core (`docs/log.md`)
 HALF_PANEL = 0.75  # what half a panel costs: the same look-ups for two rows at a time, and their loads
-LONGEST = 1.0  # seconds, of any call
 
 
 class Choice(NamedTuple):
@@ -52,22 +47,6 @@ class Choice(NamedTuple):
     few: str
     limit: int
     many: str
-
-
-class GemmCosts(NamedTuple):
-    """Seconds of one product on one thread, for codes of some bits at depth 768 and each number of rows in ROWS.
-
-    encode   : tables or planes of the rows
-    multiply : the rows with PANEL_OUTPUTS outputs
-    """
-
-    encode: list[float]
-    multiply: list[float]
-
-    def seconds(self, panels: float, depth: int, rows: int) -> float:
-        """Seconds of a layer of so many panels of PANEL_OUTPUTS outputs."""
-        whole = [encode + panels * multiply for encode, multiply in zip(self.encode, self.multiply, strict=True)]
-        return float(np.interp(rows, ROWS, whole)) * depth / DEPTH
 
 
 def panels_of(name: str, outputs: int) -> float:
@@ -82,7 +61,7 @@ def choose_gemm(outputs: int, depth: int, bits: int) -> Choice:
 
     Raises ValueError for a wrong BEBERT_PRODUCT.
     """
-    takes = [product.name for product in PRODUCTS if bits in product.bits and depth <= product.deepest]
+    takes = [product.name for product in _products(bits).values() if depth <= product.deepest]
     forced = os.environ.get("BEBERT_PRODUCT", "")
     if forced:
         if forced not in NAMES:
@@ -90,38 +69,23 @@ def choose_gemm(outputs: int, depth: int, bits: int) -> Choice:
             raise ValueError(f'BEBERT_PRODUCT is "{forced}"; accepted are {names}, or nothing to measure')
         name = NAMES[forced] if NAMES[forced] in takes else takes[-1]
         return Choice(name, 0, name)
-    costs = measured(bits)
-
-    def seconds(name: str, rows: int) -> float:
-        return costs[name].seconds(panels_of(name, outputs), depth, rows)
-
-    many = min(takes, key=lambda name: seconds(name, MANY))
-    limit = 0
-    while limit < BLOCK and seconds(POPCOUNT.name, limit + 1) < seconds(many, limit + 1):
-        limit += 1
-    return Choice(POPCOUNT.name if limit else many, limit, many)
+    return _cheapest(outputs, depth, bits)
 
 
 @functools.cache
-def measured(bits: int) -> dict[str, GemmCosts]:
-    """Return the costs on this machine of the products that take codes of `bits` bits, by name.
+def _cheapest(outputs: int, depth: int, bits: int) -> Choice:
+    costs, rows = entry()[0][str(bits)], np.arange(1, BLOCK + 1)
+    takes = [name for name, product in _products(bits).items() if depth <= product.deepest]
+    spent = {name: costs[name].of(panels_of(name, outputs), depth, rows) for name in takes}
+    many = min(takes, key=lambda name: spent[name][MANY - 1])
+    dearer = np.flatnonzero(spent[POPCOUNT.name] >= spent[many])  # all rows, if popcount is the best for many
+    limit = int(dearer[0]) if len(dearer) else BLOCK
+    return Choice(POPCOUNT.name if limit else many, limit, many)
 
-    They come from the file beside the kernels, or are measured.
-    """
-    directory = private_folder("rates")[0]
-    file = None if directory is None else directory / f"rates-{bits}.json"
-    if file is not None:
-        with suppress(OSError, ValueError, TypeError):
-            found = {name: GemmCosts(*parts) for name, parts in json.loads(file.read_text()).items()}
-            values = [value for costs in found.values() for part in costs for value in part]
-            whole = len(values) == 2 * len(ROWS) * len(_products(bits)) and found.keys() == _products(bits).keys()
-            if whole and all(isinstance(value, float) and 0 <= value <= LONGEST for value in values):
-                return found
-    costs = _measure(bits)
-    if file is not None:
-        with suppress(OSError):
-            file.write_text(json.dumps(costs))  # cut short it is no JSON, and measured again
-    return costs
+
+def forget() -> None:
+    """Choose anew: other costs are known now."""
+    _cheapest.cache_clear()
 
 
 def choices() -> list[dict[str, Any]]:
@@ -142,9 +106,9 @@ def choices() -> list[dict[str, Any]]:
             choice = choose_gemm(outputs, depth, bits)
             row: dict[str, Any] = {"shape": name, "bits": bits, "few_rows": choice.limit, "chosen": choice.many}
             row |= dict.fromkeys(product.name for product in PRODUCTS)
-            for product, costs in measured(bits).items():
-                seconds = costs.seconds(panels_of(product, outputs), depth, MANY)
-                row[product] = MANY * outputs * depth / 1e12 / seconds
+            for product, costs in entry()[0][str(bits)].items():
+                cost = costs.of(panels_of(product, outputs), depth, np.array([MANY]))
+                row[product] = MANY * outputs * depth / 1e3 / float(cost[0])
             found.append(row)
     return found
 
@@ -154,7 +118,12 @@ def _products(bits: int) -> dict[str, Product]:
     return {product.name: product for product in PRODUCTS if bits in product.bits}
 
 
-def _measure(bits: int) -> dict[str, GemmCosts]:
+def measure() -> dict[str, Costs]:
+    """Costs of all products on this machine, by the bits of the codes; takes a few seconds."""
+    return {str(bits): _measure(bits) for bits in range(9)}
+
+
+def _measure(bits: int) -> Costs:
     """Time the products on random codes, in turn, so that what else the machine does falls on all of them.
 
     Of each the best of some runs counts, without what the fastest call of no rows takes. A run is a second call: the
@@ -170,16 +139,16 @@ def _measure(bits: int) -> dict[str, GemmCosts]:
         for name, layer in layers.items():
             runs[name, "encode", rows] = functools.partial(layer.encode, codes[:rows], no_zeros[:rows])
             runs[name, "multiply", rows] = functools.partial(layer.multiply, 0, rows)
-    best = dict.fromkeys(runs, LONGEST)
+    best = dict.fromkeys(runs, LONGEST)  # nanoseconds
     for _ in range(REPEATS):
         for run, call in runs.items():
             call()
-            started = time.perf_counter()
+            started = time.perf_counter_ns()
             call()
-            best[run] = min(best[run], time.perf_counter() - started)
+            best[run] = min(best[run], time.perf_counter_ns() - started)
 
     def net(name: str, kind: str, share: int) -> list[float]:
         nothing = min(best[other, kind, 0] for other in layers)
-        return [max(best[name, kind, rows] - nothing, 0.0) / share for rows in ROWS]
+        return [round(max(best[name, kind, rows] - nothing, 0) / share, 1) for rows in ROWS]
 
     return {name: GemmCosts(net(name, "encode", 1), net(name, "multiply", OUTPUTS // PANEL_OUTPUTS)) for name in layers}
