@@ -14,7 +14,7 @@ from libraries import present_level
 
 pytestmark = pytest.mark.long
 DIRECT = {"msgspec", "numpy", "rich", "safetensors", "tokenizers", "typer"}
-# Of the packages' own files. pip adds Python's caches of them (__pycache__; not with --no-compile): printed, and bounded.
+# Of the packages' own files. pip adds Python's caches of them (not with --no-compile): printed, and bounded.
 MEGABYTES = 145
 CACHES = 60
 OTHERS = [f"python3.{minor}" for minor in range(11, 16) if minor != sys.version_info[1]]
