@@ -1,13 +1,15 @@
 """A library gives the bits that Numba gives on its level, wants only libc and libm, and is the same when made again."""
 
+import os
 import platform
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from libraries import ROOT, copy_package, libraries_of, present_level, run
 
 from bebert_kernels.abi.stage import STAGES
-from bebert_kernels.ahead.library import ARCHITECTURES, PREFIX
+from bebert_kernels.ahead.library import ARCHITECTURES, INDEX, PREFIX
 from bebert_kernels.compile.libraries import build, targets_of
 from bebert_kernels.compile.object_file import CPUS
 from bebert_kernels.cpu import isa
@@ -67,12 +69,15 @@ def test_the_present_level_has_the_bits_of_numba(tmp_path):
 
 @pytest.fixture(scope="module")
 def all_libraries(tmp_path_factory):
-    """Every level of every architecture, and the folder that they are in."""
+    """Every level of every architecture, and the folder that they are in; built once for all processes that test."""
     for package in ("numba", "ziglang"):
         pytest.importorskip(package, reason=f"{package} is not installed (extra dev)")
     targets = [(architecture, level) for architecture in CPUS for level in CPUS[architecture]]
-    folder = tmp_path_factory.mktemp("all")
-    build(targets, folder)
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "all-libraries"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / INDEX).exists():
+            build(targets, folder)
     return targets, folder
 
 
