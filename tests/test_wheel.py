@@ -115,7 +115,9 @@ def test_a_wheel_for_an_architecture_fits_what_its_name_says(tmp_path):
     assert made[0].name.endswith("-py3-none-manylinux_2_17_aarch64.whl")
     assert made[0].read_bytes() == made[1].read_bytes()
     check_kernels(made[0], "aarch64", {"neon", "dotprod"})
-    done = subprocess.run(["auditwheel", "show", str(made[0])], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-m", "auditwheel", "show", str(made[0])], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0 and '"manylinux_2_17_aarch64"' in done.stdout.replace("\n", " "), (
         done.stdout + done.stderr
     )
