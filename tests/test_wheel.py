@@ -3,6 +3,7 @@
 import hashlib
 import json
 import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path

@@ -14,8 +14,8 @@ from bebert_kernels.compile.libraries import build, targets_of
 from bebert_kernels.compile.object_file import CPUS
 from bebert_kernels.cpu import isa
 
-# What may stay open in a library: the C library and its mathematics, as old as manylinux_2_17 has them. A CPU without an
-# instruction that rounds (below SSE4.1) asks for rintf.
+# What may stay open in a library: the C library and its mathematics, as old as manylinux_2_17 has them.
+# A CPU without an instruction that rounds (below SSE4.1) asks for rintf.
 WANTED = {"clock_gettime", "erf", "memcpy", "memmove", "memset", "rintf", "sched_yield", "tanh"}
 GLIBC = (2, 17)
 
