@@ -61,6 +61,7 @@ def split_tensors(
     Raises ModelFormatError where the file is no safetensors file at all, or its layout is not sound.
     """
     header, data = _header(raw, file, VALUES * len(expected) + 1000)
+    address = data.ctypes.data
     faults = [f"{name} is missing" for name in sorted(expected.keys() - header.keys())]
     faults += [f"{name:.200} is not expected" for name in sorted(header.keys() - expected.keys())]
     places: list[tuple[int, int, str]] = []
@@ -78,17 +79,14 @@ def split_tensors(
                 f"{name} has data_offsets [{begin}, {end}], expected are {count * DTYPES[dtype].itemsize} bytes"
             )
         elif end <= len(data):
-            tensor = data[begin:end].view(DTYPES[dtype]).reshape(shape) if _aligned(data, begin, dtype) else None
+            aligned = (address + begin) % DTYPES[dtype].itemsize == 0
+            tensor = data[begin:end].view(DTYPES[dtype]).reshape(shape) if aligned else None
             if tensor is None:
                 tensor = np.frombuffer(data[begin:end].tobytes(), DTYPES[dtype]).reshape(shape).copy()
             tensors[name] = tensor
     if not faults:
         faults = _gaps(places, len(data))
     return tensors, faults
-
-
-def _aligned(data: NDArray[np.uint8], begin: int, dtype: str) -> bool:
-    return (data.ctypes.data + begin) % DTYPES[dtype].itemsize == 0
 
 
 def _header(raw: NDArray[np.uint8], file: Path, values: int) -> tuple[dict[str, Any], NDArray[np.uint8]]:

@@ -9,10 +9,10 @@ int8[M, C] of q, k, v and those of the attention weights [H, T, T] of every sent
 """
 
 import math
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from bebert_infer.model.batch import Batch
@@ -32,8 +32,7 @@ class Attended(NamedTuple):
     weights: list[NDArray[Any]]
 
 
-@dataclass(frozen=True)
-class SoftmaxAttention:
+class SoftmaxAttention(Struct, frozen=True):
     """Attention over codes; the integer products are exact, softmax is float32 in a fixed order."""
 
     heads: int
@@ -100,8 +99,7 @@ def _by_sentence(quantizer: Quantizer, x: Rows, batch: Batch, minimum_rule: Mini
     return [Codes(whole.codes[rows], whole.step, whole.minimum) for rows in batch.spans()]
 
 
-@dataclass(frozen=True)
-class BooleanAttention:
+class BooleanAttention(Struct, frozen=True):
     """Attention on bits alone: one XOR-popcount per head and key decides, one AND-popcount per output adds up."""
 
     heads: int

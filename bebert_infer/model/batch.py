@@ -6,9 +6,9 @@ to compare with the published code and runs on the reference only.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import ArrayLike, NDArray
 
 from bebert_infer.errors import InputError
@@ -17,8 +17,7 @@ from bebert_infer.errors import InputError
 MAX_ROWS = 4096
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(Struct, frozen=True):
     """Token rows of S sentences, M rows in all.
 
     ids, positions, types : int64[M]   token id, position and segment of each row
@@ -98,8 +97,7 @@ def checked_inputs(
     return ids, real, types
 
 
-@dataclass(frozen=True)
-class ModelBounds:
+class ModelBounds(Struct, frozen=True):
     """What an ensemble accepts: number of token ids, of positions and of segment types."""
 
     vocabulary: int

@@ -7,9 +7,8 @@
 Residuals stay full precision.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from bebert_infer.model.attention import BooleanAttention, SoftmaxAttention
@@ -22,8 +21,7 @@ Rows = NDArray[np.float32]
 Trace = dict[str, NDArray | list]  # site -> its codes or floats, under the names that the golden data uses
 
 
-@dataclass(frozen=True)
-class Norm:
+class Norm(Struct, frozen=True):
     """LayerNorm with biased variance and eps inside the root."""
 
     weight: NDArray[np.float32]
@@ -35,8 +33,7 @@ class Norm:
         return floats.layer_norm(x, residual, self.weight, self.bias, self.eps)
 
 
-@dataclass(frozen=True)
-class ForwardContext:
+class ForwardContext(Struct, frozen=True):
     """What one forward pass has in common: the batch, the rule for minima, and what it leaves behind, or None."""
 
     batch: Batch
@@ -62,8 +59,7 @@ class ForwardContext:
             self.trace[name] = value
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(Struct, frozen=True):
     """The weights of one encoder block."""
 
     query: BinaryLinear

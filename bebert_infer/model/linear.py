@@ -8,9 +8,9 @@ outputs are added (BinaryBERT, §3.2: a ternary weight splits into two binary on
 The dot product is an exact integer.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import force_setattr
 from numpy.typing import NDArray
 
 from bebert_infer.model.quantizer import MinimumRule, Quantizer
@@ -20,8 +20,7 @@ Rows = NDArray[np.float32]
 TracedCodes = list[NDArray[np.int8] | NDArray[np.uint8]]  # of each branch, [M, K]
 
 
-@dataclass(frozen=True)
-class Branch:
+class Branch(Struct, frozen=True):
     """One binary matrix with the quantizer of its input.
 
     signs   : uint64[N, W]   bit 1 = negative
@@ -46,7 +45,7 @@ class Branch:
 
     def forget(self) -> None:
         """Drop the signs, which somebody else has in another form now (`native/release.py`)."""
-        object.__setattr__(self, "signs", np.zeros((0, 0), np.uint64))  # of no shape that computes anything
+        force_setattr(self, "signs", np.zeros((0, 0), np.uint64))  # of no shape that computes anything
 
     def product(
         self, x: Rows, groups: list[slice], add: Rows, gelu: bool, minimum_rule: MinimumRule
@@ -68,8 +67,7 @@ class Branch:
         return out, codes
 
 
-@dataclass(frozen=True)
-class BinaryLinear:
+class BinaryLinear(Struct, frozen=True):
     """One or two branches and a bias, K inputs and N outputs."""
 
     branches: tuple[Branch, ...]

@@ -23,7 +23,7 @@ def build_members(config: Config, tensors: dict[str, NDArray]) -> list[Member]:
     faults = config.faults()
     for name, (kind, shape) in expected_tensors(config).items() if not faults else ():
         have = tensors.get(name)
-        found = None if have is None else (DTYPES.get(have.dtype, str(have.dtype)), list(have.shape))
+        found = None if have is None else (DTYPES.get(have.dtype) or str(have.dtype), list(have.shape))
         if found != (kind, shape):
             faults.append(f"{name} is {found}, expected {(kind, shape)}")
     if faults:

@@ -4,9 +4,8 @@ The code knows no model family: BinaryBERT, BEBERT, BiBERT, BiT and TernaryBERT 
 `Member` (branches, quantizers, attention kind). This is the truth: whatever answers must give its bits.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from bebert_infer.model.batch import Batch
@@ -19,8 +18,7 @@ from bebert_kernels.reference import floats
 Rows = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Embeddings:
+class Embeddings(Struct, frozen=True):
     """Word rows kept as packed signs with one scale a row (one or two tables), and float32 position and type tables.
 
     signs : uint64[V, W]   scales : float32[V]   position : float32[P, C]   token_type : float32[S, C]
@@ -38,8 +36,7 @@ class Embeddings:
         return self.norm(floats.embed(batch.ids, batch.positions, batch.types, *tables), None)
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(Struct, frozen=True):
     """The weights of one model and its forward pass."""
 
     embeddings: Embeddings

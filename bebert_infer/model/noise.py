@@ -9,9 +9,9 @@ The draws of an example come from a generator of (seed, member, number of the ex
 threads therefore do not matter, and a run can be repeated with the same release of NumPy.
 """
 
-from dataclasses import dataclass, replace
-
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from bebert_infer.errors import InputError
@@ -20,8 +20,7 @@ from bebert_infer.model.batch import Batch
 MAX_SIGMA = 1e4  # thousands of times what a LayerNorm gives; far beyond, float32 overflows and answers mean nothing
 
 
-@dataclass(frozen=True)
-class Noise:
+class Noise(Struct, frozen=True):
     """Noise for the sentences of one call.
 
     sigma    : standard deviation, from 0 to MAX_SIGMA

@@ -11,10 +11,10 @@ Every quantizer of every family is `value = code * step + minimum` with an integ
 `rne` rounds half to even. Signed codes reach -2^(bits-1) .. 2^(bits-1)-1, except dynamic ones, which are symmetric.
 """
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from bebert_kernels.packing import unpack_bits
@@ -26,8 +26,7 @@ Kind = Literal["sign", "shifted_sign", "bool", "codes", "dynamic"]
 MinimumRule = Literal["zero", "batch"]
 
 
-@dataclass(frozen=True)
-class Quantizer:
+class Quantizer(Struct, frozen=True):
     """One quantizer with its learned numbers.
 
     step, minimum : float            shift : float32[K] or None, added before rounding
@@ -94,8 +93,7 @@ class Quantizer:
         return Codes(integers.quantize(x, self.shift, step, minimum, low, high), step, minimum)
 
 
-@dataclass(frozen=True)
-class Codes:
+class Codes(Struct, frozen=True):
     """Integer codes of a tensor: value = codes * step + minimum."""
 
     codes: NDArray[Any]  # int8 or uint8

@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from bebert_infer.model.linear import Branch
-from bebert_infer.native.program_builder import Program
+from bebert_infer.native.program_builder import Program, address_of
 
 DONTNEED = 4  # MADV_DONTNEED of Linux
 
@@ -26,7 +26,7 @@ def release_signs(program: Program, branches: Iterable[Branch]) -> None:
     if not program.releases:
         return
     for branch in branches:
-        if branch.signs.ctypes.data not in program.pinned:
+        if address_of(branch.signs) not in program.pinned:
             give_back(branch.signs)
             branch.forget()
 
@@ -34,8 +34,8 @@ def release_signs(program: Program, branches: Iterable[Branch]) -> None:
 def give_back(array: NDArray[Any]) -> None:
     """Let the system have the whole pages of an array that nobody will read again; they would read as 0."""
     advise = _madvise()
-    begin = -(-array.ctypes.data // mmap.PAGESIZE) * mmap.PAGESIZE
-    end = (array.ctypes.data + array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    begin = -(-address_of(array) // mmap.PAGESIZE) * mmap.PAGESIZE
+    end = (address_of(array) + array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
     if advise is not None and end > begin:
         advise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), DONTNEED)
 

@@ -5,9 +5,9 @@ each thread has scratch for BLOCK rows. Nothing is allocated during a call unles
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from bebert_infer.model.batch import Batch
@@ -22,8 +22,7 @@ STORES = 3 + 2 * (slot.FLAGS + 1)  # shared buffers of every program: hidden row
 ROUND = 64  # rows are rounded up to this, so that a slightly longer sentence needs no new memory
 
 
-@dataclass
-class Sizes:
+class Sizes(Struct):
     """What a program needs a row: filled in while it is written.
 
     hidden, labels : C and the count of labels        vocabulary, positions, types : rows of the tables
@@ -37,14 +36,14 @@ class Sizes:
     vocabulary: int
     positions: int
     types: int
-    layers: set[LayerShape] = field(default_factory=set)
+    layers: set[LayerShape] = set()  # msgspec gives each its own
     floats: int = 1
     words: int = 0
     codes: int = 0
     dots: int = 0
     clipped: int = 0
-    shared: dict[int, int] = field(default_factory=dict)
-    scratch: Callable[[int], int] = field(default=lambda keys: 8)
+    shared: dict[int, int] = {}
+    scratch: Callable[[int], int] = lambda keys: 8  # noqa: E731
 
 
 FURTHER_FLAGS = np.arange(1, slot.STORE - slot.FLAGS)  # those behind the first ones, in rows

@@ -2,11 +2,11 @@
 
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -18,8 +18,7 @@ from bebert_infer.text.windows import EncodedText, LongTexts, Window, cut, split
 Text = str | tuple[str, str]
 
 
-@dataclass(frozen=True)
-class EncodedBatch:
+class EncodedBatch(Struct, frozen=True):
     """A padded batch: ids, mask and segment types, each int64[B, T]."""
 
     input_ids: NDArray[np.int64]

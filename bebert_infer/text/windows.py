@@ -13,6 +13,7 @@ the largest value). Of labels that do not exclude each other, each has its own m
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
+from msgspec import Struct
 from tokenizers import Encoding
 
 from bebert_infer.errors import InputError
@@ -58,8 +59,7 @@ def long_texts(truncate: bool, long: str | None, overlap: int | None, pool: str)
     return LongTexts(cast(Policy, policy), overlap, cast(Pool, pool))
 
 
-@dataclass(frozen=True)
-class EncodedText:
+class EncodedText(Struct, frozen=True):
     """Token ids and segment types of a text: one window, or several; `cut` tokens at its end were left out."""
 
     windows: tuple[Window, ...]

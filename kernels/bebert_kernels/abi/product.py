@@ -1,7 +1,6 @@
 """What a product is to whoever writes programs: its stages, its form of the weights, its memory."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -42,8 +41,7 @@ class Weights(NamedTuple):
         return self.bits or 2
 
 
-@dataclass(frozen=True)
-class Product:
+class Product(NamedTuple):
     """One way to multiply rows of codes with weight signs; `program/linear.py` says what its stages get and leave.
 
     rows     : most rows of a block

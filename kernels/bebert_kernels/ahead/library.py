@@ -13,9 +13,8 @@ import functools
 import hashlib
 import json
 import platform
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bebert_kernels.cpu import isa
 
@@ -38,8 +37,7 @@ class LibraryError(ValueError):
         self.unexpected = unexpected
 
 
-@dataclass(frozen=True)
-class Library:
+class Library(NamedTuple):
     """A loaded library.
 
     level, features : what it was compiled for; file, sha256 : of itself; sources : hash of the kernel sources

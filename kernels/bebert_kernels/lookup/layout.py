@@ -88,19 +88,22 @@ def lut_weights(signs: Words, depth: int, shape: Shape = SHAPE) -> Bytes:
     """
     outputs, steps = len(signs), -(-depth // shape.step)
     panels = -(-outputs // shape.panel)
-    index = np.zeros((panels * shape.panel, 2 * steps), np.uint8)
     octets = np.ascontiguousarray(signs, "<u8").view(np.uint8)
-    if shape.inputs == 4:  # what the words hold already
-        index[:outputs] = octets[:, : 2 * steps]
-    else:  # four times six bits in three bytes
-        threes = np.zeros((outputs, -(-steps // 2), 3), np.uint8)
-        used = min(octets.shape[1], threes[0].size)
-        threes.reshape(outputs, -1)[:, :used] = octets[:, :used]
-        a, b, c = threes[:, :, 0], threes[:, :, 1], threes[:, :, 2]
-        sixes = np.stack([a, a >> 6 | b << 2, b >> 4 | c << 4, c >> 2], axis=2) & 63
-        index[:outputs] = sixes.reshape(outputs, -1)[:, : 2 * steps]
-    ordered = index.reshape(panels, shape.vectors, 2, shape.lanes // 2, steps, 2).transpose(0, 4, 1, 5, 3, 2)
-    return np.ascontiguousarray(ordered).reshape(panels, steps, shape.vectors, 2, shape.lanes)
+    columns = 2 * steps if shape.inputs == 4 else 3 * -(-steps // 2)  # four times six bits in three bytes
+    used = min(octets.shape[1], columns)
+    padded = np.zeros((panels * shape.panel, columns), np.uint8)
+    padded[:outputs, :used] = octets[:, :used]
+    # Two outputs that become neighbours move as one: half the steps of the slow part, which is turning rows to columns.
+    low, high = padded.reshape(panels * shape.vectors, 2, shape.lanes // 2, columns).transpose(1, 0, 2, 3)
+    pairs = high.astype("<u2") << 8 | low
+    turned = np.ascontiguousarray(pairs.transpose(2, 0, 1)).view(np.uint8)  # (columns, vectors of all panels, lanes)
+    if shape.inputs == 6:
+        a, b, c = turned[0::3], turned[1::3], turned[2::3]
+        turned = np.stack([a, a >> 6 | b << 2, b >> 4 | c << 4, c >> 2], axis=1)
+        turned &= 63
+    index = turned.reshape(-1, panels, shape.vectors, shape.lanes)[: 2 * steps]
+    ordered = index.reshape(steps, 2, panels, shape.vectors, shape.lanes).transpose(2, 0, 3, 1, 4)
+    return np.ascontiguousarray(ordered)
 
 
 def lut_bytes(rows: int, depth: int, shape: Shape = SHAPE) -> int:

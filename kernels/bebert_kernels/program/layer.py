@@ -1,6 +1,6 @@
 """A linear layer as data, and the rows that it becomes: for models (`bebert_infer/native`) and for single layers."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,8 +19,7 @@ from bebert_kernels.rows.layout import NOWHERE
 PRODUCTS = {product.name: product for product in (POPCOUNT, BITSLICED, LOOKUP)}
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """One or two branches on one or two inputs, all of one depth and with codes of as many bits.
 
     source : slot of the floats that inputs are made of      inputs : how, the second one for a branch that says so
@@ -83,8 +82,7 @@ class Layer:
         return threshold_planes(sign_thresholds(branch.depth, branch.scale, branch.add, shift, floor))
 
 
-@dataclass(frozen=True)
-class LayerShape:
+class LayerShape(NamedTuple):
     """A kind of layers that need the same memory."""
 
     product: Product
