@@ -1,10 +1,13 @@
 """Two checkouts of this repository against each other, in turn, on the same models: milliseconds and ratios.
 
     python benchmarks/checkouts.py OLD NEW [--rounds 7] [--only "1-1-4"] [--no-record]
+    python benchmarks/checkouts.py . . --kernels jit,ahead
 
-OLD and NEW are folders, for example of `git worktree add OLD COMMIT`. Each runs in a process of its own that stays; a
-case is timed in one and then in the other, round by round, so that what else the machine does falls on both. The ratio
-is the median of the rounds' ratios, old by new: above 1, NEW is faster. Logits of both must be the same bits.
+OLD and NEW are folders, for example of `git worktree add OLD COMMIT`; --kernels is BEBERT_KERNELS of the old and of the
+new, so that one checkout can be timed with kernels compiled just in time against the library. Each runs in a process of
+its own that stays; a case is timed in one and then in the other, round by round, so that what else the machine does
+falls on both. The ratio is the median of the rounds' ratios, old by new: above 1, NEW is faster. Logits of both must be
+the same bits.
 """
 
 import argparse
@@ -62,10 +65,11 @@ CASES = [
 ]
 
 
-def start(checkout: Path) -> subprocess.Popen[str]:
-    """A process that answers for one checkout."""
+def start(checkout: Path, kernels: str) -> subprocess.Popen[str]:
+    """A process that answers for one checkout; kernels : BEBERT_KERNELS, if it is not empty."""
     paths = [checkout, checkout / "kernels", checkout / "export"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+    environment |= {"BEBERT_KERNELS": kernels} if kernels else {}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     return subprocess.Popen([sys.executable, "-c", CHILD], text=True, cwd=checkout, env=environment, **pipes)
 
@@ -106,11 +110,13 @@ def main() -> None:
     parser.add_argument("new", type=Path)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", default="", help="cases whose model has this in its name")
+    parser.add_argument("--kernels", default=",", help="BEBERT_KERNELS of both, as in jit,ahead")
     parser.add_argument("--no-record", action="store_true")
     arguments = parser.parse_args()
     load, found = OtherLoad(), []
     folders = arguments.old.resolve(), arguments.new.resolve()
-    processes = [start(checkout) for checkout in folders]
+    kernels = arguments.kernels.split(",")
+    processes = [start(checkout, name) for checkout, name in zip(folders, kernels, strict=True)]
     with tempfile.TemporaryDirectory() as temporary:
         for case in (case for case in CASES if arguments.only in case.model):
             path = ROOT / "bebert_infer" / "demo_model"
@@ -132,6 +138,7 @@ def main() -> None:
         command = ["git", "rev-parse", "HEAD"]
         old, new = (subprocess.check_output(command, cwd=folder, text=True).strip() for folder in folders)
         numbers = {"old": old, "new": new, "rounds": arguments.rounds}
+        numbers |= {"kernels": kernels} if any(kernels) else {}
         write_record("checkouts", numbers | {"cores_of_others": load.cores(), "cases": found}, RESULTS)
 
 
