@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bebert_infer.artifact.folder import CONFIG, Artifact, read_artifact, read_config
+from bebert_infer.backend import chosen_backend, native_engine
 from bebert_infer.combine import combine
+from bebert_infer.early_exit import EarlyExit, ask_members, checked_early_exit
 from bebert_infer.errors import BebertWarning, InputError
 from bebert_infer.limits import InputLimits, checked_limits, is_whole
 from bebert_infer.model.batch import MAX_ROWS, Batch, ModelBounds, checked_inputs, padded_batch, ragged_batch
@@ -20,9 +22,9 @@ from bebert_infer.model.member import Member
 from bebert_infer.model.noise import Noise
 from bebert_infer.model.quantizer import MinimumRule
 from bebert_infer.native.memory import Memory, memory_of
-from bebert_infer.prediction import Prediction, predictions
+from bebert_infer.prediction import Prediction, early_predictions, predictions
 from bebert_infer.text.tokenizer import EncodedBatch, Text, TextEncoder, as_texts, collate
-from bebert_infer.text.windows import EncodedText, LongTexts, Pool, long_texts
+from bebert_infer.text.windows import EncodedText, LongTexts, Pool, Window, long_texts
 from bebert_infer.threads import thread_budget
 
 # Sentences padded to one array at a time, so that one long text does not make thousands of short ones wide.
@@ -141,11 +143,12 @@ class Ensemble:
         long: str | None = None,
         overlap: int | None = None,
         pool: str = "mean",
+        early_exit: EarlyExit | None = None,
     ) -> dict[str, Any] | list[dict[str, Any]] | list[list[dict[str, Any]]]:
         """Classify one text, a pair, or a list of these, with answers shaped like a transformers pipeline's.
 
         top_k : 1 gives {"label", "score"}; a larger number or None (all) gives a list of them, best first.
-        truncate, long, overlap, pool : as in `predict`
+        truncate, long, overlap, pool, early_exit : as in `predict`
         One input gives one answer, a list gives a list. Raises InputError.
         """
         if top_k is not None and not (is_whole(top_k) and top_k >= 1):
@@ -154,7 +157,8 @@ class Ensemble:
             )
         texts, single = as_texts(inputs, self.input_limits)
         answers: list[Any] = []
-        for prediction in self.predict(texts, truncate=truncate, long=long, overlap=overlap, pool=pool):
+        options: dict[str, Any] = {"long": long, "overlap": overlap, "pool": pool, "early_exit": early_exit}
+        for prediction in self.predict(texts, truncate=truncate, **options):
             ranked = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])
             if prediction.label != ranked[0][0]:  # a tie: the winner is the first class, and comes first
                 ranked.sort(key=lambda pair: pair[0] != prediction.label)
@@ -170,6 +174,7 @@ class Ensemble:
         long: str | None = None,
         overlap: int | None = None,
         pool: str = "mean",
+        early_exit: EarlyExit | None = None,
     ) -> list[Prediction]:
         """Classify a list of texts or pairs (or one); returns one Prediction each. Raises InputError.
 
@@ -178,6 +183,8 @@ class Ensemble:
         truncate : True is long="truncate" without the warning
         overlap  : tokens that neighbouring windows share; default a quarter of what moves
         pool     : how the windows of a text make one answer: "mean" of probabilities, or "max", the surest window
+        early_exit : "exact" asks no further member once none can change the label, a number like 0.9 also stops at this
+                   probability (`early_exit.py`); scores are then of the members that spoke, `members_run` says how many
         """
         rule = long_texts(truncate, long, overlap, pool)
         texts, _ = as_texts(inputs, self.input_limits)
@@ -190,7 +197,7 @@ class Ensemble:
                 BebertWarning,
                 stacklevel=2,
             )
-        return self.predict_encoded(encoded, rule.pool)
+        return self.predict_encoded(encoded, rule.pool, early_exit)
 
     def encode(self, inputs: Any, *, truncate: bool = False) -> EncodedBatch:
         """Token ids, mask and types int64[B, T] of a list of texts or pairs (or one). Raises InputError."""
@@ -215,23 +222,46 @@ class Ensemble:
             )
         return self._encoder
 
-    def predict_encoded(self, encoded: Sequence[EncodedText], pool: Pool = "mean") -> list[Prediction]:
-        """One Prediction for each of these texts, from all of its windows. Raises InputError."""
+    def predict_encoded(
+        self, encoded: Sequence[EncodedText], pool: Pool = "mean", early_exit: EarlyExit | None = None
+    ) -> list[Prediction]:
+        """One Prediction for each of these texts, from all of its windows, as by `predict`. Raises InputError."""
+        early_exit = self._checked_early_exit(early_exit)
         windows = [window for one in encoded for window in one.windows]
         self.input_limits.check_rows(len(windows))
-        size = len(windows) if self.minimum == "batch" else MAX_PADDED
-        logits = []
-        for start in range(0, max(len(windows), 1), max(size, 1)):
-            batch = collate(windows[start : start + size])
-            logits.append(self.member_logits(batch.input_ids, batch.attention_mask, batch.token_type_ids))
-        return predictions(self.config, self.alphas, np.concatenate(logits, axis=1), encoded, pool)
+        if early_exit is None:
+            size = len(windows) if self.minimum == "batch" else MAX_PADDED
+            logits = [self.member_logits(*batch.arrays) for batch in _collated(windows, size)]
+            return predictions(self.config, self.alphas, np.concatenate(logits, axis=1), encoded, pool)
+
+        def ask(member: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+            batches = _collated([windows[row] for row in rows.tolist()], MAX_PADDED)
+            return np.concatenate([self._member_logits(member, self._batch(*batch.arrays)) for batch in batches])
+
+        counts = [len(one.windows) for one in encoded]
+        asked = ask_members(self.config, self.alphas, counts, pool, early_exit, ask)
+        return early_predictions(self.config, self.alphas, *asked, encoded, pool)
 
     def predict_ids(
-        self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, token_type_ids: ArrayLike | None = None
+        self,
+        input_ids: ArrayLike,
+        attention_mask: ArrayLike | None = None,
+        token_type_ids: ArrayLike | None = None,
+        *,
+        early_exit: EarlyExit | None = None,
     ) -> list[Prediction]:
         """Like `predict`, from token ids int[B, T]."""
-        members = self.member_logits(input_ids, attention_mask, token_type_ids)
-        return predictions(self.config, self.alphas, members)
+        early_exit = self._checked_early_exit(early_exit)
+        if early_exit is None:
+            members = self.member_logits(input_ids, attention_mask, token_type_ids)
+            return predictions(self.config, self.alphas, members)
+        batch = self._batch(input_ids, attention_mask, token_type_ids)
+
+        def ask(member: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+            return self._member_logits(member, batch.taken(rows))
+
+        asked = ask_members(self.config, self.alphas, [1] * batch.sentences, "mean", early_exit, ask)
+        return early_predictions(self.config, self.alphas, *asked)
 
     def logits(
         self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, token_type_ids: ArrayLike | None = None
@@ -266,6 +296,16 @@ class Ensemble:
             out[:, sentences] = self.engine.member_logits(chunk, parts)
         return out
 
+    def _member_logits(self, member: int, batch: Batch) -> NDArray[np.float32]:
+        """Logits float32[B, labels] of one member, on all threads: the bits of `member_logits`."""
+        parts = [self.engine.one_member_logits(member, chunk) for _, chunk in batch.chunks(MAX_ROWS)]
+        return np.concatenate([np.empty((0, self.config.num_labels), np.float32), *parts])
+
+    def _checked_early_exit(self, early_exit: EarlyExit | None) -> EarlyExit | None:
+        if early_exit is not None and self.minimum == "batch":
+            raise InputError('early_exit needs minimum="zero": with "batch" an answer depends on the texts beside it')
+        return checked_early_exit(early_exit, self.config)
+
     def memory(self, sentences: int = 1, tokens: int | None = None) -> Memory:
         """Bytes that this model and calls of so many sentences of so many tokens take (`native/memory.py`).
 
@@ -297,34 +337,10 @@ class Ensemble:
         return padded_batch(*checked) if self.minimum == "batch" else ragged_batch(*checked)
 
 
-# What a user may write -> the engine that answers; "numba" is what "native" was called.
-BACKENDS = {"native": "native", "numba": "native", "reference": "reference"}
-
-
-def chosen_backend(name: str | None = None) -> str:
-    """Return "native" or "reference": `name`, else the environment variable BEBERT_BACKEND, else "native".
-
-    Where nothing may be compiled (NUMBA_DISABLE_JIT=1) the reference answers for "native", with the same bits.
-
-    Raises InputError for a name that is not in BACKENDS.
-    """
-    chosen = name or os.environ.get("BEBERT_BACKEND") or "native"
-    if chosen not in BACKENDS:
-        source = "backend" if name else "BEBERT_BACKEND"
-        raise InputError(f'{source} is "{chosen}"; accepted are native and reference')
-    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
-        return "reference"
-    return BACKENDS[chosen]
-
-
-def native_engine(members: list[Member], threads: int, releases: bool = False) -> Engine:
-    """The native engine; releases : as it has it. Raises InputError for a wrong BEBERT_ISA, _KERNELS or _PRODUCT."""
-    try:
-        from bebert_infer.native.engine import NativeEngine  # which the reference does without
-
-        return NativeEngine(members, threads, releases)
-    except ValueError as error:
-        raise InputError(str(error)) from None
+def _collated(windows: Sequence[Window], size: int) -> Iterator[EncodedBatch]:
+    """Padded batches of at most so many windows; one that is empty where there are none."""
+    for start in range(0, max(len(windows), 1), max(size, 1)):
+        yield collate(windows[start : start + size])
 
 
 def _load_again(folder: str, sha256: str, options: dict[str, Any]) -> Ensemble:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from bebert_infer.artifact.config import Config
 from bebert_infer.combine import class_probabilities, combine, sigmoid, softmax
+from bebert_infer.early_exit import speaking_order
 from bebert_infer.text.windows import EncodedText, Pool
 
 
@@ -19,10 +20,12 @@ class Prediction:
     score         : its share between 0 and 1; for regression the predicted value
     probabilities : label -> share (for regression label -> value); shares of several labels are each out of 1
     logits        : combined scores float64[labels] of the combination rule
-    votes         : the label that each member answers (of several labels a list; for regression its value), in order
+    votes         : the label that each member answers (of several labels a list; for regression its value), in order;
+                    of the members that spoke
     windows, cut  : parts in which a long text was read, and tokens that were left out at its end (`text/windows.py`)
     labels        : of a model with several labels those of the text, which are more likely than not, the likeliest
                     first, perhaps none; of all other models None
+    members_run   : members that spoke, all unless `early_exit.py` stopped; everything above is theirs
     """
 
     label: str
@@ -33,6 +36,7 @@ class Prediction:
     windows: int = 1
     cut: int = 0
     labels: list[str] | None = None
+    members_run: int = 1
 
 
 ONE = EncodedText(windows=(([], []),))  # stands for a sentence whose tokens nobody needs to know any more
@@ -68,8 +72,30 @@ def predictions(
         if several:
             yes = row > 0 if len(one.windows) == 1 else share > 0.5
             said = [names[place] for place in np.argsort(-deciding, kind="stable") if yes[place]]
-        answers.append(Prediction(names[best], named[names[best]], named, row, votes, len(one.windows), one.cut, said))
+        shape = len(one.windows), one.cut, said, len(members)
+        answers.append(Prediction(names[best], named[names[best]], named, row, votes, *shape))
     return answers
+
+
+def early_predictions(
+    config: Config,
+    alphas: NDArray[np.float64],
+    members: NDArray[np.float32],
+    asked: NDArray[np.int64],
+    encoded: Sequence[EncodedText] | None = None,
+    pool: Pool = "mean",
+) -> list[Prediction]:
+    """As `predictions`, each text answered by the members that spoke: the first `asked` in their speaking order."""
+    texts = [ONE] * len(asked) if encoded is None else list(encoded)
+    of_text = np.repeat(np.arange(len(texts)), [len(one.windows) for one in texts])
+    answers: dict[int, Prediction] = {}
+    for count in np.unique(asked).tolist():
+        heard = np.sort(speaking_order(alphas)[:count])
+        chosen = np.flatnonzero(asked == count)
+        logits = members[heard][:, np.isin(of_text, chosen)]
+        found = predictions(config, alphas[heard], logits, [texts[index] for index in chosen], pool)
+        answers |= zip(chosen.tolist(), found, strict=True)
+    return [answers[index] for index in range(len(texts))]
 
 
 def _votes(names: list[str], cast: NDArray, problem: str) -> list[str] | list[float] | list[list[str]]:

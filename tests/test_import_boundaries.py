@@ -62,16 +62,18 @@ ROOMS = {
     "infer.combine": "infer.artifact",
     "infer.model": "infer.artifact infer.errors kernels.reference kernels.packing",
     "infer.text": "infer.limits infer.artifact infer.errors",
-    "infer.prediction": "infer.text infer.combine infer.artifact",
+    "infer.early_exit": "infer.text infer.combine infer.artifact infer.errors",
+    "infer.prediction": "infer.early_exit infer.text infer.combine infer.artifact",
     "infer.bulk": "infer infer.prediction infer.text infer.atomic_files infer.errors",
     "infer.native": f"infer.model infer.artifact infer.threads infer.errors kernels.tuning kernels.program {PRODUCTS} "
     "kernels.attention kernels.rows kernels.abi kernels.machine_code kernels.checks kernels.reference kernels.packing",
-    "infer.ensemble": "infer.native infer.prediction infer.model infer.text infer.combine infer.limits infer.artifact "
-    "infer.threads infer.errors",
+    "infer.backend": "infer.native infer.model infer.errors",
+    "infer.ensemble": "infer.backend infer.native infer.prediction infer.early_exit infer.model infer.text "
+    "infer.combine infer.limits infer.artifact infer.threads infer.errors",
     "infer": "infer.ensemble infer.limits infer.errors",
     "infer.measure": "infer.ensemble infer.native infer.model infer.artifact infer.threads infer.errors kernels.tuning "
     "kernels.machine_code kernels.ahead kernels.jit kernels.cpu kernels.reference kernels.packing",
-    "infer.bench": "infer.measure infer.ensemble infer.artifact infer.threads infer.optional infer.console "
+    "infer.bench": "infer.measure infer.ensemble infer.backend infer.artifact infer.threads infer.optional infer.console "
     "infer.errors kernels.private_folder kernels.child_python",
     "infer.bench.report": "infer.bench infer.optional infer.atomic_files infer.errors",
     "infer.cli": "infer infer.bench.report infer.bench infer.measure infer.bulk infer.ensemble infer.model infer.text "

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bebert_infer.ensemble import chosen_backend
+from bebert_infer.backend import chosen_backend
 from bebert_infer.measure.machine import cpu_fields, instruction_sets, kernel_choices, machine_code
 from bebert_infer.threads import granted_cores
 

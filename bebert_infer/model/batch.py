@@ -45,6 +45,13 @@ class Batch(Struct, frozen=True):
         """The rows of each sentence."""
         return [slice(int(a), int(b)) for a, b in zip(self.offsets, self.offsets[1:], strict=False)]
 
+    def taken(self, sentences: NDArray[np.int64]) -> "Batch":
+        """Some of the sentences, in the order given; of a batch without padding."""
+        starts, lengths = self.offsets[:-1][sentences], np.diff(self.offsets)[sentences]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        rows = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Batch(self.ids[rows], self.positions[rows], self.types[rows], offsets)
+
     def chunks(self, max_rows: int) -> Iterator[tuple[slice, "Batch"]]:
         """Yield (sentences, their batch) in order, at most `max_rows` rows each unless one sentence has more.
 

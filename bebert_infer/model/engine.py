@@ -19,6 +19,9 @@ class Engine(Protocol):
     def member_logits(self, batch: Batch, noise: list[Noise] | None = None) -> NDArray[np.float32]:
         """Logits float32[members, S, labels] of a batch; `noise`: of each member."""
 
+    def one_member_logits(self, member: int, batch: Batch) -> NDArray[np.float32]:
+        """Logits float32[S, labels] of one member, the same bits."""
+
     def pinned(self) -> list[dict[int, NDArray]]:
         """Arrays kept beside the tensors of the model, by address."""
 
@@ -39,6 +42,10 @@ class ReferenceEngine:
         draws = [None] * len(self.members) if noise is None else noise
         pairs = zip(self.members, draws, strict=True)
         return np.stack([member.forward(batch, self.minimum_rule, noise=own) for member, own in pairs])
+
+    def one_member_logits(self, member: int, batch: Batch) -> NDArray[np.float32]:
+        """Logits float32[S, labels] of one member."""
+        return self.members[member].forward(batch, self.minimum_rule)
 
     def pinned(self) -> list[dict[int, NDArray]]:
         """Nothing: members hold the tensors of the model only."""

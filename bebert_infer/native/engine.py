@@ -66,6 +66,11 @@ class NativeEngine:
                 run(index, self.threads)
         return np.stack(logits)
 
+    def one_member_logits(self, member: int, batch: Batch) -> NDArray[np.float32]:
+        """Logits float32[S, labels] of one member, its rows split among all threads."""
+        with self.team.turn:
+            return self.members[member].forward(batch, self.team.run, threads=self.threads)
+
     def pinned(self) -> list[dict[int, NDArray]]:
         """Arrays that programs point to, by address, of each program: weights as kernels read them, tables."""
         return [member.program.pinned for member in self.members]

@@ -25,6 +25,11 @@ class EncodedBatch(Struct, frozen=True):
     attention_mask: NDArray[np.int64]
     token_type_ids: NDArray[np.int64]
 
+    @property
+    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Ids, mask and types, in the order in which a model takes them."""
+        return self.input_ids, self.attention_mask, self.token_type_ids
+
 
 class TextEncoder:
     """The model's `tokenizer.json` with its length limit; used by many threads at once, so nothing in it changes."""
