@@ -11,7 +11,7 @@ margins between -1 and 1: each is final beyond R, and the order of two of them b
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,19 @@ ROUNDING = 1e-9  # of the sum of |alpha|: sums of float64 are off by far less, s
 
 EarlyExit = str | float
 MemberLogits = Callable[[int, NDArray[np.int64]], NDArray[np.float32]]  # member, rows[R] -> float32[R, labels]
+
+
+class Decision(NamedTuple):
+    """How an ensemble decides: its rule (`combine.py`), its labels, and whether these do not exclude each other."""
+
+    rule: str
+    labels: int
+    multi_label: bool
+
+    @classmethod
+    def of(cls, config: Config) -> "Decision":
+        """That of a model."""
+        return cls(config.combination, config.num_labels, config.multi_label)
 
 
 def checked_early_exit(value: Any, config: Config) -> EarlyExit | None:
@@ -52,7 +65,7 @@ def speaking_order(alphas: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def ask_members(
-    config: Config,
+    decision: Decision,
     alphas: NDArray[np.float64],
     windows: Sequence[int],
     pool: Pool,
@@ -66,7 +79,7 @@ def ask_members(
     """
     counts = np.asarray(windows, np.int64)
     starts = np.cumsum(counts) - counts
-    logits = np.full((len(alphas), counts.sum(), config.num_labels), np.nan, np.float32)
+    logits = np.full((len(alphas), counts.sum(), decision.labels), np.nan, np.float32)
     asked = np.zeros(len(counts), np.int64)
     still = np.arange(len(counts))
     order = speaking_order(alphas)
@@ -78,13 +91,13 @@ def ask_members(
         logits[order[spoken - 1], rows] = ask(int(order[spoken - 1]), rows)
         asked[still] = spoken
         if spoken < len(order):
-            done = settled(config, alphas, order[:spoken], logits[:, rows], sizes, pool, early_exit)
+            done = settled(decision, alphas, order[:spoken], logits[:, rows], sizes, pool, early_exit)
             still = still[~done]
     return logits, asked
 
 
 def settled(
-    config: Config,
+    decision: Decision,
     alphas: NDArray[np.float64],
     spoken: NDArray[np.int64],
     logits: NDArray[np.float32],
@@ -96,7 +109,7 @@ def settled(
 
     spoken : members that have, of logits float32[members, all windows, labels]     windows : count of each text
     """
-    rule, several = config.combination, config.multi_label
+    rule, _, several = decision
     heard = np.sort(spoken)
     scores = combine(rule, logits[heard], alphas[heard], multi_label=several)
     starts = np.cumsum(windows) - windows

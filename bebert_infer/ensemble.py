@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from bebert_infer.artifact.folder import CONFIG, Artifact, read_artifact, read_config
 from bebert_infer.backend import chosen_backend, native_engine
 from bebert_infer.combine import combine
-from bebert_infer.early_exit import EarlyExit, ask_members, checked_early_exit
+from bebert_infer.early_exit import Decision, EarlyExit, ask_members, checked_early_exit
 from bebert_infer.errors import BebertWarning, InputError
 from bebert_infer.limits import InputLimits, checked_limits, is_whole
 from bebert_infer.model.batch import MAX_ROWS, Batch, ModelBounds, checked_inputs, padded_batch, ragged_batch
@@ -239,7 +239,7 @@ class Ensemble:
             return np.concatenate([self._member_logits(member, self._batch(*batch.arrays)) for batch in batches])
 
         counts = [len(one.windows) for one in encoded]
-        asked = ask_members(self.config, self.alphas, counts, pool, early_exit, ask)
+        asked = ask_members(Decision.of(self.config), self.alphas, counts, pool, early_exit, ask)
         return early_predictions(self.config, self.alphas, *asked, encoded, pool)
 
     def predict_ids(
@@ -260,7 +260,7 @@ class Ensemble:
         def ask(member: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
             return self._member_logits(member, batch.taken(rows))
 
-        asked = ask_members(self.config, self.alphas, [1] * batch.sentences, "mean", early_exit, ask)
+        asked = ask_members(Decision.of(self.config), self.alphas, [1] * batch.sentences, "mean", early_exit, ask)
         return early_predictions(self.config, self.alphas, *asked)
 
     def logits(

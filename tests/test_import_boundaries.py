@@ -64,7 +64,7 @@ ROOMS = {
     "infer.text": "infer.limits infer.artifact infer.errors",
     "infer.early_exit": "infer.text infer.combine infer.artifact infer.errors",
     "infer.prediction": "infer.early_exit infer.text infer.combine infer.artifact",
-    "infer.bulk": "infer infer.prediction infer.text infer.atomic_files infer.errors",
+    "infer.bulk": "infer infer.early_exit infer.prediction infer.text infer.atomic_files infer.errors",
     "infer.native": f"infer.model infer.artifact infer.threads infer.errors kernels.tuning kernels.program {PRODUCTS} "
     "kernels.attention kernels.rows kernels.abi kernels.machine_code kernels.checks kernels.reference kernels.packing",
     "infer.backend": "infer.native infer.model infer.errors",
@@ -73,8 +73,8 @@ ROOMS = {
     "infer": "infer.ensemble infer.limits infer.errors",
     "infer.measure": "infer.ensemble infer.native infer.model infer.artifact infer.threads infer.errors kernels.tuning "
     "kernels.machine_code kernels.ahead kernels.jit kernels.cpu kernels.reference kernels.packing",
-    "infer.bench": "infer.measure infer.ensemble infer.backend infer.artifact infer.threads infer.optional infer.console "
-    "infer.errors kernels.private_folder kernels.child_python",
+    "infer.bench": "infer.measure infer.ensemble infer.backend infer.artifact infer.threads infer.optional "
+    "infer.console infer.errors kernels.private_folder kernels.child_python",
     "infer.bench.report": "infer.bench infer.optional infer.atomic_files infer.errors",
     "infer.cli": "infer infer.bench.report infer.bench infer.measure infer.bulk infer.ensemble infer.model infer.text "
     "infer.limits infer.artifact infer.atomic_files infer.optional infer.console infer.threads infer.errors",
@@ -93,8 +93,8 @@ ROOMS = {
     "infer.errors kernels.packing",
     "export.checkpoints": "export.training export.student export.data export.quiet_transformers infer.artifact "
     "infer.errors kernels.child_python",
-    "export.evaluation": "export.pack export.student export.data infer.ensemble infer.combine infer.artifact "
-    "infer.atomic_files",
+    "export.evaluation": "export.pack export.student export.data infer.ensemble infer.early_exit infer.combine "
+    "infer.artifact infer.atomic_files",
     "export.augmentation": "export.checkpoints export.data export.quiet_transformers infer.errors",
     "export.pipeline": "export.evaluation export.checkpoints export.training export.student export.data "
     "export.distributed export.atomic_writes export.quiet_transformers infer.errors",

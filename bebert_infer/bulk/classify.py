@@ -17,6 +17,7 @@ import bebert_infer
 from bebert_infer.bulk.resume_file import ResumeFile
 from bebert_infer.bulk.row import Row, RowFile
 from bebert_infer.bulk.tables import PAIR_COLUMNS, TEXT_COLUMNS
+from bebert_infer.early_exit import EarlyExit
 from bebert_infer.errors import DataError, InputError, RowError, safe
 from bebert_infer.prediction import Prediction
 from bebert_infer.text.tokenizer import Text
@@ -33,7 +34,9 @@ class Model(Protocol):
     def encode_text(self, text: Text, long: LongTexts, name: str) -> EncodedText:
         """Token ids of a text. Raises InputError."""
 
-    def predict_encoded(self, encoded: Sequence[EncodedText], pool: Pool) -> list[Prediction]:
+    def predict_encoded(
+        self, encoded: Sequence[EncodedText], pool: Pool, early_exit: EarlyExit | None
+    ) -> list[Prediction]:
         """One answer a text."""
 
 
@@ -42,13 +45,15 @@ class BulkOptions:
     """How to read and answer rows.
 
     text_column, pair_column : names; None for the usual ones (tables.TEXT_COLUMNS, PAIR_COLUMNS), pairs if there are
-    on_error : "stop" at the first row that cannot be classified, or "skip" it: {"row": …, "error": …} in its place
+    on_error   : "stop" at the first row that cannot be classified, or "skip" it: {"row": …, "error": …} in its place
+    early_exit : as in `Ensemble.predict`; answers then say members_run
     """
 
     text_column: str | None = None
     pair_column: str | None = None
     long: LongTexts = LongTexts()
     on_error: Literal["stop", "skip"] = "stop"
+    early_exit: EarlyExit | None = None
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -158,10 +163,10 @@ def _rows_and_end(file: RowFile) -> Iterator[Row | DataError]:
         yield error
 
 
-def as_record(text: Text, prediction: Prediction) -> dict[str, Any]:
-    """Return a prediction as plain JSON values, with the text that it answers."""
+def as_record(text: Text, prediction: Prediction, options: BulkOptions) -> dict[str, Any]:
+    """Return a prediction as plain JSON values, with the text that it answers; options : it was made with."""
     record: dict[str, Any] = {"text": text} if isinstance(text, str) else {"text": text[0], "text_pair": text[1]}
-    return record | _answer(prediction)
+    return record | _answer(prediction, options)
 
 
 def input_facts(path: Path, model_facts: str, options: BulkOptions) -> dict[str, Any]:
@@ -254,17 +259,20 @@ def _shown(names: list[str]) -> str:
 def _answered(
     model: Model, batch: list[tuple[dict[str, Any], EncodedText | None]], options: BulkOptions
 ) -> list[dict[str, Any]]:
-    predictions = iter(model.predict_encoded([one for _, one in batch if one is not None], options.long.pool))
-    return [record if one is None else record | _answer(next(predictions)) for record, one in batch]
+    encoded = [one for _, one in batch if one is not None]
+    predictions = iter(model.predict_encoded(encoded, options.long.pool, options.early_exit))
+    return [record if one is None else record | _answer(next(predictions), options) for record, one in batch]
 
 
-def _answer(prediction: Prediction) -> dict[str, Any]:
+def _answer(prediction: Prediction, options: BulkOptions) -> dict[str, Any]:
     record: dict[str, Any] = {
         "label": prediction.label,
         "score": prediction.score,
         "probabilities": prediction.probabilities,
         "votes": prediction.votes,
     }
+    if options.early_exit is not None:
+        record["members_run"] = prediction.members_run
     if prediction.labels is not None:
         record["labels"] = prediction.labels
     if prediction.windows > 1:

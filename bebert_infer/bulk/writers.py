@@ -47,8 +47,9 @@ def table_maker(output: Path, labels: Sequence[str], problem: str) -> Make | Non
     problem : of the model, `problem_type` in its config
 
     Columns: row, text, text_pair, label, score, labels (only of a model with several), probability_LABEL for each label
-    (not in regression), votes, windows, cut, error; empty where a row has none. text_pair is left out if no row has
-    one: an empty second text is refused when the output is the input of another run. In CSV and TSV, labels and votes
+    (not in regression), votes, members_run (only with early exit), windows, cut, error; empty where a row has none.
+    text_pair is left out if no row has one: an empty second text is refused when the output is the input of another
+    run. In CSV and TSV, labels and votes
     are JSON.
     """
     if output.suffix == ".jsonl":
@@ -93,8 +94,11 @@ VOTES = {
 
 def _schema(part: Path, labels: Sequence[str], problem: str) -> dict[str, str]:
     """Columns and their Arrow types."""
-    with part.open("rb") as stream:  # inside a text the quotes would have backslashes
-        pairs = any(b', "text_pair": ' in line for line in stream)
+    pairs = early = False
+    with part.open("rb") as stream:
+        for line in stream:  # inside a text the quotes would have backslashes
+            pairs = pairs or b', "text_pair": ' in line
+            early = early or b', "members_run": ' in line
     return {
         "row": "int64",
         "text": "string",
@@ -104,6 +108,7 @@ def _schema(part: Path, labels: Sequence[str], problem: str) -> dict[str, str]:
         **({"labels": "string list"} if problem == "multi_label_classification" else {}),
         **({} if problem == "regression" else {f"probability_{name}": "double" for name in labels}),
         "votes": VOTES[problem],
+        **({"members_run": "int64"} if early else {}),
         "windows": "int64",
         "cut": "int64",
         "error": "string",

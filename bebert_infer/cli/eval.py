@@ -162,6 +162,8 @@ def _tables(figures: dict[str, Any]) -> list[Table | str]:
     ]
     if "agreement" in figures and len(figures["members"]) > 1:
         parts.append(_agreement(figures["agreement"]))
+    if "early_exit" in figures:
+        parts.append(_early_exit(figures))
     if figures["noise"]:
         parts.append(_noise(figures))
     return parts
@@ -201,6 +203,18 @@ def _agreement(shares: list[list[float]]) -> Table:
         table.add_column(str(index), justify="right")
     for index, row in enumerate(shares):
         table.add_row(str(index), *(f"{share:.4f}" for share in row))
+    return table
+
+
+def _early_exit(figures: dict[str, Any]) -> Table:
+    """Members run against the main metric, for the end that changes no label and for thresholds."""
+    metric = figures["main_metric"]
+    table = Table("early exit", title=f"members that speak until the answer is settled, by {figures['combination']}")
+    for heading in ("members run", metric.replace("_", " "), "labels changed"):
+        table.add_column(heading, justify="right")
+    for row in figures["early_exit"]:
+        name = "none: all members" if row["early_exit"] is None else str(row["early_exit"])
+        table.add_row(name, f"{row['mean_members']:.3f}", f"{row['metrics'][metric]:.4f}", f"{row['labels_changed']:,}")
     return table
 
 

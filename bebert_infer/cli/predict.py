@@ -312,7 +312,7 @@ def _print_texts(ensemble: "Ensemble", items: list[Any], options: "BulkOptions",
 
     long = options.long
     predictions = ensemble.predict(items, long=long.policy, overlap=long.overlap, pool=long.pool)
-    records = [as_record(text, prediction) for text, prediction in zip(items, predictions, strict=True)]
+    records = [as_record(text, prediction, options) for text, prediction in zip(items, predictions, strict=True)]
     if as_json:
         typer.echo(json.dumps(records, ensure_ascii=False))
         return

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bebert_export.data.examples import Examples, named_class_ids, scores
 from bebert_export.data.metrics import CLASS_RULES, VALUE_RULES, evaluate, main_first, main_metric
 from bebert_export.data.tasks import TASKS, Task, find_task
+from bebert_export.evaluation.early_exits import early_exit_curve
 from bebert_export.evaluation.reliability import LEVEL, agreement, calibration, intervals
 from bebert_infer.artifact.config import Config, check_alphas
 from bebert_infer.combine import class_probabilities, combine, sigmoid, softmax
@@ -147,6 +148,8 @@ def report(
     if config.problem_type != "regression":
         answers = members.argmax(axis=2) if targets.ndim == 1 else (members > 0).reshape(len(members), -1)
         figures["agreement"] = agreement(answers).tolist()
+        if len(members) > 1 and not _undefined(config.combination, ensemble.alphas):
+            figures["early_exit"] = early_exit_curve(config.combination, members, ensemble.alphas, targets)
     _put_main_first(figures, task)
     return figures
 

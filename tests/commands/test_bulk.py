@@ -40,7 +40,7 @@ class Stub:
             raise InputError(f"{name} is {joined!r}")
         return EncodedText((([len(joined)], [0]),) * (1 + (len(joined) > 500)), cut=int(joined.startswith("cut")))
 
-    def predict_encoded(self, encoded, pool):
+    def predict_encoded(self, encoded, pool, early_exit=None):
         """Scores with many digits."""
         time.sleep(self.pause)
         return [
@@ -52,6 +52,7 @@ class Stub:
                 ["long", "short"],
                 len(one.windows),
                 one.cut,
+                members_run=2 if early_exit is None else 1,
             )
             for one in encoded
         ]
@@ -615,3 +616,19 @@ def test_a_bad_first_line_does_not_make_a_pipe_of_json_a_pipe_of_plain_text():
         bad, good = open_stream(stream, "pipe", max_bytes=200).rows
         assert bad.number == 1 and bad.fault and not bad.cells
         assert (good.number, good.cells, good.fault) == (2, {"text": "b"}, None)
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".csv", ".tsv", ".parquet"])
+def test_members_run_are_written_with_early_exit_only(tmp_path, ending):
+    path = write(tmp_path / "in.jsonl", '{"text": "a \\", \\"members_run\\": 7"}\n{"text": "b"}\n')
+    for early_exit, wanted in ((None, [None, None]), ("exact", [1, 1])):
+        output = tmp_path / f"{early_exit}{ending}"
+        classify(path, output, BulkOptions(early_exit=early_exit))
+        if ending == ".parquet":
+            rows = arrow().parquet.read_table(output).to_pylist()
+        elif ending == ".jsonl":
+            rows = [json.loads(line) for line in output.read_text().splitlines()]
+        else:
+            rows = list(csv.DictReader(output.open(), delimiter="," if ending == ".csv" else "\t"))
+        assert [row.get("members_run") and int(row["members_run"]) for row in rows] == wanted
+        assert ("members_run" in rows[0]) == (early_exit is not None)

@@ -252,6 +252,23 @@ def test_the_report_holds_members_prefixes_and_noise(demo, reviews):
             assert quiet["accuracy"]["std"] == 0
 
 
+def test_early_exit_is_a_curve_of_members_against_scores(demo, reviews):
+    """The rows are what the model answers with these options, and "exact" changes no label."""
+    examples = read_examples(reviews)
+    encoded = demo.encode(texts_of(examples))
+    curve = report(demo, examples, encoded, None, Bootstrap(100, 0))["early_exit"]
+    assert [row["early_exit"] for row in curve] == [None, "exact", 0.6, 0.7, 0.8, 0.9, 0.95, 0.99]
+    assert (curve[0]["mean_members"], curve[0]["labels_changed"], curve[1]["labels_changed"]) == (2, 0, 0)
+    whole = demo.predict(texts_of(examples))
+    for row in curve[1:]:
+        answers = demo.predict(texts_of(examples), early_exit=row["early_exit"])
+        assert row["mean_members"] == np.mean([one.members_run for one in answers])
+        assert row["by_count"] == [np.mean([one.members_run == count for one in answers]) for count in (1, 2)]
+        assert row["labels_changed"] == sum(a.label != b.label for a, b in zip(answers, whole, strict=True))
+        right = [one.label == label for one, (_, label) in zip(answers, REVIEWS, strict=True)]
+        assert row["metrics"]["accuracy"] == np.mean(right)
+
+
 def test_a_rule_without_an_answer_is_undefined_and_not_a_crash(tmp_path):
     """Here the first member has alpha 0; the first two together have an answer."""
     artifact = random_model("tiny", "1-1-1", 2, vocab_size=50)
@@ -291,13 +308,15 @@ def test_the_command_prints_tables_and_writes_json_and_plots_without_torch(revie
         "calibration error",
         "say the same",
         "sigma 0.01",
+        "labels changed",
     ):
         assert words in done.stdout, words
     assert "8 rows" in done.stdout and "not known here" in done.stdout
     figures = json.loads(out.read_text())
     assert [level["sigma"] for level in figures["noise"]] == [0.1, 0.01]
     assert len(figures["noise"][0]["members"][1]["accuracy"]["values"]) == 2
-    assert {file.name for file in plots.iterdir()} == {"scores.png", "calibration.png", "agreement.png", "noise.png"}
+    names = ("scores", "calibration", "agreement", "early_exit", "noise")
+    assert {file.name for file in plots.iterdir()} == {f"{name}.png" for name in names}
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in plots.iterdir())
     assert {file.name for file in tmp_path.iterdir()} == {"out.json", "plots"}
 
@@ -419,7 +438,7 @@ def test_tables_are_whole_in_a_pipe_and_a_dollar_in_a_name_is_no_formula(reviews
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | {"COLUMNS": "80"})
     assert done.returncode == 0, done.stderr
     assert "…" not in done.stdout and "d$_$[red].tsv, 8 rows" in done.stdout
-    assert len(list(plots.iterdir())) == 3
+    assert len(list(plots.iterdir())) == 4
 
 
 def test_one_class_is_scored_without_a_word_of_scikit_learn(recwarn):

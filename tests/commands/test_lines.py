@@ -28,7 +28,7 @@ class Stub:
         """Two ids."""
         return EncodedText((([1, 2], [0, 0]),))
 
-    def predict_encoded(self, encoded, pool):
+    def predict_encoded(self, encoded, pool, early_exit=None):
         """One answer a text."""
         return [Prediction("a", 1.0, {"a": 1.0}, np.zeros(1), ["a"], 1, 0) for _ in encoded]
 

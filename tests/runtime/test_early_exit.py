@@ -10,7 +10,7 @@ from micro import micro_config, write_micro
 
 from bebert_infer import Ensemble, InputError
 from bebert_infer.artifact.config import Config
-from bebert_infer.early_exit import ask_members, checked_early_exit, speaking_order
+from bebert_infer.early_exit import Decision, ask_members, checked_early_exit, speaking_order
 from bebert_infer.measure.sample_models import demo_path
 from bebert_infer.prediction import early_predictions, predictions
 from bebert_infer.text.windows import EncodedText
@@ -47,7 +47,7 @@ def asked_early(config, alphas, logits, counts, pool, early_exit):
         return logits[member, rows]
 
     encoded = [EncodedText((([], []),) * count) for count in counts]
-    found, asked = ask_members(config, alphas, counts, pool, early_exit, ask)
+    found, asked = ask_members(Decision.of(config), alphas, counts, pool, early_exit, ask)
     return early_predictions(config, alphas, found, asked, encoded, pool), seen
 
 

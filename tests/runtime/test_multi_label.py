@@ -13,6 +13,7 @@ from micro import micro_config, write_micro
 
 from bebert_infer import Ensemble, ModelFormatError
 from bebert_infer.artifact.config import Config
+from bebert_infer.bulk.classify import BulkOptions
 from bebert_infer.bulk.writers import table_maker
 from bebert_infer.combine import class_probabilities, combine
 from bebert_infer.prediction import predictions
@@ -150,7 +151,9 @@ def test_the_table_of_the_command_line_has_one_label_a_line():
 
     config = several(CONFIG, "probabilities")
     none = np.array([[[-2.0, -1.0, -0.5]], [[-1.0, -3.0, -0.25]]], np.float32)
-    records = [as_record("a text", predictions(config, np.ones(2), logits)[0]) for logits in (LOGITS, none)]
+    records = [
+        as_record("a text", predictions(config, np.ones(2), logits)[0], BulkOptions()) for logits in (LOGITS, none)
+    ]
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(answer_table(records))
     shown = console.export_text()

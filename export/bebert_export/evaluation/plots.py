@@ -1,4 +1,4 @@
-"""Pictures of an evaluation report (`bebert_export/evaluate.py`) as PNG: scores, calibration, agreement, noise."""
+"""Pictures of an evaluation report (`bebert_export/evaluate.py`) as PNG, one for each of its parts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +12,13 @@ from bebert_infer.atomic_files import staging
 
 
 def save_plots(figures: dict[str, Any], folder: Path) -> list[Path]:
-    """Draw what the report holds into scores.png, calibration.png, agreement.png, noise.png; returns those written."""
+    """Draw what the report holds: scores, calibration, agreement, early_exit, noise (.png); returns those written."""
     folder.mkdir(parents=True, exist_ok=True)
     drawings: dict[str, Callable[[Axes, dict[str, Any]], None]] = {"scores": _scores}
     if "agreement" in figures:
         drawings |= {"calibration": _calibration, "agreement": _agreement}
+    if "early_exit" in figures:
+        drawings["early_exit"] = _early_exit
     if figures.get("noise"):
         drawings["noise"] = _noise
     data = figures["data"]
@@ -88,6 +90,18 @@ def _agreement(axes: Axes, figures: dict[str, Any]) -> None:
     axes.set_ylabel("member")
     axes.set_title("share of answers on which two members say the same")
     axes.figure.colorbar(image, ax=axes)
+
+
+def _early_exit(axes: Axes, figures: dict[str, Any]) -> None:
+    metric = _main(figures)
+    for row in figures["early_exit"]:
+        place = row["mean_members"], row["metrics"][metric]
+        name = "all members" if row["early_exit"] is None else str(row["early_exit"])
+        axes.plot(*place, "o")
+        axes.annotate(name, place, textcoords="offset points", xytext=(4, 4), fontsize=8)
+    axes.set_xlabel("members run, mean over the examples")
+    axes.set_ylabel(metric)
+    axes.set_title(f"early exit, by {figures['combination']}")
 
 
 def _noise(axes: Axes, figures: dict[str, Any]) -> None:
