@@ -100,7 +100,12 @@ def start(command: list[str]) -> dict[str, Any]:
             )
         except OSError as error:
             raise NoStartError(f"its process cannot be started: {error}") from None
-        timer = threading.Timer(LIMIT, lambda: (late.set(), process.kill()))
+
+        def end() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(LIMIT, end)
         timer.start()
         try:
             for line in process.stdout or ():

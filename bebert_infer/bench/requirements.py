@@ -2,11 +2,13 @@
 
 Nothing is fetched: requirements are followed through the metadata of what is installed here, with their markers, and a
 distribution's files are those that its RECORD lists. Of bebert-infer itself a checkout may be in use (an editable
-install, PYTHONPATH): its files are those that a wheel of it would hold.
+install, PYTHONPATH): its files are those that a wheel of it would hold, its requirements those of its pyproject.toml,
+which may have changed since it was installed.
 """
 
 import csv
 import posixpath
+import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from importlib.util import find_spec
@@ -44,11 +46,21 @@ def needed(requirements: Iterable[str], find: Callable[[str], Distribution] = di
         # A distribution is seen once for itself and once for each of its extras, as often as it is named.
         for extra in {"", *requirement.extras} - {extra for other, extra in done if other == name}:
             done.add((name, extra))
-            for line in found[name].requires or []:
+            for line in _requires(name, found[name]):
                 one = parse(line)
                 if one.marker is None or one.marker.evaluate({"extra": extra}):
                     waiting.append((one, requirement.name))
     return dict(sorted(found.items()))
+
+
+def _requires(name: str, found: Distribution) -> list[str]:
+    """Requirements as metadata has them, those of extras with a marker that says so."""
+    project = _folder("bebert_infer").parent / "pyproject.toml"
+    if name != OURS or not project.is_file():
+        return found.requires or []
+    about = tomllib.loads(project.read_text("utf-8"))["project"]
+    extras = about["optional-dependencies"].items()
+    return about["dependencies"] + [f'{line} ; extra == "{extra}"' for extra, lines in extras for line in lines]
 
 
 def installed_files(name: str, found: Distribution) -> dict[str, Path]:
@@ -64,7 +76,7 @@ def installed_files(name: str, found: Distribution) -> dict[str, Path]:
         place = posixpath.normpath(row[0]) if row else "."
         if place != "." and not place.startswith(("../", "/")):
             files[place] = Path(str(found.locate_file(place)))
-    if name == OURS and not _in_use(files):
+    if name == OURS and not _runs(files):
         about = {place: path for place, path in files.items() if ".dist-info/" in place}
         return about | dict(_checkout())
     if any(place.startswith("__editable__") for place in files):
@@ -72,7 +84,7 @@ def installed_files(name: str, found: Distribution) -> dict[str, Path]:
     return files
 
 
-def _in_use(files: dict[str, Path]) -> bool:
+def _runs(files: dict[str, Path]) -> bool:
     """Whether the bebert_infer that runs is the one that is installed."""
     here = files.get("bebert_infer/__init__.py")
     return here is not None and here.is_file() and here.samefile(_folder("bebert_infer") / "__init__.py")

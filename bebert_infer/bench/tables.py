@@ -137,8 +137,8 @@ def process_table(engines: list[dict[str, Any]], start_of: str | None, import_nu
             _number(engine["peak_rss_bytes"], lambda value: f"{value / 1e6:.0f}"),
         )
     table.caption = (
-        "install: files of all packages that its user installs, as they are here, each once, without byte code and scripts,"
-        "\nPython and the model; seconds from the start of Python, byte code written before"
+        "install: files of all packages that its user installs, as they are here, each once; no byte code, scripts, Python"
+        "\nor model; seconds from the start of Python, byte code written before"
     )
     if import_numpy_s is not None:
         table.caption += f"; import numpy: {import_numpy_s:.2f} s"
