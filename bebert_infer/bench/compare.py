@@ -157,7 +157,7 @@ def _differences(a: RunRecord, b: RunRecord) -> list[str]:
     if a.version != b.version:
         found.append(
             f"Different format: A {a.version}, B {b.version}. Since version 2 starts are those of a text in an "
-            "environment with only what the engine needs, so starts and memory are not compared."
+            "environment with only what the engine needs: starts and memory are not compared."
         )
     for name, run in (("A", a), ("B", b)):
         if run.cores_of_others is not None and run.cores_of_others > BUSY:
@@ -201,21 +201,18 @@ def _figures(a: RunRecord, b: RunRecord) -> list[tuple[str, str, str, str]]:
 def _once(engine: EngineFacts, starts: bool) -> list[tuple[str, float | None, bool]]:
     """Name, value, and whether any difference counts; with those of a start or without."""
     score = engine.accuracy
-    figures: list[tuple[str, float | None, bool]] = [
+    found: list[tuple[str, float | None, bool]] = [
         ("bytes on disk", engine.bytes, True),
         (f"{score.metric} on {score.rows:,} rows" if score else "score", score.value if score else None, True),
     ]
-    return (
-        figures
-        if not starts
-        else [
-            *figures,
+    if starts:
+        found += [
             ("install size (bytes)", engine.install_bytes, True),
             ("model ready (s)", engine.load_s, False),
             ("first answer (s)", engine.first_answer_s, False),
             ("peak memory (bytes)", engine.peak_rss_bytes, False),
         ]
-    )
+    return found
 
 
 def _moved(before: float, after: float, exact: bool) -> bool:
