@@ -1,4 +1,4 @@
-"""One run of `bebert bench`: every group's engines are opened, take turns, and are then started on their own.
+"""One run of `bebert bench`: every group's engines are opened, take turns, and are then started alone.
 
 The result is plain data for tables, `--json`, reports and comparisons.
 """
