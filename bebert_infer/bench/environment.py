@@ -31,14 +31,14 @@ class Environment:
 
 def make_environment(requirements: Iterable[str], folder: Path) -> Environment:
     """Make an environment for these requirements in `folder`, which does not exist. Raises NoEnvironmentError."""
-    found = needed(requirements)
-    files: dict[str, Path] = {}
-    for name, one in found.items():
-        files |= installed_files(name, one)
     try:
+        found = needed(requirements)
+        files: dict[str, Path] = {}
+        for name, one in found.items():
+            files |= installed_files(name, one)
         python, packages = _virtual_environment(folder)
         size = _link(files, packages)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: metadata or folders that packaging and venv cannot read
         raise NoEnvironmentError(f"no environment of its own: {error}") from None
     return Environment(python, tuple(f"{name} {one.version}" for name, one in found.items()), size)
 
@@ -51,7 +51,7 @@ def _virtual_environment(folder: Path) -> tuple[Path, Path]:
     for executable in (sys.executable, getattr(sys, "_base_executable", sys.executable)):
         if not runs_python(executable) or not Path(executable).is_file():
             raise NoEnvironmentError(
-                f"no environment of its own: sys.executable is {executable!r:.200}, which is no Python; "
+                f"no environment of its own: sys.executable is {executable!r:.200}, no Python that could be started; "
                 "run bebert with a Python"
             )
     try:

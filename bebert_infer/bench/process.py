@@ -120,7 +120,8 @@ def start(command: list[str]) -> dict[str, Any]:
         finally:
             timer.cancel()
             process.kill()
-            process.communicate()
+            with process:  # closes its pipes, and waits for it alone: whom it started may still hold them
+                pass
         if set(seconds) == {LOADED, ANSWER}:
             return {"load_s": seconds[LOADED], "first_answer_s": seconds[ANSWER], "peak_rss_bytes": memory}
         if late.is_set():

@@ -103,6 +103,13 @@ def test_size_counts_each_file_once_and_no_byte_code(tmp_path, monkeypatch):
     assert set(links) == {"shared/name.py", "one.py", "__pycache__/one.cpython-311.pyc"}
 
 
+def test_requirements_that_nobody_can_read_cost_no_more_than_a_row(tmp_path, monkeypatch):
+    install(tmp_path, "old", "array (>dev)")
+    monkeypatch.setattr(bench_environment, "needed", lambda names: needed(names, finder(tmp_path)))
+    with pytest.raises(NoEnvironmentError, match="^no environment of its own: .*array"):
+        make_environment(["old"], tmp_path / "made")
+
+
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory) -> Environment:
     return make_environment(("bebert-infer",), tmp_path_factory.mktemp("ours") / "environment")
