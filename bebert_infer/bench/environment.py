@@ -39,7 +39,7 @@ def make_environment(requirements: Iterable[str], folder: Path) -> Environment:
         python, packages = _virtual_environment(folder)
         size = _link(files, packages)
     except (OSError, ValueError) as error:  # ValueError: metadata or folders that packaging and venv cannot read
-        raise NoEnvironmentError(f"no environment of its own: {error}") from None
+        raise NoEnvironmentError(f"no environment of its own: {' '.join(str(error).split())}") from None
     return Environment(python, tuple(f"{name} {one.version}" for name, one in found.items()), size)
 
 
