@@ -65,7 +65,7 @@ def question(tokenizer: Path | None, vocabulary: int, tokens: int) -> Question:
     if tokenizer is not None:
         return Question(tokenizer, TEXT, f'the text "{TEXT}"')
     ids = random_tokens(vocabulary, 1, tokens)[0].tolist()
-    return Question(None, json.dumps(ids), f"{tokens} ready token ids, because there is no tokenizer")
+    return Question(None, json.dumps(ids), f"{tokens} ready token ids (it has no tokenizer)")
 
 
 def engine_command(engine: Engine, environment: Environment, asked: Question, threads: int) -> list[str]:

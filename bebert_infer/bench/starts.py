@@ -1,7 +1,7 @@
 """Starts of all engines in turn, each in an environment with only what it needs; medians count.
 
-The first start of an engine is not timed: it writes the byte code that is missing. `import numpy` in an environment
-with NumPy alone takes its turns as well: what no user of NumPy can be quicker than.
+The first start in an environment is not timed: it writes the byte code that is missing. `import numpy`, in one with
+NumPy alone, takes its turns as well: what no user of NumPy can be quicker than.
 """
 
 import statistics
@@ -53,15 +53,16 @@ class _Program:
 
 
 class _Environments:
-    """Environments by their requirements, made when the first engine asks; engines share them."""
+    """Environments by their requirements, made when the first engine asks; engines share them, as PyTorch's do."""
 
     def __init__(self, folder: Path, status: Status) -> None:
         self._folder, self._status = folder, status
         self._made: dict[tuple[str, ...], Environment | BebertError] = {}
 
-    def get(self, needs: tuple[str, ...]) -> Environment:
-        """Raises BebertError, each time anew, where it cannot be made."""
-        if needs not in self._made:
+    def get(self, needs: tuple[str, ...]) -> tuple[Environment, bool]:
+        """An environment, and whether it is new. Raises BebertError, each time anew, where it cannot be made."""
+        new = needs not in self._made
+        if new:
             with self._status(f"an environment with {', '.join(needs)} alone"):
                 try:
                     self._made[needs] = make_environment(needs, self._folder / str(len(self._made)))
@@ -70,7 +71,14 @@ class _Environments:
         made = self._made[needs]
         if isinstance(made, BebertError):
             raise made
-        return made
+        return made, new
+
+    def install(self, needs: tuple[str, ...]) -> dict[str, Any]:
+        """Fields of the record about an environment that was made."""
+        made = self._made.get(needs)
+        if not isinstance(made, Environment):
+            return {}
+        return {"install_bytes": made.bytes, "install_packages": list(made.packages)}
 
 
 def measure_starts(
@@ -91,7 +99,6 @@ def measure_starts(
     programs = [_Program("", FLOOR, ("numpy",), numpy_command)]
     programs += [_program(engine, asked[engine.group], settings.threads[0]) for engine in ordered]
     found = Starts()
-    warm: set[str] = set()
     with tempfile.TemporaryDirectory(prefix="bebert-bench-", ignore_cleanup_errors=True) as folder:
         environments = _Environments(Path(folder), status)
         for number in range(settings.processes):
@@ -99,14 +106,14 @@ def measure_starts(
                 if program.failed or late(program.words):
                     continue
                 try:
-                    _take_turn(program, environments, found, warm, status)
+                    _take_turn(program, environments, status)
                 except BebertError as error:
                     program.failed = True  # it would say the same again
                     found.notes.append(f"{program.words}: {error}")
     for program in programs:
         medians = _medians(program.found)
         if program.group:
-            found.figures.setdefault((program.group, program.name), {}).update(medians)
+            found.figures[program.group, program.name] = environments.install(program.needs) | medians
         else:
             found.import_numpy_s = medians.get("first_answer_s")
     return found
@@ -121,17 +128,13 @@ def _program(engine: Engine, asked: Question, threads: int) -> _Program:
     )
 
 
-def _take_turn(program: _Program, environments: _Environments, found: Starts, warm: set[str], status: Status) -> None:
-    """One timed start, and one before it if the engine was not started yet. Raises BebertError."""
-    environment = environments.get(program.needs)
-    if program.group:
-        install = {"install_bytes": environment.bytes, "install_packages": list(environment.packages)}
-        found.figures[program.group, program.name] = install
+def _take_turn(program: _Program, environments: _Environments, status: Status) -> None:
+    """One timed start, after one that is not timed if the environment is new. Raises BebertError."""
+    environment, new = environments.get(program.needs)
     command = program.command(environment)
     with status(program.words):
-        if program.name not in warm:
+        if new:
             start(command)
-            warm.add(program.name)
         program.found.append(start(command))
 
 

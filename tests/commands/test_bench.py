@@ -125,7 +125,7 @@ def test_the_record_has_every_field_of_the_schema(record):
     assert run["settings"] == settings | {"data": None}
     (group,) = run["groups"]
     assert group["name"] == "tiny" and group["left_out"] == [600]
-    assert group["start_of"] == "9 ready token ids, because there is no tokenizer"
+    assert group["start_of"] == "9 ready token ids (it has no tokenizer)"
     assert set(group["geometry"]) == {
         *("layers", "hidden", "heads", "intermediate", "vocabulary", "positions", "labels")
     }

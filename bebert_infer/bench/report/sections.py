@@ -20,8 +20,8 @@ FORMULA = (
 STARTS = (
     "Every engine starts in an environment that has only what its user installs. Install size is the bytes of the "
     "files of all these packages as they are installed here, each file once, without Python itself, byte code, scripts "
-    "and the model. The first start is not timed: it writes byte code. First answers are compared with a process that "
-    "imports numpy, in an environment with nothing else."
+    "and the model. The first start there is not timed: it writes byte code. First answers are compared with a process "
+    "that imports numpy, in an environment with nothing else."
 )
 OLD_STARTS = "Engines started in the environment that the command ran in, with ready token ids."
 
