@@ -1,7 +1,6 @@
 """Baselines, loaded from files: full-precision and int8 BERT in PyTorch, ONNX Runtime and OpenVINO.
 
-Settings are those that were fastest on the machines measured so far, the simplest among equals, and as many threads as
-ours. `loaders.py` loads and runs them, `files.py` makes the files.
+`loaders.py` loads and runs them, `files.py` makes the files.
 """
 
 from collections.abc import Callable

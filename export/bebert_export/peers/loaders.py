@@ -1,5 +1,8 @@
 """How the users of PyTorch, ONNX Runtime and OpenVINO load a network from files, and ask it.
 
+Settings are those that were fastest on the machines measured so far, the simplest among equals, and as many threads as
+ours.
+
 The file imports NumPy and what an engine needs, nothing of ours: `bebert bench` also runs it as a program, by its path,
 in an environment that has the engine and not us.
 
