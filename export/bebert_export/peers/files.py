@@ -1,4 +1,4 @@
-"""Files of the full-precision and int8 engines that a packed model is compared with; `engines.py` runs them.
+"""Files of the full-precision and int8 engines that a packed model is compared with; `loaders.py` runs them.
 
 All hold the same weights: random ones of a given geometry, or those of a full-precision folder. Files are made once and
 kept in a folder, under a name that changes with the weights and the versions of the packages.
