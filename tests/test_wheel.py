@@ -6,11 +6,14 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 from distributions import PACKAGES, READ, ROOT, build, copy_sources
 from libraries import present_level
+
+from bebert_infer.bench.requirements import OURS, installed_files
 
 ROOMS = {"bebert_infer": 8, "bebert_kernels": 10, "bebert_export": 10}  # at least so many
 
@@ -50,6 +53,14 @@ def test_nothing_else_is_in_the_wheel(names):
     """Tests, benchmarks, what runs leave behind, and plain folders that answer to `import kernels`."""
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == set(PACKAGES)
     assert not [name for name in names if name.endswith((".pyc", ".so")) or "/libraries/" in name]
+
+
+def test_what_bebert_bench_counts_as_installed_of_a_checkout_is_what_the_wheel_holds(names):
+    counted = {name for name in installed_files(OURS, distribution(OURS)) if not name.endswith(".pyc")}
+    kernels = {name for name in counted if "/libraries/" in name}
+    assert counted - kernels - {name for name in counted if ".dist-info/" in name} == {
+        name for name in names if ".dist-info/" not in name
+    }
 
 
 def test_a_wheel_without_kernels_is_for_every_machine(wheel):

@@ -154,6 +154,11 @@ def _differences(a: RunRecord, b: RunRecord) -> list[str]:
         for key in dict.fromkeys([*left, *right]):
             if title != "geometry of" or (key in left and key in right):  # rows of a missing group are listed as such
                 found += _differ(f"{title} {key}", left.get(key), right.get(key))
+    if a.version != b.version:
+        found.append(
+            f"Different format: A {a.version}, B {b.version}. Since version 2 starts are those of a text in an "
+            "environment with only what the engine needs: starts and memory are not compared."
+        )
     for name, run in (("A", a), ("B", b)):
         if run.cores_of_others is not None and run.cores_of_others > BUSY:
             found.append(
@@ -184,7 +189,8 @@ def _figures(a: RunRecord, b: RunRecord) -> list[tuple[str, str, str, str]]:
     for left in a.engines:
         right = of_b.get((left.group, left.name))
         if right is not None:
-            pairs = zip(_once(left), _once(right), strict=True)
+            alike = a.version == b.version
+            pairs = zip(_once(left, alike), _once(right, alike), strict=True)
             for (what, before, exact), (_, after, _) in pairs:
                 if before is not None and after is not None and _moved(before, after, exact):
                     form = "{:,.4g}" if isinstance(before, float) else "{:,}"
@@ -192,16 +198,21 @@ def _figures(a: RunRecord, b: RunRecord) -> list[tuple[str, str, str, str]]:
     return found
 
 
-def _once(engine: EngineFacts) -> list[tuple[str, float | None, bool]]:
-    """Name, value, and whether any difference counts."""
+def _once(engine: EngineFacts, starts: bool) -> list[tuple[str, float | None, bool]]:
+    """Name, value, and whether any difference counts; with those of a start or without."""
     score = engine.accuracy
-    return [
+    found: list[tuple[str, float | None, bool]] = [
         ("bytes on disk", engine.bytes, True),
         (f"{score.metric} on {score.rows:,} rows" if score else "score", score.value if score else None, True),
-        ("model ready (s)", engine.load_s, False),
-        ("first answer (s)", engine.first_answer_s, False),
-        ("peak memory (bytes)", engine.peak_rss_bytes, False),
     ]
+    if starts:
+        found += [
+            ("install size (bytes)", engine.install_bytes, True),
+            ("model ready (s)", engine.load_s, False),
+            ("first answer (s)", engine.first_answer_s, False),
+            ("peak memory (bytes)", engine.peak_rss_bytes, False),
+        ]
+    return found
 
 
 def _moved(before: float, after: float, exact: bool) -> bool:

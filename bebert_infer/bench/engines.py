@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_infer.artifact.folder import CONFIG, TENSORS, Artifact, read_artifact, write_artifact
+from bebert_infer.artifact.folder import CONFIG, TENSORS, TOKENIZER, Artifact, read_artifact, write_artifact
 from bebert_infer.bench.turns import FULL_PRECISION, INT8, Call, Geometry, parent_geometry
 from bebert_infer.measure.cost import bytes_by_kind, count_operations, operations, products_by_bits
+from bebert_infer.measure.machine import machine_code
 from bebert_infer.measure.paper_cost import paper_figures
 from bebert_infer.optional import load_export
 
@@ -42,6 +43,13 @@ class Engine:
         ensemble = Ensemble(replace(read_artifact(self.folder), tokenizer_json=None), threads=threads)
         return lambda ids: lambda: ensemble.logits(ids)
 
+    def runtime(self) -> tuple[str, ...]:
+        """What its user installs; ours compiles nothing where the package has kernels for this CPU."""
+        if self.kind != PACKED:
+            installed: tuple[str, ...] = load_export("peers.engines").PEERS[self.name].runtime
+            return installed
+        return ("bebert-infer",) if machine_code()["from"] == "library" else ("bebert-infer[jit]",)
+
 
 @dataclass(frozen=True)
 class EngineGroup:
@@ -61,6 +69,13 @@ class EngineGroup:
     positions: int
     full_precision: Path | None = None
     data: Path | None = None
+
+    @property
+    def tokenizer(self) -> Path | None:
+        """The file that texts are read with, None where its packed models take token ids only."""
+        for folder, _ in self.packed.values():
+            return folder / TOKENIZER if (folder / TOKENIZER).is_file() else None
+        return None
 
     def lengths(self, wanted: tuple[int, ...]) -> tuple[int, ...]:
         """Those lengths that fit into the model's positions."""

@@ -2,6 +2,9 @@
 
 Seconds of a start count from the start of a process of its own; bytes are those of all files that an engine loads.
 Fields that a later writer adds are ignored; a figure that could not be taken is None.
+
+Version 2 starts engines in environments with only what each needs, on a text. In version 1 they started in the one that
+the command ran in, on random token ids: the same fields, but no figures to compare.
 """
 
 import json
@@ -15,7 +18,7 @@ from bebert_infer.bench.renamed import product_today
 from bebert_infer.errors import DataError
 
 FORMAT = "bebert-bench"
-VERSION = 1
+VERSION, READABLE = 2, (1, 2)
 MIB = 2**20
 FEWEST = 3  # calls, below which p10 and p90 say nothing
 BUSY = 0.2  # cores that others may keep busy before times are not to be trusted
@@ -45,6 +48,7 @@ class GroupFacts(msgspec.Struct, frozen=True):
     title: str
     geometry: dict[str, int]
     left_out: list[int] = []  # lengths that were asked for and are too long for it
+    start_of: str | None = None  # what the first answer is to, in words
 
 
 class Accuracy(msgspec.Struct, frozen=True):
@@ -61,6 +65,8 @@ class EngineFacts(msgspec.Struct, frozen=True):
     operations   : multiply-adds by "weight bits×activation bits", "fp32" in FLOPs; all members
     operations_tokens : length of the sentence that operations are counted and timed for
     flops_paper  : FLOPs as the papers count them
+    install_bytes : of the files of all packages that its user installs, without byte code and scripts
+    install_packages : their names and versions
     """
 
     group: str
@@ -78,6 +84,8 @@ class EngineFacts(msgspec.Struct, frozen=True):
     load_s: float | None = None
     first_answer_s: float | None = None
     peak_rss_bytes: float | None = None  # a median may lie between two
+    install_bytes: Size | None = None
+    install_packages: list[str] | None = None
 
 
 class Timing(msgspec.Struct, frozen=True):
@@ -121,7 +129,7 @@ class RunRecord(msgspec.Struct, frozen=True):
     """Everything that one `bebert bench` measured."""
 
     format: Literal["bebert-bench"]
-    version: Literal[1]
+    version: Literal[1, 2]
     date: str
     version_of_bebert: str
     machine: Machine
@@ -136,6 +144,7 @@ class RunRecord(msgspec.Struct, frozen=True):
     energy: str = "not available on this machine"
     commit: str | None = None
     cores_of_others: float | None = None
+    import_numpy_s: Positive | None = None  # start of a process that imports NumPy and nothing else
 
     def engines_of(self, group: GroupFacts) -> list[EngineFacts]:
         """Engines of a group, in the order of the run."""
@@ -187,9 +196,10 @@ def _decode(text: str, place: str) -> RunRecord:
         head = msgspec.json.decode(text)
         if not isinstance(head, dict) or head.get("format") != FORMAT:
             raise DataError(f'{place} is no run of bebert bench: "format" is not "{FORMAT}"')
-        if head.get("version") != VERSION:
+        if head.get("version") not in READABLE:
             raise DataError(
-                f"{place} has version {head.get('version')!r:.20} of the format; this bebert-infer reads {VERSION}"
+                f"{place} has version {head.get('version')!r:.20} of the format; this bebert-infer reads "
+                f"{' and '.join(map(str, READABLE))}"
             )
         run = msgspec.json.decode(text, type=RunRecord)
     except msgspec.ValidationError as error:

@@ -1,9 +1,8 @@
-"""One run of `bebert bench`: every group's engines are opened, take turns, and are then started on their own.
+"""One run of `bebert bench`: every group's engines are opened, take turns, and are then started alone.
 
 The result is plain data for tables, `--json`, reports and comparisons.
 """
 
-import statistics
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -19,13 +18,14 @@ from bebert_infer.bench.accuracy import accuracies
 from bebert_infer.bench.engines import PACKED, Engine, EngineGroup, OnTokens
 from bebert_infer.bench.machine import OtherLoad, commit, machine
 from bebert_infer.bench.peers import failure, find_peers, mark_used
-from bebert_infer.bench.process import process_figures
+from bebert_infer.bench.process import question
+from bebert_infer.bench.records import FORMAT, VERSION
 from bebert_infer.bench.settings import Settings
+from bebert_infer.bench.starts import measure_starts
 from bebert_infer.bench.turns import FULL_PRECISION, random_tokens, spread, take_turns
 from bebert_infer.errors import BebertError, InputError
 from bebert_infer.measure.power import read_energy
 
-FORMAT, FORMAT_VERSION = "bebert-bench", 1
 NO_ENERGY = "not available on this machine"
 BASELINE = "PyTorch fp32"
 TURNS = 0.6  # of the time for measuring belongs to turns, the rest to processes
@@ -76,8 +76,15 @@ def run_groups(groups: list[EngineGroup], settings: Settings, folder: Path, stat
     for number, group in enumerate(groups, start=1):
         ours = group.packed_engines(group.tokens(settings.batch_tokens))
         _take_turns(run, group, peers.get(group.name, []) + ours, TURNS * number / len(groups))
-    _alone(run, groups)
-    return _record(run, groups, load.cores())
+    asked = {
+        group.name: question(group.tokenizer, group.vocabulary, group.tokens(settings.batch_tokens)) for group in groups
+    }
+    starts = measure_starts(run.engines, groups, asked, settings, status, run.late)
+    for key, figures in starts.figures.items():
+        run.facts[key] = run.facts.get(key, {}) | figures
+    run.notes += starts.notes
+    about = {"import_numpy_s": starts.import_numpy_s}
+    return _record(run, groups, {name: one.words for name, one in asked.items()}, load.cores()) | about
 
 
 def _accuracy(run: Run, group: EngineGroup) -> None:
@@ -197,30 +204,11 @@ def _by_operation(run: Run, engine: Engine, tokens: int) -> list[dict[str, Any]]
     ]
 
 
-def _alone(run: Run, groups: list[EngineGroup]) -> None:
-    """Every engine in processes of its own, ours first, then the peers of the last group; medians count."""
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    by_name = {group.name: group for group in groups}
-    ordered = sorted(run.engines, key=lambda engine: (engine.kind != PACKED, -list(by_name).index(engine.group)))
-    for _ in range(run.settings.processes):
-        for engine in ordered:
-            group = by_name[engine.group]
-            if run.late(f"{engine.group}, start of {engine.name}"):
-                continue
-            with run.status(f"{engine.group}: {engine.name} in a process of its own"):
-                tokens, words = group.tokens(run.settings.batch_tokens), group.vocabulary
-                figures = process_figures(engine, run.settings.threads[0], tokens, words)
-            if isinstance(figures, str):
-                run.notes.append(f"{engine.group}, {engine.name}: {figures}")
-            else:
-                found.setdefault((engine.group, engine.name), []).append(figures)
-    for key, all_figures in found.items():
-        medians = {name: statistics.median(one[name] for one in all_figures) for name in all_figures[0]}
-        run.facts[key] = run.facts.get(key, {}) | medians
-
-
-def _record(run: Run, groups: Iterable[EngineGroup], cores_of_others: float | None) -> dict[str, Any]:
-    unknown = dict.fromkeys(("accuracy", "load_s", "first_answer_s", "peak_rss_bytes"))
+def _record(
+    run: Run, groups: Iterable[EngineGroup], starts_of: dict[str, str], cores_of_others: float | None
+) -> dict[str, Any]:
+    figures = ("accuracy", "load_s", "first_answer_s", "peak_rss_bytes", "install_bytes", "install_packages")
+    unknown = dict.fromkeys(figures)
     engines = [
         {"group": engine.group, "name": engine.name, "kind": engine.kind}
         | engine.facts
@@ -240,7 +228,7 @@ def _record(run: Run, groups: Iterable[EngineGroup], cores_of_others: float | No
         about = machine()
     return {
         "format": FORMAT,
-        "version": FORMAT_VERSION,
+        "version": VERSION,
         "date": time.strftime("%Y-%m-%d"),
         "commit": commit(),
         "version_of_bebert": version("bebert-infer"),
@@ -253,6 +241,7 @@ def _record(run: Run, groups: Iterable[EngineGroup], cores_of_others: float | No
                 "title": group.title,
                 "geometry": asdict(group.geometry),
                 "left_out": [n for n in run.settings.lengths if n > group.positions],
+                "start_of": starts_of[group.name],
             }
             for group in groups
         ],

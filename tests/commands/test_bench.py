@@ -114,10 +114,10 @@ def record(tmp_path_factory):
 
 def test_the_record_has_every_field_of_the_schema(record):
     run, _ = record
-    assert {"format": "bebert-bench", "version": 1}.items() <= run.items()
+    assert {"format": "bebert-bench", "version": 2}.items() <= run.items()
     assert set(run) >= {
         *("date", "commit", "version_of_bebert", "machine", "settings", "cores_of_others", "groups", "engines"),
-        *("latency", "throughput", "time_by_operation", "missing", "energy"),
+        *("latency", "throughput", "time_by_operation", "missing", "energy", "import_numpy_s"),
     }
     keys = {"cpu", "cores", "memory_bytes", "isa", "products", "python", "versions"}
     assert set(run["machine"]) == keys and run["machine"]["cpu"] and run["machine"]["versions"]["numpy"]
@@ -125,6 +125,7 @@ def test_the_record_has_every_field_of_the_schema(record):
     assert run["settings"] == settings | {"data": None}
     (group,) = run["groups"]
     assert group["name"] == "tiny" and group["left_out"] == [600]
+    assert group["start_of"] == "9 ready token ids (it has no tokenizer)"
     assert set(group["geometry"]) == {
         *("layers", "hidden", "heads", "intermediate", "vocabulary", "positions", "labels")
     }
@@ -141,6 +142,8 @@ def test_the_record_says_what_the_engine_is(record):
     assert engine["operations"]["4×4"] == 2 * 2 * (2 * 128 * 9 * 9) and engine["operations_tokens"] == 9
     assert engine["accuracy"] is None and engine["flops_paper"] > 0
     assert 0 < engine["load_s"] < engine["first_answer_s"] and engine["peak_rss_bytes"] > 2**24
+    assert engine["install_bytes"] > 2**24 and any(one.startswith("numpy ") for one in engine["install_packages"])
+    assert 0 < record[0]["import_numpy_s"] < engine["first_answer_s"]
 
 
 def test_figures_of_turns_are_in_order(record):
@@ -169,7 +172,8 @@ def test_a_quick_run_without_time_measures_the_main_length_and_names_what_is_lef
     (note,) = record["notes"]
     for part in ("no time left", "1 × 4 tokens", "8 × 9 tokens", "start of bebert 1-1-4, 1 member"):
         assert part in note
-    assert record["engines"][0]["load_s"] is None
+    assert record["engines"][0]["load_s"] is None and record["engines"][0]["install_bytes"] is None
+    assert record["import_numpy_s"] is None
 
 
 def stub(monkeypatch, name, **functions):

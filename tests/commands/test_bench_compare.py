@@ -129,6 +129,21 @@ def test_figures_that_are_taken_once_are_listed_when_they_moved(run):
     ]
 
 
+def test_starts_of_an_older_format_are_read_and_not_compared(run):
+    """They were those of another environment, and of another question."""
+    old = copy.deepcopy(run) | {"version": 1}
+    del old["import_numpy_s"], old["groups"][0]["start_of"]
+    for engine in old["engines"]:
+        del engine["install_bytes"], engine["install_packages"]
+        engine["first_answer_s"] *= 3
+    found = _compare(old, run)
+    assert found.figures == []
+    assert found.differences[0].startswith("Different format: A 1, B 2.")
+    other = copy.deepcopy(run)
+    other["engines"][0]["install_bytes"] += 1
+    assert [row[1] for row in _compare(run, other).figures] == ["install size (bytes)"]
+
+
 def _print(a, b, width=80):
     console = Console(file=io.StringIO(), width=width)
     compare_runs(a, b, console)
@@ -185,7 +200,10 @@ DAMAGES = {
     "deep": (lambda file, run: file.write_text("[" * 100_000), "is not JSON: "),
     "NaN": (lambda file, run: file.write_text(json.dumps(run).replace("0.62", "NaN")), "is not JSON: "),
     "foreign": (lambda file, run: file.write_text('{"cpu": "x", "version": 1}'), 'is no run of bebert bench: "format"'),
-    "future": (_edit(lambda run: run.update(version=2)), "has version 2 of the format; this bebert-infer reads 1"),
+    "future": (
+        _edit(lambda run: run.update(version=3)),
+        "has version 3 of the format; this bebert-infer reads 1 and 2",
+    ),
     "no machine": (_edit(lambda run: run.pop("machine")), "is damaged: Object missing required field `machine`"),
     "no median": (
         _edit(lambda run: run["latency"][2].pop("median_ms")),

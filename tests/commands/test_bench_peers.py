@@ -159,14 +159,14 @@ def test_without_a_cache_peers_vanish_after_the_run(monkeypatch, tmp_path):
 def test_another_network_under_the_name_of_a_full_precision_peer_ends_the_run(workshop, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     load(workshop, "ONNX Runtime fp32")
-    right = peer_engines.onnxruntime_engine
+    right = peer_engines.PEERS["ONNX Runtime fp32"].load
 
     def wrong(folder, threads):
         engine = right(folder, threads)
         return lambda ids: lambda: engine(ids)() + np.float32(0.01)
 
     only = {BASELINE: PEERS[BASELINE]}
-    only["ONNX Runtime fp32"] = peer_engines.Peer("fp32", "onnx", (), wrong)
+    only["ONNX Runtime fp32"] = peer_engines.Peer("fp32", "onnx", (), wrong, ())
     monkeypatch.setattr(peer_engines, "PEERS", only)
     settings = make_settings(quick=True, lengths="4", rounds=1, threads="1")[0]
     with pytest.raises(BebertError, match="ONNX Runtime fp32 computes another network than PyTorch fp32"):
@@ -205,6 +205,10 @@ def test_a_run_with_peers_has_their_figures_too(tmp_path):
     assert {row["engine"] for row in record["throughput"]} == set(engines)
     for name, engine in engines.items():
         assert 0 < engine["load_s"] < engine["first_answer_s"] and engine["bytes"] > 0, name
+        names = {package.split()[0] for package in engine["install_packages"]}
+        assert ("torch" in names, "bebert-infer" in names) == ("PyTorch" in name, "bebert" in name)
+    assert engines["PyTorch fp32"]["install_bytes"] > engines["ONNX Runtime int8 dynamic"]["install_bytes"] > 0
+    assert 0 < record["import_numpy_s"] < engines["PyTorch fp32"]["first_answer_s"]
     exact, int8 = engines["PyTorch fp32"], engines["ONNX Runtime int8 dynamic"]
     assert exact["operations"]["fp32"] > 2 * int8["operations"]["8×8"] > 0
     assert exact["logit_difference"] == 0 < int8["logit_difference"] < 0.1

@@ -1,8 +1,6 @@
-"""Figures of a process of its own are what the system says about a process that does the same."""
+"""Seconds and memory of a start are those of the program, seen from outside; a start that fails says why."""
 
-import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -10,15 +8,26 @@ import time
 import pytest
 
 from bebert_infer.bench import process as bench_process
-from bebert_infer.bench.engines import PACKED, Engine, random_group
-from bebert_infer.bench.process import CODE, peak_memory, process_figures
+from bebert_infer.bench.engines import Engine, random_group
+from bebert_infer.bench.process import NoStartError, peak_memory, start
 from bebert_infer.measure.sample_models import random_model
 
+PROGRAM = """
+import sys, time
+print("a library that talks, loaded with words", flush=True)
+time.sleep(0.3)
+print("loaded", flush=True)
+ballast = bytearray({ballast})
+ballast[::4096] = b"x" * len(ballast[::4096])
+del ballast
+time.sleep(0.2)
+print("answer", [0.25, 0.75], flush=True)
+sys.stdin.read()
+"""
 
-@pytest.fixture(autouse=True)
-def reference(monkeypatch):
-    """The backend that compiles nothing."""
-    monkeypatch.setenv("BEBERT_BACKEND", "reference")
+
+def program(code: str) -> list[str]:
+    return [sys.executable, "-I", "-c", code]
 
 
 @pytest.fixture(scope="module")
@@ -35,64 +44,61 @@ def test_size_is_that_of_the_files_that_are_loaded(engine):
     assert sum(engine.facts["bytes_by_kind"].values()) == engine.facts["bytes"]
 
 
-def test_seconds_and_memory_agree_with_an_independent_measurement(engine):
-    """The same program, timed from outside, with the peak that the system reports for the child that ended."""
-    task = {"group": "g", "name": "ours", "kind": PACKED, "folder": str(engine.folder), "threads": 1, "tokens": 4}
-    task |= {"vocabulary": 50, "started": time.monotonic()}
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+def test_seconds_and_memory_are_those_of_the_program():
+    """It sleeps before it is ready and before it answers, and holds 64 MiB in between."""
+    size = 64 * 2**20
     started = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-c", CODE, json.dumps(task)], stdout=subprocess.PIPE, env=environment
-    )
-    assert process.stdout is not None
-    said = json.loads(process.stdout.read())
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = status
-    seconds = time.monotonic() - started
-    assert status == 0 and 0 < said["load_s"] <= said["first_answer_s"] <= seconds
-    assert seconds - said["first_answer_s"] < 0.5 * seconds + 0.5, "what comes after the answer is short"
-    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < usage.ru_maxrss:  # else Linux reports ours for the child
-        assert said["peak_rss_bytes"] == pytest.approx(1024 * usage.ru_maxrss, rel=0.1)
-
-    found = process_figures(engine, 1, 4, 50)
-    assert not isinstance(found, str) and set(found) == {"load_s", "first_answer_s", "peak_rss_bytes"}
-    assert found["peak_rss_bytes"] == pytest.approx(said["peak_rss_bytes"], rel=0.1)
+    found = start(program(PROGRAM.format(ballast=size)))
+    assert set(found) == {"load_s", "first_answer_s", "peak_rss_bytes"}
+    assert 0.3 < found["load_s"] < found["first_answer_s"] - 0.2 < time.monotonic() - started
+    assert size < found["peak_rss_bytes"] < size + start(program(PROGRAM.format(ballast=1)))["peak_rss_bytes"] + 2**22
 
 
-def test_memory_of_a_large_parent_is_not_counted(engine):
+def test_memory_of_a_large_parent_is_not_counted():
     ballast = bytearray(400 * 2**20)
     ballast[:: 2**12] = b"x" * len(ballast[:: 2**12])
-    assert peak_memory() > len(ballast)
-    found = process_figures(engine, 1, 4, 50)
-    assert not isinstance(found, str) and found["peak_rss_bytes"] < len(ballast)
+    assert (peak_memory("self") or 0) > len(ballast)
+    assert start(program(PROGRAM.format(ballast=1)))["peak_rss_bytes"] < len(ballast) / 4
 
 
-def test_a_process_that_fails_says_why(engine, monkeypatch):
-    broken = Engine("g", "ours", PACKED, engine.folder / "nowhere")
-    found = process_figures(broken, 1, 4, 50)
-    assert isinstance(found, str) and "ended with 1" in found and "no model folder" in found
-    monkeypatch.setattr(bench_process, "LIMIT", 0.01)
-    assert process_figures(engine, 1, 4, 50) == "no answer in 0 s"
+def test_what_a_program_does_after_its_answer_is_nobodys_time():
+    started = time.monotonic()
+    found = start(program('print("loaded"); print("answer", flush=True); import time; time.sleep(60)'))
+    assert found["first_answer_s"] <= time.monotonic() - started < 30
 
 
-def test_an_application_that_embeds_python_is_not_measured_by_starting_it(engine, monkeypatch, tmp_path):
-    program = tmp_path / "reviews"
-    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/mark\n")
-    program.chmod(0o755)
-    for executable in (None, "", str(program), str(tmp_path / "python")):
-        monkeypatch.setattr(sys, "executable", executable)
-        found = process_figures(engine, 1, 4, 50)
-        assert isinstance(found, str) and found.startswith("no process of its own: ")
-    assert not (tmp_path / "mark").exists()
+def test_a_start_that_fails_says_why(monkeypatch, tmp_path):
+    for code, words in (
+        ("import no_such_thing", "its process ended with 1: ModuleNotFoundError: No module named 'no_such_thing'"),
+        ('print("loaded", flush=True); raise SystemExit(3)', "its process ended with 3: no message"),
+        ('print("answer")', "its process ended with"),
+    ):
+        with pytest.raises(NoStartError) as raised:
+            start(program(code))
+        assert str(raised.value).startswith(words)
+    with pytest.raises(NoStartError, match="its process cannot be started: "):
+        start([str(tmp_path / "python")])
+    monkeypatch.setattr(bench_process, "LIMIT", 0.1)
+    with pytest.raises(NoStartError, match="no answer in 0 s"):
+        start(program("import time; time.sleep(60)"))
 
 
 @pytest.mark.parametrize("flag", ["-I", "-OO"])
-def test_the_process_is_isolated_as_this_one_and_finds_the_same_modules(engine, flag):
-    code = (
-        f"import sys; sys.path[:0] = {[path for path in sys.path if path]!r}; from pathlib import Path; "
-        "from bebert_infer.bench.engines import Engine; from bebert_infer.bench.process import process_figures; "
-        f"print(process_figures(Engine('g', 'ours', {PACKED!r}, Path({str(engine.folder)!r})), 1, 4, 50))"
-    )
+def test_however_the_command_was_started_ours_starts_as_its_user_does(engine, flag):
+    code = f"""
+import sys
+sys.path[:0] = {[path for path in sys.path if path]!r}
+import tempfile
+from pathlib import Path
+from bebert_infer.bench.engines import PACKED, Engine
+from bebert_infer.bench.environment import make_environment
+from bebert_infer.bench.process import engine_command, question, start
+with tempfile.TemporaryDirectory() as folder:
+    environment = make_environment(("bebert-infer",), Path(folder) / "environment")
+    engine = Engine("g", "ours", PACKED, Path({str(engine.folder)!r}))
+    print(start(engine_command(engine, environment, question(None, 50, 4), 1)))
+"""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"BEBERT_BACKEND": "reference"}
     done = subprocess.run([sys.executable, flag, "-c", code], capture_output=True, text=True, env=environment)
     assert "peak_rss_bytes" in done.stdout, done.stdout + done.stderr

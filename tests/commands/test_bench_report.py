@@ -88,6 +88,8 @@ def test_the_page_has_every_engine_every_figure_and_all_pictures(folder):
         assert engine.name in page.texts and f"{engine.bytes:,}" in page.texts
         assert digits(engine.load_s) in page.texts and digits(engine.first_answer_s) in page.texts
         assert digits(engine.peak_rss_bytes / 2**20) in page.texts
+        assert digits(engine.install_bytes / 2**20) in page.texts
+        assert f"{engine.first_answer_s / 0.16:.1f}×" in page.texts
         assert f"{100 * engine.accuracy.value:.2f}" in page.texts
         assert all(f"{value:,}" in page.texts for value in (engine.bytes_by_kind or {}).values())
     for row in run.latency:
@@ -186,6 +188,15 @@ def test_a_busy_machine_is_said_before_all_figures(tmp_path, without_matplotlib,
     assert ("these times may be too long" in text) == warned
     if warned:
         assert text.index("0.53 cores busy") < text.index("In short")
+
+
+def test_a_run_of_version_1_has_no_install_size_and_says_how_it_started(tmp_path, without_matplotlib):
+    run = bench_run(count=1, lengths=(128,)) | {"version": 1, "import_numpy_s": None}
+    for engine in run["engines"]:
+        del engine["install_bytes"], engine["install_packages"]
+    page = Page(write_report(run, tmp_path).read_text("utf-8"))
+    assert "Engines started in the environment that the command ran in, with ready token ids." in page.texts
+    assert "first answer (s)" in page.texts and digits(run["engines"][0]["first_answer_s"]) in page.texts
 
 
 def test_what_was_not_measured_is_said_and_never_drawn(tmp_path):

@@ -62,7 +62,7 @@ def bench_run(
     """Plain JSON values of a run with the first `count` engines in every group."""
     run: dict[str, Any] = {
         "format": "bebert-bench",
-        "version": 1,
+        "version": 2,
         "date": "2026-11-21",
         "commit": "af4042d",
         "version_of_bebert": "0.1.0",
@@ -85,8 +85,15 @@ def bench_run(
             "data": "dev.tsv" if accuracy else None,
         },
         "cores_of_others": 0.05,
+        "import_numpy_s": 0.16,
         "groups": [
-            {"name": name, "title": "12 layers, random weights", "geometry": GEOMETRY, "left_out": [1024]}
+            {
+                "name": name,
+                "title": "12 layers, random weights",
+                "geometry": GEOMETRY,
+                "left_out": [1024],
+                "start_of": 'the text "good"',
+            }
             for name in groups
         ],
         "notes": ["left out, because --quick had no time left: nothing"],
@@ -124,6 +131,8 @@ def _add(run: dict[str, Any], group: str, engine: tuple, scale: float, accuracy:
             "load_s": 0.62 if packed else 2.9,
             "first_answer_s": 1.4 if packed else 3.6,
             "peak_rss_bytes": int(1.7 * size) + 150 * 2**20,
+            "install_bytes": 117 * 2**20 if packed else 903 * 2**20,
+            "install_packages": ["bebert-infer 0.1.0", "numpy 2.4.6"] if packed else ["torch 2.13.0+cpu"],
         }
     )
     settings = run["settings"]

@@ -17,6 +17,14 @@ FORMULA = (
     "much cheaper depends on the CPU."
 )
 
+STARTS = (
+    "Every engine starts in an environment that has only what its user installs. Install size is the bytes of the "
+    "files of all these packages as they are installed here, each file once, without Python itself, byte code, scripts "
+    "and the model. The first start there is not timed: it writes byte code. First answers are compared with a process "
+    "that imports numpy, in an environment with nothing else."
+)
+OLD_STARTS = "Engines started in the environment that the command ran in, with ready token ids."
+
 
 def _timing_tables(
     run: RunRecord, rows: Sequence[Timing], column: Callable[[Any], str], cell: Callable[[Any], str], unit: str
@@ -98,28 +106,31 @@ def _rate(row: Throughput) -> str:
     return f"{digits(row.sentences_per_s)} ({digits(slow)}–{digits(fast)})"
 
 
-def _engine_tables(
-    run: RunRecord, caption: str, headings: Sequence[str], cells: Callable[[EngineFacts], Sequence[str]]
-) -> Iterable[str]:
-    """A table for each group, an engine a row."""
-    for group in run.groups:
-        rows = [(shown(engine), *cells(engine)) for engine in run.engines_of(group)]
-        if rows:
-            yield table(f"{group.name}: {caption}", ("engine", *headings), rows)
-
-
 def start(run: RunRecord) -> Iterable[str]:
-    """Seconds until an engine is ready and has answered once, and the memory that it takes."""
-    yield from _engine_tables(
-        run,
-        "each in a process of its own; seconds count from the start of the process",
-        ("model ready (s)", "first answer (s)", "peak memory (MiB)"),
-        lambda engine: (
-            digits(engine.load_s),
-            digits(engine.first_answer_s),
-            NONE if engine.peak_rss_bytes is None else digits(engine.peak_rss_bytes / MIB),
-        ),
-    )
+    """What installing an engine takes, seconds until it is ready and has answered once, and its memory."""
+    floor = run.import_numpy_s
+    for group in run.groups:
+        rows = [
+            (
+                shown(engine),
+                NONE if engine.install_bytes is None else digits(engine.install_bytes / MIB),
+                NONE if engine.install_packages is None else str(len(engine.install_packages)),
+                digits(engine.load_s),
+                digits(engine.first_answer_s),
+                NONE if floor is None or engine.first_answer_s is None else f"{engine.first_answer_s / floor:.1f}×",
+                NONE if engine.peak_rss_bytes is None else digits(engine.peak_rss_bytes / MIB),
+            )
+            for engine in run.engines_of(group)
+        ]
+        headings = (
+            *("engine", "install size (MiB)", "packages", "model ready (s)", "first answer (s)"),
+            *("times import numpy", "peak memory (MiB)"),
+        )
+        if rows:
+            asked = f"; the first answer is to {group.start_of}" if group.start_of else ""
+            caption = f"{group.name}: each in a process of its own; seconds count from the start of the process{asked}"
+            yield table(caption, headings, rows)
+    yield paragraph(STARTS if run.version > 1 else OLD_STARTS)
 
 
 def _by_group(

@@ -1,4 +1,4 @@
-"""Files of the full-precision and int8 engines that a packed model is compared with; `engines.py` runs them.
+"""Files of the full-precision and int8 engines that a packed model is compared with; `loaders.py` runs them.
 
 All hold the same weights: random ones of a given geometry, or those of a full-precision folder. Files are made once and
 kept in a folder, under a name that changes with the weights and the versions of the packages.
@@ -21,7 +21,8 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from bebert_export.peers.classifier import load_classifier
-from bebert_export.peers.engines import TORCH_INT8_FILE, Peer, graph_inputs, quantized
+from bebert_export.peers.engines import Peer
+from bebert_export.peers.loaders import TORCH_INT8_FILE, graph_inputs, quantized
 from bebert_export.peers.onnx_graph import trace
 from bebert_export.quiet_transformers import quiet_transformers
 from bebert_infer.atomic_files import staging

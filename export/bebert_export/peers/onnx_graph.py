@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bebert_export.atomic_writes import write_atomically
 from bebert_export.peers.classifier import load_classifier
-from bebert_export.peers.engines import INPUTS
+from bebert_export.peers.loaders import INPUTS
 from bebert_infer.errors import BebertError, DataError
 
 OPSET = 17
