@@ -149,6 +149,14 @@ def predict(
             min=1, help="Tokens of a text or window. Default: the model's.", show_default=False, rich_help_panel=LONG
         ),
     ] = None,
+    early_exit: Annotated[
+        str | None,
+        typer.Option(
+            help="Ask no further member once the label is settled: exact changes no label, a number like 0.9 also "
+            "stops at this probability.",
+            show_default=False,
+        ),
+    ] = None,
     threads: Threads = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON for machines; of --input, one object a line.")
@@ -162,6 +170,7 @@ def predict(
     """
     from bebert_infer.bulk.classify import BulkOptions
     from bebert_infer.bulk.writers import check_output
+    from bebert_infer.early_exit import checked_early_exit, parse_early_exit
     from bebert_infer.ensemble import Ensemble
     from bebert_infer.limits import InputLimits
     from bebert_infer.text.windows import long_texts
@@ -182,13 +191,14 @@ def predict(
     if long is not Long.windows:
         refuse_unused(context, "a run without --long windows", ("pool",))
     rule = long_texts(truncate, None if long is None else long.value, overlap, pool.value)
-    options = BulkOptions(text_column, pair_column, rule, on_error.value)
+    options = BulkOptions(text_column, pair_column, rule, on_error.value, parse_early_exit(early_exit))
     limits = InputLimits(characters=max_characters, tokens=max_tokens)
     kind = None if input_format is None else input_format.value
     file = _opened(input, texts or [], pair, options, max_characters, kind)
     try:
         ensemble = Ensemble.from_pretrained(model, threads=threads, limits=limits)
         ensemble.check_texts(options.long)
+        checked_early_exit(options.early_exit, ensemble.config)
         if output is not None:
             _write(ensemble, file, input, output, options, restart)
         elif input is not None:
@@ -311,7 +321,8 @@ def _print_texts(ensemble: "Ensemble", items: list[Any], options: "BulkOptions",
     from bebert_infer.bulk.classify import as_record
 
     long = options.long
-    predictions = ensemble.predict(items, long=long.policy, overlap=long.overlap, pool=long.pool)
+    way: dict[str, Any] = {"long": long.policy, "overlap": long.overlap, "pool": long.pool}
+    predictions = ensemble.predict(items, **way, early_exit=options.early_exit)
     records = [as_record(text, prediction, options) for text, prediction in zip(items, predictions, strict=True)]
     if as_json:
         typer.echo(json.dumps(records, ensure_ascii=False))

@@ -22,7 +22,7 @@ def _read_recipe(context: typer.Context, recipe: str | None) -> str | None:
         values = tomllib.loads(load_export("recipes").find_recipe(recipe).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{recipe} cannot be read: {error}") from None
-    known = {parameter.name for parameter in context.command.params} - {"recipe", "list_recipes", "help"}
+    known = {str(parameter.name) for parameter in context.command.params} - {"recipe", "list_recipes", "help"}
     values = {key.replace("-", "_"): value for key, value in values.items()}
     unknown = sorted(set(values) - known)
     if unknown:
