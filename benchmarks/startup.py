@@ -1,15 +1,18 @@
-"""Whole processes, from their start to their first answer, in turn with the import of numpy alone.
+"""Whole processes, from their start to their end, in turn with the import of numpy alone.
 
 python benchmarks/startup.py --runs 11
 
     numpy      python -c "import numpy": what no user of it can be quicker than
-    answer     the shipped model, loaded and asked once, as a library
+    answer     the shipped model, loaded and asked one text, as a library
     predict    the same by the command line
     help       bebert --help
     jit        the answer with BEBERT_KERNELS=jit and a warm cache, if Numba is installed
-    onnx-int8  ONNX Runtime, the same geometry in int8, loaded and asked once with ready token ids, if it is installed
+    onnx-int8  ONNX Runtime, the same geometry in int8, and tokenizers: loaded and asked the same text
+    onnx-ids   the same without a tokenizer, asked ready token ids
 
-Time is that of the whole process, memory its largest resident size. Each row is a median; ratios are to numpy.
+Each runs in an environment with only what it needs (`bench/environment.py`). Time is that of the whole process, memory
+its largest resident size, or that of this script where it is larger. Each row is a median; ratios are to numpy. The
+first run of each, which fills caches of files, byte code and Numba, does not count.
 """
 
 import argparse
@@ -24,13 +27,26 @@ from pathlib import Path
 
 from record import ROOT, write_record
 
+from bebert_infer.bench.environment import make_environment
+
 MODEL = ROOT / "bebert_infer" / "demo_model"
+TEXT = "a gripping, funny film"
 ANSWER = f"""
 from bebert_infer import Ensemble
-print(Ensemble.from_pretrained({str(MODEL)!r})("a gripping, funny film"))
+print(Ensemble.from_pretrained({str(MODEL)!r})({TEXT!r}))
 """
 MAIN = "from bebert_infer.cli.main import main; main()"
 ONNX = """
+import sys
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+session = onnxruntime.InferenceSession(sys.argv[1])
+ids = np.array([Tokenizer.from_file(sys.argv[2]).encode(sys.argv[3]).ids], np.int64)
+feed = zip(("input_ids", "attention_mask", "token_type_ids"), (ids, np.ones_like(ids), np.zeros_like(ids)))
+print(session.run(None, dict(feed))[0])
+"""
+ONNX_IDS = """
 import sys
 import numpy as np
 import onnxruntime
@@ -38,6 +54,8 @@ session = onnxruntime.InferenceSession(sys.argv[1])
 ids = np.ones((1, 8), np.int64)
 print(session.run(None, {given.name: ids for given in session.get_inputs()})[0])
 """
+# Byte code is cached, as it is for users.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 PEER = f"""
 import sys
 from pathlib import Path
@@ -81,26 +99,33 @@ def main() -> None:
 
 def _commands(folder: Path) -> dict[str, tuple[list[str], dict[str, str]]]:
     """Name -> command and what its environment has besides."""
-    python = sys.executable
+
+    def python(name: str, *needs: str) -> list[str]:
+        return [str(make_environment(needs, folder / name).python), "-I", "-c"]
+
+    ours = python("ours", "bebert-infer")
     commands: dict[str, tuple[list[str], dict[str, str]]] = {
-        "numpy": ([python, "-c", "import numpy"], {}),
-        "answer": ([python, "-c", ANSWER], {}),
-        "predict": ([python, "-c", MAIN, "predict", str(MODEL), "a gripping, funny film"], {}),
-        "help": ([python, "-c", MAIN, "--help"], {}),
+        "numpy": ([*python("numpy", "numpy"), "import numpy"], {}),
+        "answer": ([*ours, ANSWER], {}),
+        "predict": ([*ours, MAIN, "predict", str(MODEL), TEXT], {}),
+        "help": ([*ours, MAIN, "--help"], {}),
     }
     if importlib.util.find_spec("numba"):
-        commands["jit"] = ([python, "-c", ANSWER], {"BEBERT_KERNELS": "jit"})
+        commands["jit"] = ([*python("jit", "bebert-infer[jit]"), ANSWER], {"BEBERT_KERNELS": "jit"})
     if importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("torch"):
         # In a process of its own: the largest size of this one would count for all of its children.
-        made = subprocess.run([python, "-c", PEER, str(folder)], check=True, capture_output=True, text=True).stdout
-        commands["onnx-int8"] = ([python, "-c", ONNX, str(Path(made.strip().splitlines()[-1]) / "model.onnx")], {})
+        made = subprocess.run([sys.executable, "-c", PEER, str(folder)], check=True, capture_output=True, text=True)
+        graph = str(Path(made.stdout.strip().splitlines()[-1]) / "model.onnx")
+        onnx = python("onnx", "onnxruntime", "tokenizers", "numpy")
+        commands["onnx-int8"] = ([*onnx, ONNX, graph, str(MODEL / "tokenizer.json"), TEXT], {})
+        commands["onnx-ids"] = ([*onnx, ONNX_IDS, graph], {})
     return commands
 
 
 def _process(command: list[str], environment: dict[str, str]) -> tuple[float, int]:
     """Seconds of a whole process, and its largest resident size in KiB."""
     started = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | environment)
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ENVIRONMENT | environment)
     _, status, usage = os.wait4(child.pid, 0)
     seconds = time.perf_counter() - started
     assert child.stderr is not None
