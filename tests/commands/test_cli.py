@@ -302,7 +302,7 @@ def test_a_path_is_printed_as_it_is_whatever_it_holds(model, monkeypatch, capsys
     parity = Parity(codes=1, tokens=1)
     members = [SimpleNamespace(ignored=[]) for _ in config.members]
     converted = SimpleNamespace(written=SimpleNamespace(config=config, parity=parity, zeros=0), checkpoints=members)
-    monkeypatch.setattr(cli, "console", Console(width=40))
+    monkeypatch.setattr(cli, "stdout_console", lambda: Console(width=40))
     long = "cv[/x]/" + "very/" * 20 + "\udcff"
     cli._print_conversion(converted, Path(long), 1.0)
     assert f"bytes in {long[:-1]}\\udcff, combined by" in capsys.readouterr().out

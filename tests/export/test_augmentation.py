@@ -15,7 +15,7 @@ pytest.importorskip("transformers", reason="augmentation needs the extra [export
 from rich.console import Console
 from toy import LETTERS, NEGATIVE, NEUTRAL, POSITIVE, SPECIAL, tokenizer_json, write_data, write_encoder
 from transformers import BertConfig, BertForMaskedLM
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from bebert_export import augment as run
 from bebert_export.augment import AugmentOptions, augment_file
