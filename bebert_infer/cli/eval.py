@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # what loads Numba is imported when the command is called
     from bebert_infer.text.tokenizer import EncodedBatch
 
 
-@command()
+@command("eval")
 @model
 @argument(
     "data",

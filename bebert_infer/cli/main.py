@@ -56,7 +56,7 @@ def main() -> None:
         )
         sys.exit(1)
     except KeyboardInterrupt:
-        stderr_console().print("interrupted; what was not finished was not put in its place")
+        _say("interrupted; what was not finished was not put in its place")
         sys.exit(130)
     sys.exit(code)
 
@@ -78,13 +78,16 @@ def _run(arguments: list[str]) -> int:
 
 
 def _print_bad_use(error: click.UsageError) -> None:
-    """How the command is called, where its help is, and what is wrong; without Rich, which would take a while."""
-    if sys.stderr is None:  # closed by whoever started us
-        return
+    """How the command is called, where its help is, and what is wrong."""
     if error.ctx is not None:
-        path = error.ctx.command_path
-        sys.stderr.write(f"{error.ctx.get_usage()}\nTry '{path} --help' for help.\n")
-    sys.stderr.write(f"error: {one_line(error.format_message())}\n")
+        _say(f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.")
+    _say(f"error: {one_line(error.format_message())}")
+
+
+def _say(text: str) -> None:
+    """Say it without Rich, which would take a while."""
+    if sys.stderr is not None:  # closed by whoever started us
+        sys.stderr.write(f"{text}\n")
 
 
 _said: set[str] = set()  # warnings of this call

@@ -135,21 +135,20 @@ def predict(
         refuse_unused(context, "a run without --long windows", ("pool",))
     options = BulkOptions(text_column, pair_column, long_texts(truncate, long, overlap, pool), on_error)
     limits = InputLimits(characters=max_characters, tokens=max_tokens)
-    if input is None and output is None:
-        ensemble = Ensemble.from_pretrained(model, threads=threads, limits=limits)
-        ensemble.check_texts(options.long)
-        _print_texts(ensemble, [text if pair is None else (text, pair) for text in texts], options, as_json)
-        return
-    file = _opened(input, texts, pair, options, max_characters, input_format)
+    alone = input is None and output is None  # texts in, answers out: no file
+    file = None if alone else _opened(input, texts, pair, options, max_characters, input_format)
     try:
         ensemble = Ensemble.from_pretrained(model, threads=threads, limits=limits)
         ensemble.check_texts(options.long)
-        if output is not None:
+        if file is None:
+            _print_texts(ensemble, [text if pair is None else (text, pair) for text in texts], options, as_json)
+        elif output is not None:
             _write(ensemble, file, input, output, options, restart)
         else:
             _print_rows(ensemble, file, options, as_json)
     finally:
-        file.close()
+        if file is not None:
+            file.close()
 
 
 def _check_use(

@@ -1,3 +1,3 @@
-"""Scores of a split, reliability, plots."""
+"""Scores of a split, early exits, reliability, plots."""
 
-__all__ = ["reliability", "split_scores"]
+__all__ = ["early_exits", "reliability", "split_scores"]
