@@ -258,10 +258,8 @@ def _counted(counts: "Counts") -> Iterator[None]:
 
 def _leave(part: "ResumeFile") -> None:
     if part.leave():
-        _say(
-            stderr_console(),
-            f"{part.rows:,} answers are kept in {part.path}; the same input and options go on from there",
-        )
+        kept = f"{part.rows:,} answers are kept in {part.path}"
+        _say(stderr_console(), f"{kept}; the same input and options go on from there")
 
 
 def _say(console: "Console", text: str) -> None:

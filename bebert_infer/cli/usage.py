@@ -15,7 +15,7 @@ class Option(click.Option):
     """An option that help shows under the heading `group`, with its environment variable."""
 
     def __init__(self, *names: Any, group: str = "Options", **settings: Any) -> None:
-        super().__init__(*names, **{"show_envvar": True} | settings)
+        super().__init__(*names, **{"show_envvar": "envvar" in settings} | settings)
         self.group = group
 
 
@@ -36,6 +36,14 @@ class Command(click.Command):
 
     def __init__(self, *names: Any, **settings: Any) -> None:
         super().__init__(*names, **settings | {"help": help_text(settings["callback"])})
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As the base; every error knows its command, which click forgets where an option lacks its value."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
 
     def format_arguments(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Nothing: arguments are a section like the others."""

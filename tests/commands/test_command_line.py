@@ -171,6 +171,11 @@ def test_bad_use_is_three_plain_lines():
         "Try 'bebert predict --help' for help.\n"
         "error: Invalid value for '--overlap': -1 is not in the range x>=0.\n"
     )
+    done = bebert("predict", "model", "--long")
+    assert done.stderr.splitlines()[1:] == [
+        "Try 'bebert predict --help' for help.",
+        "error: Option '--long' requires an argument.",
+    ]
     done = bebert("fly")
     assert done.stderr.splitlines()[1] == "Try 'bebert --help' for help."
     assert f'error: No such command "fly"; accepted are {", ".join(COMMANDS)}\n' in done.stderr
