@@ -59,6 +59,14 @@ def checked_early_exit(value: Any, config: Config) -> EarlyExit | None:
     return EXACT if value == EXACT else float(value)
 
 
+def parse_early_exit(text: str | None) -> EarlyExit | None:
+    """What a user writes on the command line: a number as such, other words as they are, for `checked_early_exit`."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
+
+
 def speaking_order(alphas: NDArray[np.float64]) -> NDArray[np.int64]:
     """Numbers of the members, those who can change most first."""
     return np.argsort(-np.abs(alphas), kind="stable")

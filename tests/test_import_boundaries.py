@@ -74,10 +74,11 @@ ROOMS = {
     "infer.measure": "infer.ensemble infer.native infer.model infer.artifact infer.threads infer.errors kernels.tuning "
     "kernels.machine_code kernels.ahead kernels.jit kernels.cpu kernels.reference kernels.packing",
     "infer.bench": "infer.measure infer.ensemble infer.backend infer.artifact infer.threads infer.optional "
-    "infer.console infer.errors kernels.private_folder kernels.child_python",
+    "infer.console infer.early_exit infer.errors kernels.private_folder kernels.child_python",
     "infer.bench.report": "infer.bench infer.optional infer.atomic_files infer.errors",
-    "infer.cli": "infer infer.bench.report infer.bench infer.measure infer.bulk infer.ensemble infer.model infer.text "
-    "infer.limits infer.artifact infer.atomic_files infer.optional infer.console infer.threads infer.errors",
+    "infer.cli": "infer infer.early_exit infer.bench.report infer.bench infer.measure infer.bulk infer.ensemble "
+    "infer.model infer.text infer.limits infer.artifact infer.atomic_files infer.optional infer.console infer.threads "
+    "infer.errors",
     "infer.__main__": "infer.cli",
     "export": "",
     "export.quiet_transformers": "",

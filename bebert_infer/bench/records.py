@@ -114,6 +114,26 @@ class Throughput(Timing, frozen=True, kw_only=True):
     sentences_per_s: Positive
 
 
+class TextTiming(msgspec.Struct, frozen=True):
+    """Milliseconds of one real text: a pass over all of them divided by their number.
+
+    early_exit  : what our engine was asked with, None for all members and for peers
+    members_run : of ours, the mean of all texts
+    """
+
+    group: str
+    engine: str
+    threads: Count
+    texts: Count
+    mean_tokens: Positive
+    median_ms: Positive
+    p10_ms: Positive
+    p90_ms: Positive
+    calls: Count
+    early_exit: str | None = None
+    members_run: float | None = None
+
+
 class OperationTime(msgspec.Struct, frozen=True):
     """All operations of one kind in one pass of one member on 1 thread; share of the pass, 0 to 1."""
 
@@ -138,6 +158,7 @@ class RunRecord(msgspec.Struct, frozen=True):
     engines: list[EngineFacts]
     latency: list[Latency]
     throughput: list[Throughput] = []
+    texts: list[TextTiming] = []
     time_by_operation: list[OperationTime] = []
     missing: dict[str, str] = {}
     notes: list[str] = []
@@ -223,6 +244,7 @@ def _refer(run: RunRecord, place: str) -> None:
     lists: dict[str, list[Any]] = {
         "latency": run.latency,
         "throughput": run.throughput,
+        "texts": run.texts,
         "time_by_operation": run.time_by_operation,
     }
     for name, rows in lists.items():
@@ -231,6 +253,7 @@ def _refer(run: RunRecord, place: str) -> None:
             raise DataError(f"{place} has a row in {name} of engine {unknown.engine!r:.60}, which it does not describe")
     for name in ("latency", "throughput"):
         _once(place, name, lists[name], timing_key)
+    _once(place, "texts", run.texts, lambda row: (row.group, row.engine, row.threads, row.early_exit))
     _once(place, "time_by_operation", run.time_by_operation, lambda row: (row.group, row.engine, row.operation))
 
 

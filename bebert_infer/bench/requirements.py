@@ -69,6 +69,9 @@ def installed_files(name: str, found: Distribution) -> dict[str, Path]:
     Scripts and what else lies outside is left out. Raises NoEnvironmentError where nothing says which files there are.
     """
     record = found.read_text("RECORD")
+    if record is None and name == OURS:  # a checkout in which a build has left its metadata
+        metadata = Path(str(found.locate_file("bebert_infer.egg-info/PKG-INFO")))
+        return {"bebert_infer.egg-info/PKG-INFO": metadata} | dict(_checkout())
     if record is None:
         raise NoEnvironmentError(f"{name} has no RECORD, which would say which files are its own")
     files = {}

@@ -22,6 +22,7 @@ from bebert_infer.bench.process import question
 from bebert_infer.bench.records import FORMAT, VERSION
 from bebert_infer.bench.settings import Settings
 from bebert_infer.bench.starts import measure_starts
+from bebert_infer.bench.texts import text_rows
 from bebert_infer.bench.turns import FULL_PRECISION, random_tokens, spread, take_turns
 from bebert_infer.errors import BebertError, InputError
 from bebert_infer.measure.power import read_energy
@@ -44,6 +45,7 @@ class Run:
     latency: list[dict[str, Any]] = field(default_factory=list)
     throughput: list[dict[str, Any]] = field(default_factory=list)
     operations: list[dict[str, Any]] = field(default_factory=list)
+    texts: list[dict[str, Any]] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -125,6 +127,12 @@ def _take_turns(run: Run, group: EngineGroup, engines: list[Engine], share: floa
                 run.latency += rows
             else:
                 run.throughput += [_per_second(row) for row in rows]
+        if group.data is not None and not run.late(f"{group.name}, texts of {group.data.name}", share):
+            with run.status(
+                f"{group.name}: texts of {group.data.name}, {threads} threads, {len(opened)} engines in turn"
+            ):
+                limits = settings.batch_rounds, settings.shape_seconds
+                run.texts += text_rows(engines, opened, group.data, threads, *limits)
     for engine in engines:
         if engine.kind == PACKED and not run.late(f"{engine.name}: time by operation", share):
             run.operations += _by_operation(run, engine, tokens)
@@ -248,6 +256,7 @@ def _record(
         "engines": engines,
         "latency": sorted(run.latency, key=lambda row: row["tokens"]),
         "throughput": run.throughput,
+        "texts": run.texts,
         "time_by_operation": run.operations,
         "missing": run.missing,
         "notes": run.notes,

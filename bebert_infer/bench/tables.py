@@ -23,6 +23,9 @@ def print_run(run: dict[str, Any], console: Console) -> None:
                 _print_table(console, latency_table(engines, here, threads))
             if here or batches:
                 _print_table(console, ratio_table(engines, here, batches, run["settings"]["batch_tokens"]))
+        texts = [row for row in run.get("texts", []) if row["group"] == group["name"]]
+        for threads in _unique(row["threads"] for row in texts):
+            _print_table(console, text_table(engines, [row for row in texts if row["threads"] == threads]))
         _print_table(console, process_table(engines, group["start_of"], run["import_numpy_s"]))
         _print_table(console, model_table(engines))
         if group["left_out"]:
@@ -120,6 +123,23 @@ def _against(engines: list[dict[str, Any]], medians: dict[str, float]) -> dict[s
         if fitting:
             found[title] = min(fitting)
     return found
+
+
+def text_table(engines: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Table:
+    """Milliseconds of a real text, members that ran, and the ratio to the fastest int8 engine on the same texts."""
+    first = rows[0]
+    title = (
+        f"ms a text, {first['texts']} texts of {first['mean_tokens']:.1f} tokens on average one by one, "
+        f"{_threads(first['threads'])}"
+    )
+    kinds = {engine["name"]: engine["kind"] for engine in engines}
+    eight = [row["median_ms"] for row in rows if kinds.get(row["engine"]) == "int8"]
+    table = _table(title, ["ms", "members run", *(["than fastest int8"] if eight else [])])
+    for row in rows:
+        name = row["engine"] + (f", early exit {row['early_exit']}" if row["early_exit"] else "")
+        cells = [_ms(row["median_ms"]), _number(row["members_run"], lambda value: f"{value:.2f}")]
+        table.add_row(escape(name), *cells, *([f"{min(eight) / row['median_ms']:.2f}×"] if eight else []))
+    return table
 
 
 def process_table(engines: list[dict[str, Any]], start_of: str, import_numpy_s: float | None) -> Table:

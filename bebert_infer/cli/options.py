@@ -90,7 +90,7 @@ def refuse_unused(context: click.Context, what: str, names: Collection[str]) -> 
     given = [
         parameter.opts[0] if parameter.param_type_name == "option" else f"the argument {parameter.name}"
         for parameter in context.command.params
-        if parameter.name in names and _passed(context, parameter.name)
+        if parameter.name is not None and parameter.name in names and _passed(context, parameter.name)
     ]
     if given:
         raise InputError(f"{what} has no use for {', '.join(given)}; leave {'them' if len(given) > 1 else 'it'} out")

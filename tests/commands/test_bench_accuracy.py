@@ -2,6 +2,8 @@
 
 import json
 
+import msgspec
+import numpy as np
 import pytest
 
 pytest.importorskip("sklearn")
@@ -10,7 +12,12 @@ transformers = pytest.importorskip("transformers")
 
 from click.testing import CliRunner
 
+from bebert_infer import Ensemble
 from bebert_infer.bench.accuracy import accuracies
+from bebert_infer.bench.engines import model_group
+from bebert_infer.bench.records import TextTiming
+from bebert_infer.bench.tables import text_table
+from bebert_infer.bench.texts import text_rows
 from bebert_infer.cli.demo import SENTENCES
 from bebert_infer.cli.main import app
 from bebert_infer.errors import DataError
@@ -66,3 +73,20 @@ def test_labels_that_the_model_does_not_have_are_told(data, monkeypatch):
     data.write_text("sentence1\tlabel\na film\tso-so\n")
     with pytest.raises(DataError, match="so-so"):
         accuracies(demo_path(), data, None, 1)
+
+
+def test_real_texts_are_timed_with_all_members_and_with_early_exit(data):
+    """Members run are those of the model's own answers to the same texts, and the record reads back."""
+    model = Ensemble.from_pretrained(demo_path())
+    engines = model_group(demo_path(), "shipped", "shipped", data, None).packed_engines(16)
+    (engine,) = engines
+    rows = text_rows(engines, {engine.name: engine.load(1)}, data, threads=1, rounds=2, seconds=60.0)
+    assert [row["early_exit"] for row in rows] == [None, "exact"] and {row["texts"] for row in rows} == {8}
+    texts = [*(text for text, _ in SENTENCES), "a fine film", "dull " * 99 + "but good"]
+    asked = [model.predict([text], truncate=True, early_exit="exact")[0].members_run for text in texts]
+    assert [row["members_run"] for row in rows] == [2, np.mean(asked)]
+    lengths = [len(model.encode([text], truncate=True).input_ids[0]) for text in texts]
+    assert all(row["mean_tokens"] == np.mean(lengths) and row["median_ms"] > 0 for row in rows)
+    assert msgspec.convert(rows, list[TextTiming])
+    table = text_table([{"name": engine.name, "kind": "packed"}], rows)
+    assert table.row_count == 2 and [column.header for column in table.columns] == ["engine", "ms", "members run"]

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
-from importlib.metadata import Distribution, PackageNotFoundError
+from importlib.metadata import Distribution, PackageNotFoundError, distributions
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +85,17 @@ def test_files_are_those_of_the_record_below_site_packages(tmp_path):
     install(tmp_path, "mine", record=("__editable__.mine-1.0.pth",))
     with pytest.raises(NoEnvironmentError, match="^mine is installed as editable"):
         installed_files("mine", finder(tmp_path)("mine"))
+
+
+def test_a_checkout_in_which_a_build_has_left_its_metadata_is_a_checkout(tmp_path):
+    """Found first by `python -m bebert_infer` in the checkout: no RECORD, but the files are known."""
+    about = tmp_path / "bebert_infer.egg-info"
+    about.mkdir()
+    (about / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: bebert-infer\nVersion: 9\n")
+    (left,) = distributions(path=[str(tmp_path)])
+    files = installed_files("bebert-infer", left)
+    assert files["bebert_infer.egg-info/PKG-INFO"] == about / "PKG-INFO"
+    assert {"bebert_infer/ensemble.py", "bebert_kernels/packing.py", "bebert_export/convert.py"} <= files.keys()
 
 
 def test_size_counts_each_file_once_and_no_byte_code(tmp_path, monkeypatch):

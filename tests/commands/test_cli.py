@@ -1,5 +1,6 @@
 """The command line does what its help says, and every mistake is one sentence with the right exit code."""
 
+import csv
 import json
 import os
 import subprocess
@@ -57,6 +58,25 @@ def test_predict_json_is_for_machines(model):
     (record,) = json.loads(done.stdout)
     assert record["text"] == "a good film" and len(record["votes"]) == 3
     assert sum(record["probabilities"].values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("early_exit", ["exact", "0.6"])
+def test_early_exit_says_how_many_members_ran(model, tmp_path, early_exit):
+    texts = ["a good film", "bad films", "a", "good good good"]
+    plain, early = (
+        json.loads(bebert("predict", model, *texts, "--json", *more).stdout)
+        for more in ((), ("--early-exit", early_exit))
+    )
+    assert all("members_run" not in record for record in plain)
+    assert all(1 <= record["members_run"] == len(record["votes"]) <= 3 for record in early)
+    if early_exit == "exact":
+        assert [record["label"] for record in early] == [record["label"] for record in plain]
+    source, target = tmp_path / "in.txt", tmp_path / "out.csv"
+    source.write_text("\n".join(texts))
+    done = bebert("predict", model, "--input", source, "--output", target, "--early-exit", early_exit)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(target.open()))
+    assert [int(row["members_run"]) for row in rows] == [record["members_run"] for record in early]
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".tsv", ".parquet"])
@@ -214,6 +234,8 @@ def test_control_c_keeps_the_answers_so_far(model, tmp_path):
         (["predict", "MODEL", "--input", "-", "--restart"], 2, "a run without --output has no use for --restart"),
         (["predict", "MODEL", "good", "--pool", "max"], 2, "a run without --long windows has no use for --pool"),
         (["predict", "MODEL", "good", "--output", "x.csv", "--json"], 2, "takes all answers, has no use for --json"),
+        (["predict", "MODEL", "good", "--early-exit", "often"], 2, "early_exit is 'often'; accepted are \"exact\", or"),
+        (["predict", "MODEL", "good", "--early-exit", "1.5"], 2, 'early_exit is 1.5; accepted are "exact", or a'),
         (["predict", "MODEL", "--input", "/proc"], 2, '"/proc" is no file; pass one (.gz is read as it is)'),
         (["predict"], 2, "Missing argument"),
         (["fly"], 2, "No such command"),

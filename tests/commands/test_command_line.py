@@ -109,7 +109,7 @@ def sections(text: str) -> dict[str, list[str]]:
 def test_options_stand_under_their_headings():
     assert sections(bebert("predict", "--help").stdout) == {
         "Arguments": ["MODEL", "[TEXTS]..."],
-        "Options": ["--pair", "--threads", "--json", "--help"],
+        "Options": ["--pair", "--early-exit", "--threads", "--json", "--help"],
         "Files": [
             "--input",
             "--output",

@@ -1,3 +1,3 @@
-"""Scores of a split, early exits, reliability, plots."""
+"""Scores of a split, early exit, reliability, plots."""
 
 __all__ = ["early_exits", "reliability", "split_scores"]

@@ -161,25 +161,35 @@ class PanelBlock(_Block):
         self.cells = [(r, v) for r in range(rows) for v in range(shape.vectors)]
 
     def emit(self, steps: Value) -> None:
-        """All steps, and the sums from 16 to 32 bits now and then."""
+        """All steps, and the sums from 16 to 32 bits now and then: of a usual depth once, at the end."""
         e, b = self.e, self.e.builder
-        zero, wide = fill(self.halves, 0), ir.VectorType(I32, self.shape.lanes // 2)
-        both, high = ([cgutils.alloca_once(b, self.halves) for _ in self.cells] for _ in range(2))
-        for cell in range(2 * len(self.cells)):
-            e.store(fill(wide, 0), self.sums, cell * wide.count)
         with e.loop(I64(0), steps, CHUNK_STEPS) as (start, _):
-            for place in both + high:
-                b.store(zero, place)
             left = b.sub(steps, start)
             count = b.select(b.icmp_signed("<", left, I64(CHUNK_STEPS)), left, I64(CHUNK_STEPS))
-            with e.loop(I64(0), count) as (i, _):
-                self._step(b.add(start, i), both, high)
-            for i, (total, odd) in enumerate(zip(both, high, strict=True)):
-                odd_sums = b.load(odd)
-                even_sums = b.sub(b.load(total), b.shl(odd_sums, fill(self.halves, 8)))
-                for half, found in enumerate((even_sums, odd_sums)):
-                    place = (2 * i + half) * wide.count
-                    e.store(b.add(e.load(self.sums, place, wide), b.zext(found, wide)), self.sums, place)
+            found = self._chunk(start, count)
+            with b.if_else(b.icmp_signed("==", start, I64(0)), likely=True) as (first, later):
+                with first:
+                    for place, sums in found:
+                        e.store(sums, self.sums, place)
+                with later:
+                    for place, sums in found:
+                        e.store(b.add(e.load(self.sums, place, sums.type), sums), self.sums, place)
+
+    def _chunk(self, start: Value, count: Value) -> list[tuple[int, Value]]:
+        """So many steps from one on: places in `sums`, and what they add to the 32-bit integers there."""
+        e, b = self.e, self.e.builder
+        both, high = ([e.variable(fill(self.halves, 0)) for _ in self.cells] for _ in range(2))
+        for place in both + high:
+            b.store(fill(self.halves, 0), place)
+        with e.loop(I64(0), count) as (i, _):
+            self._step(b.add(start, i), both, high)
+        wide, found = ir.VectorType(I32, self.shape.lanes // 2), []
+        for i, (total, odd) in enumerate(zip(both, high, strict=True)):
+            odd_sums = b.load(odd)
+            even_sums = b.sub(b.load(total), b.shl(odd_sums, fill(self.halves, 8)))
+            for half, sums in enumerate((even_sums, odd_sums)):
+                found.append(((2 * i + half) * wide.count, b.zext(sums, wide)))
+        return found
 
     def _step(self, step: Value, both: list[Value], high: list[Value]) -> None:
         b, shape = self.e.builder, self.shape

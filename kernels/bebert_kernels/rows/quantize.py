@@ -32,9 +32,10 @@ Octets = NDArray[np.uint8]
 
 ROUNDER = 12582912.0  # 1.5 * 2**23
 
-BYTE_LANES = 64  # values at a time: a register of bytes
-FLOATS, INTEGERS, BYTES = (ir.VectorType(kind, BYTE_LANES) for kind in (F32, I32, I8))
 HAS_PACKS = "avx512bw" in code_features()
+# Values at a time: a register of bytes where that is large; 64 of AVX2 and NEON would not stay in their registers.
+BYTE_LANES = 64 if HAS_PACKS else 32
+FLOATS, INTEGERS, BYTES = (ir.VectorType(kind, BYTE_LANES) for kind in (F32, I32, I8))
 
 
 def _emit_sign_bytes(e: Emitter, x: Any, shift: Any, floor: Value, out: Any) -> Value:
@@ -74,7 +75,7 @@ def sign_bytes(x: Floats, shift: Floats, floor: np.float32, out: Octets) -> np.u
 
 
 def _signs(e: Emitter, value: Value) -> tuple[Value, Value]:
-    """For 64 floats: bytes that are 0 where the float is 0, else not; and their sign bytes."""
+    """For BYTE_LANES floats: bytes that are 0 where the float is 0, else not; and their sign bytes."""
     b, nothing = e.builder, fill(FLOATS, 0.0)
     if not HAS_PACKS:
         zero, negative = (b.fcmp_ordered(relation, value, nothing) for relation in ("==", "<"))
@@ -99,7 +100,7 @@ def narrow(e: Emitter, integers: Value, words: str, octets: str) -> Value:
 
 
 class _Codes:
-    """Emits `code_bytes` for 64 values."""
+    """Emits `code_bytes` for BYTE_LANES values."""
 
     def __init__(self, e: Emitter, bottom: Value, numbers: Numbers) -> None:
         self.e, b = e, e.builder
@@ -117,7 +118,7 @@ class _Codes:
         value = b.fsub(value, self.minimum)
         guess, rounded = self._round(b.fmul(value, self.inverse))
         away = b.fsub(guess, b.fsub(rounded, fill(FLOATS, ROUNDER)))
-        away = self._top(self.e.call("llvm.fabs.v64f32", FLOATS, away))
+        away = self._top(self.e.call(f"llvm.fabs.v{BYTE_LANES}f32", FLOATS, away))
         unsure = b.bitcast(b.fcmp_unordered(">", away, self.limit), ir.IntType(16))
         result = cgutils.alloca_once(b, BYTES)
         b.store(self._bytes(rounded), result)
@@ -130,7 +131,7 @@ class _Codes:
         return b.select(b.fcmp_ordered(relation, value, bound), value, bound)
 
     def _top(self, value: Value) -> Value:
-        """The larger ones of 4 x 16 values; a NaN may be lost, but only where the step is out of range."""
+        """The larger ones of rows of 16 values; a NaN may be lost, but only where the step is out of range."""
         while value.type.count > 16:
             low, high = self.e.split(value, value.type.count // 2)
             value = self._bounded(low, high, ">")

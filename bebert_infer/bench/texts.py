@@ -1,0 +1,82 @@
+"""Real texts of a labelled file, one after the other: what early exit saves, beside the peers on the same tokens.
+
+Texts of the file at even distances, tokenized once; every engine classifies all of them in its turn, one by one, as
+they come in a service. Milliseconds are those of a pass divided by its texts, without tokenizing: that is the same for
+all.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebert_infer.bench.engines import PACKED, Engine, OnTokens
+from bebert_infer.bench.turns import Call, spread, take_turns
+from bebert_infer.early_exit import BOUNDED, EXACT
+from bebert_infer.ensemble import Ensemble
+from bebert_infer.optional import load_export
+
+TEXTS = 32
+EARLY = ", early exit"
+
+
+def text_rows(
+    engines: list[Engine], opened: Mapping[str, OnTokens], data: Path, threads: int, rounds: int, seconds: float
+) -> list[dict[str, Any]]:
+    """One row an engine: median milliseconds of a text and, of ours, the members that ran on average.
+
+    opened : engines that could be loaded     rounds, seconds : as of `take_turns`
+    Empty where no packed engine has a tokenizer, or this one needs another kind of file.
+    """
+    ensembles = {
+        engine.name: Ensemble.from_pretrained(engine.folder, threads=threads)
+        for engine in engines
+        if engine.kind == PACKED and engine.name in opened
+    }
+    reader = next((one for one in ensembles.values() if one.tokenizer_json is not None), None)
+    if reader is None:
+        return []
+    texts = [ids for ids in _token_ids(reader, data) if len(ids)]
+    group = engines[0].group
+    calls = {name: _pass([on_tokens(ids[None]) for ids in texts]) for name, on_tokens in opened.items()}
+    run: dict[str, float] = {name: float(len(ensemble.alphas)) for name, ensemble in ensembles.items()}
+    for name, ensemble in ensembles.items():
+        if len(ensemble.alphas) > 1 and ensemble.config.combination in BOUNDED:
+            calls[name + EARLY] = _early(ensemble, texts)
+            asked = [ensemble.predict_ids(ids[None], early_exit=EXACT)[0].members_run for ids in texts]
+            run[name + EARLY] = float(np.mean(asked))
+    times = take_turns(calls, rounds, calls_a_turn=1, seconds=seconds)
+    size = len(texts)
+    shape = {"threads": threads, "texts": size, "mean_tokens": float(np.mean([len(ids) for ids in texts]))}
+    return [
+        {"group": group, "engine": name.removesuffix(EARLY), "early_exit": EXACT if name.endswith(EARLY) else None}
+        | shape
+        | spread([milliseconds / size for milliseconds in found.ms])
+        | {"members_run": run.get(name)}
+        for name, found in times.items()
+    ]
+
+
+def _token_ids(ensemble: Ensemble, data: Path) -> list[NDArray[np.int64]]:
+    """Token ids of some texts of the file, each int64[T]; over-long ones are cut."""
+    reports = load_export("evaluate")
+    several: dict[str, Any] = {"multi_label": ensemble.config.multi_label, "names": list(ensemble.config.labels)}
+    examples = load_export("data.examples").read_examples(data, reports.task_of(None, ensemble.config), **several)
+    texts = reports.texts_of(examples)
+    chosen = np.unique(np.linspace(0, len(texts) - 1, min(TEXTS, len(texts))).astype(int))
+    return [ensemble.encode([texts[index]], truncate=True).input_ids[0] for index in chosen]
+
+
+def _pass(calls: list[Call]) -> Call:
+    def call() -> None:
+        for one in calls:
+            one()
+
+    return call
+
+
+def _early(ensemble: Ensemble, texts: list[NDArray[np.int64]]) -> Call:
+    return _pass([partial(ensemble.predict_ids, ids[None], early_exit=EXACT) for ids in texts])
