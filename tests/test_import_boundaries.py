@@ -18,7 +18,7 @@ PACKAGES = {
     "export": ROOT / "export" / "bebert_export",
 }
 HEAVY = {"torch", "transformers", "sklearn", "scipy", "matplotlib", "huggingface_hub", "accelerate", "datasets"}
-MAY_NOT_IMPORT = {"kernels": HEAVY | {"tokenizers", "safetensors", "rich", "typer", "msgspec"}, "infer": HEAVY}
+MAY_NOT_IMPORT = {"kernels": HEAVY | {"tokenizers", "safetensors", "rich", "click", "msgspec"}, "infer": HEAVY}
 COMPILERS = {"numba", "llvmlite"}
 
 # Room -> rooms that it may use. A room is a folder with files, or a file that lies beside the folders; "kernels",

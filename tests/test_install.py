@@ -13,7 +13,7 @@ from distributions import ROOT, build, copy_sources
 from libraries import present_level
 
 pytestmark = pytest.mark.long
-DIRECT = {"msgspec", "numpy", "rich", "safetensors", "tokenizers", "typer"}
+DIRECT = {"click", "msgspec", "numpy", "rich", "safetensors", "tokenizers"}
 # Of the packages' own files. pip adds Python's caches of them (not with --no-compile): printed, and bounded.
 MEGABYTES = 145
 CACHES = 60
@@ -117,6 +117,7 @@ def test_the_wheel_alone_is_a_small_runtime(wheel, tmp_path):
     print(f"{total / 1e6:.1f} MB of packages, {caches / 1e6:.1f} MB of caches")
     assert packages.keys() >= DIRECT
     assert not packages.keys() & {"numba", "llvmlite", "pyarrow", "torch", "ziglang", "scipy", "pandas"}
+    assert not packages.keys() & {"typer", "pydantic"}  # what read the command line before click did
     assert total <= MEGABYTES * 10**6 and caches <= CACHES * 10**6
     answer(python, tmp_path)
     doctor = subprocess.run(

@@ -9,14 +9,14 @@ import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 import bebert_infer
+from bebert_infer.bulk.record import BulkOptions, answer_values
 from bebert_infer.bulk.resume_file import ResumeFile
 from bebert_infer.bulk.row import Row, RowFile
-from bebert_infer.bulk.tables import PAIR_COLUMNS, TEXT_COLUMNS
 from bebert_infer.early_exit import EarlyExit
 from bebert_infer.errors import DataError, InputError, RowError, safe
 from bebert_infer.prediction import Prediction
@@ -38,34 +38,6 @@ class Model(Protocol):
         self, encoded: Sequence[EncodedText], pool: Pool, early_exit: EarlyExit | None
     ) -> list[Prediction]:
         """One answer a text."""
-
-
-@dataclass(frozen=True)
-class BulkOptions:
-    """How to read and answer rows.
-
-    text_column, pair_column : names; None for the usual ones (tables.TEXT_COLUMNS, PAIR_COLUMNS), pairs if there are
-    on_error   : "stop" at the first row that cannot be classified, or "skip" it: {"row": …, "error": …} in its place
-    early_exit : as in `Ensemble.predict`; answers then say members_run
-    """
-
-    text_column: str | None = None
-    pair_column: str | None = None
-    long: LongTexts = LongTexts()
-    on_error: Literal["stop", "skip"] = "stop"
-    early_exit: EarlyExit | None = None
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """Accepted names of the text column."""
-        return (self.text_column,) if self.text_column is not None else TEXT_COLUMNS
-
-    @property
-    def pairs(self) -> tuple[str, ...]:
-        """Accepted names of the column of second texts; none if only the text's column was named."""
-        if self.pair_column is not None:
-            return (self.pair_column,)
-        return PAIR_COLUMNS if self.text_column is None else ()
 
 
 @dataclass
@@ -163,12 +135,6 @@ def _rows_and_end(file: RowFile) -> Iterator[Row | DataError]:
         yield error
 
 
-def as_record(text: Text, prediction: Prediction, options: BulkOptions) -> dict[str, Any]:
-    """Return a prediction as plain JSON values, with the text that it answers; options : it was made with."""
-    record: dict[str, Any] = {"text": text} if isinstance(text, str) else {"text": text[0], "text_pair": text[1]}
-    return record | _answer(prediction, options)
-
-
 def input_facts(path: Path, model_facts: str, options: BulkOptions) -> dict[str, Any]:
     """What a part must share with the run that continues it: the input file, the model, the options, this release."""
     status = path.stat()
@@ -261,22 +227,4 @@ def _answered(
 ) -> list[dict[str, Any]]:
     encoded = [one for _, one in batch if one is not None]
     predictions = iter(model.predict_encoded(encoded, options.long.pool, options.early_exit))
-    return [record if one is None else record | _answer(next(predictions), options) for record, one in batch]
-
-
-def _answer(prediction: Prediction, options: BulkOptions) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "label": prediction.label,
-        "score": prediction.score,
-        "probabilities": prediction.probabilities,
-        "votes": prediction.votes,
-    }
-    if options.early_exit is not None:
-        record["members_run"] = prediction.members_run
-    if prediction.labels is not None:
-        record["labels"] = prediction.labels
-    if prediction.windows > 1:
-        record["windows"] = prediction.windows
-    if prediction.cut:
-        record["cut"] = prediction.cut
-    return record
+    return [record if one is None else record | answer_values(next(predictions), options) for record, one in batch]

@@ -9,6 +9,9 @@ from bebert_infer.errors import DataError
 
 # What a file of rows may be, for the errors about one that is not.
 ACCEPTED = "accepted are .tsv, .csv, .jsonl and .json, also with .gz, and .parquet"
+# Names of columns with texts, the first that a file has counts.
+TEXT_COLUMNS = ("sentence1", "sentence", "text", "text1")
+PAIR_COLUMNS = ("sentence2", "text2", "text_pair")
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,6 @@ from typing import Any
 from bebert_infer.bulk.readers import open_rows
 from bebert_infer.errors import DataError
 
-# Names of columns with texts, the first that a file has counts.
-TEXT_COLUMNS = ("sentence1", "sentence", "text", "text1")
-PAIR_COLUMNS = ("sentence2", "text2", "text_pair")
-
 
 @dataclass(frozen=True)
 class Table:

@@ -5,18 +5,19 @@ import tempfile
 from contextlib import AbstractContextManager, ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-from rich.console import Console
+import click
 
 from bebert_infer.atomic_files import check_target, write_json, writing
-from bebert_infer.bench.tables import print_run
-from bebert_infer.cli.options import refuse_unused
-from bebert_infer.console import plain, wide_console
+from bebert_infer.cli.options import path, refuse_unused
+from bebert_infer.cli.usage import argument, command, option
+from bebert_infer.console import plain, stderr_console, wide_console
 from bebert_infer.errors import InputError
 
 if TYPE_CHECKING:  # what loads Numba is imported when the command is called
+    from rich.console import Console
+
     from bebert_infer.artifact.folder import Artifact
     from bebert_infer.bench.engines import EngineGroup
     from bebert_infer.bench.settings import Settings
@@ -27,83 +28,82 @@ OF_SIZE = ("scheme", "members")
 OF_A_RUN = ("data", "full_precision", "rounds", "quick", "peers_folder", "output", "record")
 
 
+@command()
+@argument(
+    "model",
+    type=path,
+    required=False,
+    help="Folder of a packed model. Default: the shipped one, and BERT-base.",
+)
+@option("--data", type=path, help="Labelled file (.tsv, .csv, .jsonl, .parquet) for accuracy.")
+@option(
+    "--full-precision",
+    type=path,
+    help="The model's full-precision parent (Hugging Face layout), as <run>/full_precision of bebert train. "
+    "Default: peers with random weights.",
+)
+@option("--size", help=f"Instead of a model, random weights: {', '.join(SIZES)}.")
+@option("--scheme", default="1-1-4", help=f"With --size: {' or '.join(SCHEMES)}.")
+@option("--members", type=click.IntRange(min=1), default=2, help="With --size: how many members.")
+@option("--tokens", help="Lengths of the sentence. Default: 16,32,64,128,256,512.")
+@option("--threads", help="Threads of every engine; several: 1,2,4. Default: all granted.")
+@option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    help="Turns that every engine gets. Default: 7, for batches 3; quick 4 and 1.",
+)
+@option("--quick", is_flag=True, help="Fewer of everything: three minutes on two cores.")
+@option("--peers/--no-peers", default=True, help="Compare with PyTorch, ONNX Runtime and OpenVINO.")
+@option("--peers-folder", type=path, help="Keep the files of peers here. Default: the user's cache folder.")
+@option("--profile", is_flag=True, help="Instead, the time of each operation of one member on one thread.")
+@option(
+    "--sustained",
+    type=float,
+    help="Instead, this model without a pause for so many seconds: speed, energy and heat over time.",
+)
+@option(
+    "--compare",
+    type=path,
+    nargs=2,
+    metavar="OLD NEW",
+    help="Instead, ratios of two earlier runs: bench.json or a .jsonl of --record.",
+)
+@option("--output", type=path, help="Write bench.json, report.html and plots into this folder.")
+@option("--record", type=path, help="Append the run to this .jsonl, one line a run.")
+@option("--json", "as_json", is_flag=True, help="Print JSON for machines instead of tables.")
+@click.pass_context
 def bench(
-    context: typer.Context,
-    model: Annotated[
-        Path | None,
-        typer.Argument(help="Folder of a packed model. Default: the shipped one, and BERT-base.", show_default=False),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Labelled file (.tsv, .csv, .jsonl, .parquet) for accuracy.", show_default=False),
-    ] = None,
-    full_precision: Annotated[
-        Path | None,
-        typer.Option(
-            help="The model's full-precision parent (Hugging Face layout), as <run>/full_precision of bebert train. "
-            "Default: peers with random weights.",
-            show_default=False,
-        ),
-    ] = None,
-    size: Annotated[
-        str | None, typer.Option(help=f"Instead of a model, random weights: {', '.join(SIZES)}.", show_default=False)
-    ] = None,
-    scheme: Annotated[str, typer.Option(help=f"With --size: {' or '.join(SCHEMES)}.")] = "1-1-4",
-    members: Annotated[int, typer.Option(min=1, help="With --size: how many members.")] = 2,
-    tokens: Annotated[
-        str | None,
-        typer.Option(help="Lengths of the sentence. Default: 16,32,64,128,256,512.", show_default=False),
-    ] = None,
-    threads: Annotated[
-        str | None,
-        typer.Option(help="Threads of every engine; several: 1,2,4. Default: all granted.", show_default=False),
-    ] = None,
-    rounds: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Turns that every engine gets. Default: 7, for batches 3; quick 4 and 1.", show_default=False
-        ),
-    ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer of everything: three minutes on two cores.")] = False,
-    peers: Annotated[bool, typer.Option(help="Compare with PyTorch, ONNX Runtime and OpenVINO.")] = True,
-    peers_folder: Annotated[
-        Path | None,
-        typer.Option(help="Keep the files of peers here. Default: the user's cache folder.", show_default=False),
-    ] = None,
-    profile: Annotated[
-        bool, typer.Option("--profile", help="Instead, the time of each operation of one member on one thread.")
-    ] = False,
-    sustained: Annotated[
-        float | None,
-        typer.Option(
-            help="Instead, this model without a pause for so many seconds: speed, energy and heat over time.",
-            show_default=False,
-        ),
-    ] = None,
-    compare: Annotated[
-        tuple[Path, Path] | None,
-        typer.Option(
-            help="Instead, ratios of two earlier runs: bench.json or a .jsonl of --record.", show_default=False
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Write bench.json, report.html and plots into this folder.", show_default=False)
-    ] = None,
-    record: Annotated[
-        Path | None, typer.Option(help="Append the run to this .jsonl, one line a run.", show_default=False)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of tables.")] = False,
+    context: click.Context,
+    model: Path | None,
+    data: Path | None,
+    full_precision: Path | None,
+    size: str | None,
+    scheme: str,
+    members: int,
+    tokens: str | None,
+    threads: str | None,
+    rounds: int | None,
+    quick: bool,
+    peers: bool,
+    peers_folder: Path | None,
+    profile: bool,
+    sustained: float | None,
+    compare: tuple[Path, Path] | None,
+    output: Path | None,
+    record: Path | None,
+    as_json: bool,
 ) -> None:
     r"""Measure speed, memory, size, operations and accuracy against full precision and int8, engines in turn.
 
-    [dim]bebert bench --quick[/]
-    [dim]bebert bench model/ --data dev.tsv --full-precision run/full_precision --output report/[/]
-    [dim]bebert bench model/ --threads 1,2,4 --record history.jsonl[/]
-    [dim]bebert bench --compare old.jsonl report/bench.json[/]
-    [dim]bebert bench model/ --sustained 120[/]
+    \b
+    bebert bench --quick
+    bebert bench model/ --data dev.tsv --full-precision run/full_precision --output report/
+    bebert bench model/ --threads 1,2,4 --record history.jsonl
+    bebert bench --compare old.jsonl report/bench.json
+    bebert bench model/ --sustained 120
 
     Without a model: the shipped one against its parent, and BERT-base with random weights, on which speed does not
-    depend. Peers are used where installed: pip install "bebert-infer\[bench]" has all. Their files, 1.3 GB for
+    depend. Peers are used where installed: pip install "bebert-infer[bench]" has all. Their files, 1.3 GB for
     BERT-base, are kept for the next run, which then starts sooner; those not used for 30 days are removed.
     """
     if compare is not None:
@@ -130,32 +130,34 @@ def bench(
         data=data,
         full_precision=full_precision,
     )
-    messages = Console(stderr=True)
+    console = stderr_console()
     for note in notes:
-        messages.print(plain(note), highlight=False, soft_wrap=True)
+        console.print(plain(note), highlight=False, soft_wrap=True)
     if one:
         _one_model(model, size, scheme, members, settings, tokens is not None, sustained, as_json)
         return
-    run = _measure(model, size, scheme, members, settings, messages)
+    run = _measure(model, size, scheme, members, settings, console)
     run["notes"] = notes + run["notes"]
     try:
         if as_json:
-            typer.echo(json.dumps(run, ensure_ascii=False))
+            click.echo(json.dumps(run, ensure_ascii=False))
         else:
+            from bebert_infer.bench.tables import print_run
+
             print_run(run, wide_console())
     finally:  # where standard output is full or nobody reads it, minutes of work are kept all the same
-        _keep(run, output, record, messages)
+        _keep(run, output, record, console)
 
 
 def _measure(
-    model: Path | None, size: str | None, scheme: str, members: int, settings: "Settings", messages: Console
+    model: Path | None, size: str | None, scheme: str, members: int, settings: "Settings", console: "Console"
 ) -> dict[str, Any]:
     """The record of one run; everything it writes but the files of peers vanishes."""
     from bebert_infer.bench.peers import peers_folder
     from bebert_infer.bench.run import run_groups
 
     def status(text: str) -> AbstractContextManager[Any]:
-        return messages.status(plain(text))
+        return console.status(plain(text))
 
     with ExitStack() as stack:
         own = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bebert-bench-")))
@@ -165,7 +167,7 @@ def _measure(
         run = run_groups(groups, settings, folder, status)
         kept = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder != own else 0
         if kept:
-            messages.print(
+            console.print(
                 f"files of peers, {kept / 1e9:.2f} GB, are kept for the next run in {plain(str(folder))}",
                 highlight=False,
                 soft_wrap=True,
@@ -263,25 +265,25 @@ def _one_model(
     show_sustained(lambda: ensemble.logits(ids), sustained, facts, as_json)
 
 
-def _keep(run: dict[str, Any], output: Path | None, record: Path | None, messages: Console) -> None:
+def _keep(run: dict[str, Any], output: Path | None, record: Path | None, console: "Console") -> None:
     """Write the run where the user wants it: a folder with a report, a line of a history."""
     try:
         if record is not None:
-            _append(run, record, messages)
+            _append(run, record, console)
     finally:  # minutes of work: what fails here must not take the report with it
         if output is not None:
-            _report(run, output, messages)
+            _report(run, output, console)
 
 
-def _append(run: dict[str, Any], record: Path, messages: Console) -> None:
+def _append(run: dict[str, Any], record: Path, console: "Console") -> None:
     with writing(record):
         record.parent.mkdir(parents=True, exist_ok=True)
         with record.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(run, ensure_ascii=False) + "\n")
-    messages.print(f"run appended to {plain(str(record))}", highlight=False, soft_wrap=True)
+    console.print(f"run appended to {plain(str(record))}", highlight=False, soft_wrap=True)
 
 
-def _report(run: dict[str, Any], output: Path, messages: Console) -> None:
+def _report(run: dict[str, Any], output: Path, console: "Console") -> None:
     from bebert_infer.bench.report.page import write_report
 
     with writing(output):
@@ -290,4 +292,4 @@ def _report(run: dict[str, Any], output: Path, messages: Console) -> None:
         # Without matplotlib it writes tables, and in them what to install.
         write_report(run, output)
     plots = "plots" if find_spec("matplotlib") else "no plots, which need matplotlib: pip install matplotlib,"
-    messages.print(f"bench.json, report.html and {plots} in {plain(str(output))}", highlight=False, soft_wrap=True)
+    console.print(f"bench.json, report.html and {plots} in {plain(str(output))}", highlight=False, soft_wrap=True)

@@ -5,11 +5,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+import click
 
+from bebert_infer.console import stderr_console, stdout_console
 from bebert_infer.errors import InputError
 
 if TYPE_CHECKING:  # what loads Numba is imported when the command is called
@@ -24,12 +22,14 @@ def show_sustained(call: Callable[[], Any], seconds: float, facts: dict[str, Any
 
     if not 0 < seconds < float("inf"):
         raise InputError(f"--sustained is {seconds:g}; accepted are seconds above 0")
-    with Console(stderr=True).status(f"{seconds:g} seconds under load"):
+    with stderr_console().status(f"{seconds:g} seconds under load"):
         slices = sustain(call, seconds)
     factor = slowdown(slices)
     if as_json:
-        typer.echo(json.dumps(facts | {"slices": [asdict(part) for part in slices], "slowdown": factor}))
+        click.echo(json.dumps(facts | {"slices": [asdict(part) for part in slices], "slowdown": factor}))
         return
+    from rich.table import Table
+
     table = Table(title=f"one sentence of {facts['tokens']} tokens again and again, {facts['threads']} threads")
     for heading in (
         "until second",
@@ -48,11 +48,11 @@ def show_sustained(call: Callable[[], Any], seconds: float, facts: dict[str, Any
         ]
         reasons = MISSING if part.throttled is None else ", ".join(part.throttled) or "no"
         table.add_row(f"{seconds * number / len(slices):.1f}", str(part.answers), *figures, reasons)
-    Console().print(table)
+    stdout_console().print(table)
     kept = "the machine does not keep its speed" if factor > SLOWER else "the machine keeps its speed"
-    Console().print(f"the last tenth takes {factor:.2f}× the fastest one: {kept}", highlight=False)
+    stdout_console().print(f"the last tenth takes {factor:.2f}× the fastest one: {kept}", highlight=False)
     if any(value is None for value in (slices[0].joules, slices[0].celsius, slices[0].megahertz)):
-        Console().print(f"{MISSING}: not available on this machine", style="dim", highlight=False)
+        stdout_console().print(f"{MISSING}: not available on this machine", style="dim", highlight=False)
 
 
 def show_profile(artifact: "Artifact", tokens: int, facts: dict[str, Any], as_json: bool) -> None:
@@ -66,8 +66,11 @@ def show_profile(artifact: "Artifact", tokens: int, facts: dict[str, Any], as_js
     products = sum(row.ms for row in rows if row.operation in PRODUCTS)
     if as_json:
         sums = {"ms": total, "products_ms": products}
-        typer.echo(json.dumps(facts | sums | {"operations": [asdict(row) for row in rows]}))
+        click.echo(json.dumps(facts | sums | {"operations": [asdict(row) for row in rows]}))
         return
+    from rich.markup import escape
+    from rich.table import Table
+
     table = Table(title=f"one pass of one member, {tokens} tokens, 1 thread")
     table.add_column("operation", no_wrap=True)
     for heading in ("calls", "ms", "share", "TMAC/s", "of the bound"):
@@ -76,7 +79,7 @@ def show_profile(artifact: "Artifact", tokens: int, facts: dict[str, Any], as_js
         rate = f"{row.tmacs:.3f}" if row.tmacs else ""
         bound = f"{row.tmacs / row.bound:.0%}" if row.tmacs and row.bound else ""
         table.add_row(escape(row.operation), str(row.calls), f"{row.ms:.3f}", f"{row.share:.0%}", rate, bound)
-    Console().print(table)
-    Console().print(
+    stdout_console().print(table)
+    stdout_console().print(
         f"{total:.2f} ms in all: {products:.2f} in products, {total - products:.2f} elsewhere", highlight=False
     )

@@ -2,49 +2,54 @@
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-from rich.console import Console
-from rich.table import Table
+import click
 
-from bebert_infer.console import plain, wide_console
+from bebert_infer.cli.options import path
+from bebert_infer.cli.usage import argument, command, option
+from bebert_infer.console import plain, stdout_console, wide_console
 from bebert_infer.errors import InputError
 from bebert_infer.optional import load_export
 
-console = Console()
 
-
+@command()
+@argument(
+    "checkpoints",
+    type=path,
+    nargs=-1,
+    required=True,
+    help="Folders or files of published checkpoints; several make one ensemble.",
+)
+@option("--out", type=path, required=True, help="Folder to write.")
+@option("--alphas", help="Weights of the members: 0.6,0.4")
+@option("--combine", help="vote, logits, probabilities; regression: mean, median.")
+@option("--tokenizer", type=path, help="Folder with vocab.txt or tokenizer.json.")
+@option("--labels", help="Label names: negative,positive")
+@option("--max-length", type=click.IntRange(min=1), help="Token limit for texts.")
+@option(
+    "--memory-limit",
+    type=click.IntRange(min=1),
+    envvar="BEBERT_PICKLE_MEMORY",
+    help="MiB that reading a pickle may take. Default: 4 times the file and 512 more.",
+)
+@option(
+    "--time-limit",
+    type=click.IntRange(min=1),
+    envvar="BEBERT_PICKLE_SECONDS",
+    default=120,
+    help="Seconds of CPU time for reading a pickle.",
+)
 def convert(
-    checkpoints: Annotated[
-        list[Path],
-        typer.Argument(
-            help="Folders or files of published checkpoints; several make one ensemble.", show_default=False
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
-    alphas: Annotated[str | None, typer.Option(help="Weights of the members: 0.6,0.4", show_default=False)] = None,
-    combine: Annotated[
-        str | None,
-        typer.Option(help="vote, logits, probabilities; regression: mean, median.", show_default=False),
-    ] = None,
-    tokenizer: Annotated[
-        Path | None, typer.Option(help="Folder with vocab.txt or tokenizer.json.", show_default=False)
-    ] = None,
-    labels: Annotated[str | None, typer.Option(help="Label names: negative,positive", show_default=False)] = None,
-    max_length: Annotated[int | None, typer.Option(min=1, help="Token limit for texts.", show_default=False)] = None,
-    memory_limit: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            envvar="BEBERT_PICKLE_MEMORY",
-            help="MiB that reading a pickle may take. Default: 4 times the file and 512 more.",
-            show_default=False,
-        ),
-    ] = None,
-    time_limit: Annotated[
-        int, typer.Option(min=1, envvar="BEBERT_PICKLE_SECONDS", help="Seconds of CPU time for reading a pickle.")
-    ] = 120,
+    checkpoints: tuple[Path, ...],
+    out: Path,
+    alphas: str | None,
+    combine: str | None,
+    tokenizer: Path | None,
+    labels: str | None,
+    max_length: int | None,
+    memory_limit: int | None,
+    time_limit: int,
 ) -> None:
     """Convert published checkpoints (BinaryBERT, BEBERT, BiBERT, BiT, TernaryBERT) to one packed model.
 
@@ -54,9 +59,9 @@ def convert(
     """
     module = load_export("convert")
     started = time.perf_counter()
-    with console.status("reading, packing and checking"):
+    with stdout_console().status("reading, packing and checking"):
         converted = module.convert(
-            checkpoints,
+            list(checkpoints),
             out,
             alphas=None if alphas is None else _numbers(alphas),
             combination=combine,
@@ -69,6 +74,9 @@ def convert(
 
 
 def _print_conversion(converted: Any, out: Path, seconds: float) -> None:
+    from rich.table import Table
+
+    console = stdout_console()
     config, parity = converted.written.config, converted.written.parity
     table = Table("member", "family", "hidden × attention × FFN", "layers", "bits W-E-A", "ignored keys")
     for index, (member, checkpoint) in enumerate(zip(config.members, converted.checkpoints, strict=True)):

@@ -3,14 +3,14 @@
 import time
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
-from bebert_infer.cli.options import Threads
+from bebert_infer.cli.options import threads
+from bebert_infer.cli.usage import command
+from bebert_infer.console import stdout_console
 from bebert_infer.errors import safe
 
 if TYPE_CHECKING:  # what loads Numba is imported when the command is called
+    from rich.console import Console
+
     from bebert_infer.ensemble import Ensemble
 
 # Drawn at random from sentences of 8 to 16 words of the test split of "From Group to Individual Labels using Deep
@@ -25,12 +25,17 @@ SENTENCES = (
 )
 
 
-def demo(threads: Threads = None) -> None:
+@command()
+@threads
+def demo(threads: int | None) -> None:
     """Classify real sentences with the small ensemble that comes with this package."""
+    from rich.markup import escape
+    from rich.table import Table
+
     from bebert_infer.ensemble import Ensemble
     from bebert_infer.measure.sample_models import demo_path
 
-    console = Console()
+    console = stdout_console()
     with console.status("loading the model; the first run on a machine also compiles the kernels"):
         model = Ensemble.from_pretrained(demo_path(), threads=threads)
         model.predict([SENTENCES[0][0]])
@@ -50,7 +55,9 @@ def demo(threads: Threads = None) -> None:
     console.print(escape(safe(call)), soft_wrap=True, highlight=False)
 
 
-def _print_facts(console: Console, model: "Ensemble", median: float) -> None:
+def _print_facts(console: "Console", model: "Ensemble", median: float) -> None:
+    from rich.table import Table
+
     from bebert_infer.measure.cost import full_precision_bytes
 
     config = model.config

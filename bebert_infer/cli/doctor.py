@@ -1,29 +1,30 @@
 """`bebert doctor`: what this machine is, what the kernels make of it, and whether they compute what they should."""
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-from rich.console import Console
-from rich.table import Table
+import click
 
-from bebert_infer.cli.options import Json, Threads
-from bebert_infer.console import plain
+from bebert_infer.cli.options import as_json, threads
+from bebert_infer.cli.usage import command, option
+from bebert_infer.console import plain, stdout_console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 
-def doctor(
-    threads: Threads = None,
-    tune: Annotated[
-        bool,
-        typer.Option("--tune", help="Measure first which product is the fastest here, and keep it (some seconds)."),
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Show CPU, instruction sets, kernels, cache and threads, and check the kernels against plain NumPy.
+@command()
+@threads
+@option("--tune", is_flag=True, help="Measure first which product is the fastest here, and keep it (some seconds).")
+@as_json
+def doctor(threads: int | None, tune: bool, as_json: bool) -> None:
+    r"""Show CPU, instruction sets, kernels, cache and threads, and check the kernels against plain NumPy.
 
-    [dim]bebert doctor[/]
-    [dim]BEBERT_ISA=avx2 bebert doctor --json[/]
-    [dim]bebert doctor --tune[/]
+    \b
+    bebert doctor
+    BEBERT_ISA=avx2 bebert doctor --json
+    bebert doctor --tune
 
     Exit code 1 means that a kernel computed something wrong.
     """
@@ -32,17 +33,19 @@ def doctor(
     kept = machine.tuned() if tune else None
     facts = machine.examine(threads)
     if as_json:
-        typer.echo(json.dumps(facts, ensure_ascii=False, default=str))
+        click.echo(json.dumps(facts, ensure_ascii=False, default=str))
     else:
-        print_facts(Console(), facts)
+        print_facts(stdout_console(), facts)
         if kept is not None:
-            typer.echo(kept)
+            click.echo(kept)
     if not facts["self_test"]["passed"]:
-        raise typer.Exit(1)
+        raise click.exceptions.Exit(1)
 
 
-def print_facts(console: Console, facts: dict[str, Any]) -> None:
+def print_facts(console: "Console", facts: dict[str, Any]) -> None:
     """The same for people."""
+    from rich.table import Table
+
     sets, code, test = facts["instruction_sets"], facts["code"], facts["self_test"]
     used = "all of them" if sets["used"] == sets["found"] else " ".join(sets["used"])
     wrong = [name for name, equal in test["cases"].items() if not equal]
@@ -81,7 +84,9 @@ def _code(code: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _choices_table(rows: list[dict[str, Any]] | None, costs: str) -> Table | str:
+def _choices_table(rows: list[dict[str, Any]] | None, costs: str) -> "Table | str":
+    from rich.table import Table
+
     if not rows:
         return "products by shape: none is chosen where the kernels run as plain Python"
     table = Table(*rows[0], title=f"products by shape, chosen by their rates (TMAC/s, one thread): {costs}")

@@ -1,63 +1,67 @@
 """`bebert eval`: options and tables of an evaluation; the figures are made in `bebert_export.evaluate`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-from rich.console import Console
-from rich.table import Column, Table
+import click
 
 from bebert_infer.atomic_files import check_target, write_json, writing
-from bebert_infer.cli.options import Model, Threads
-from bebert_infer.console import plain, wide_console
+from bebert_infer.cli.options import model, path, threads
+from bebert_infer.cli.usage import argument, command, option
+from bebert_infer.console import plain, stderr_console, wide_console
 from bebert_infer.errors import DataError, InputError
 from bebert_infer.optional import load_export
 
 if TYPE_CHECKING:  # what loads Numba is imported when the command is called
+    from rich.table import Table
+
     from bebert_infer.ensemble import Ensemble
     from bebert_infer.text.tokenizer import EncodedBatch
 
 
+@command("eval")
+@model
+@argument(
+    "data",
+    type=path,
+    required=False,
+    help=".tsv, .csv, .jsonl or .parquet with the columns sentence1[, sentence2], label. Default: the dev split of "
+    "--task.",
+)
+@option(
+    "--task",
+    help="GLUE task, whose main metric comes first: cola, sst2, mrpc, stsb, qqp, mnli, mnli-mismatched, qnli, rte. "
+    "Default: the task the model was trained for.",
+)
+@option("--noise", help="Sigmas of noise after the embeddings; BEBERT: 0.1 (paper), 0.01 (code).")
+@option("--seeds", type=click.IntRange(min=2), default=10, help="Runs for each sigma.")
+@option("--full-precision", type=path, help="Folder of a full-precision classifier to compare with.")
+@option("--resamples", type=click.IntRange(min=100), default=1000, help="Bootstrap resamples of the examples.")
+@option("--bootstrap-seed", type=click.IntRange(min=0), default=0, help="Seed of the resamples.")
+@option("--json", type=path, help="Write all figures to this .json.")
+@option("--plots", type=path, help="Draw them into this folder.")
+@option("--truncate/--no-truncate", default=False, help="Cut over-long texts instead of refusing them.")
+@threads
 def evaluate(
-    model: Model,
-    data: Annotated[
-        Path | None,
-        typer.Argument(
-            help=".tsv, .csv, .jsonl or .parquet with the columns sentence1[, sentence2], label. Default: the dev "
-            "split of --task.",
-            show_default=False,
-        ),
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            help="GLUE task, whose main metric comes first: cola, sst2, mrpc, stsb, qqp, mnli, mnli-mismatched, qnli, "
-            "rte. Default: the task the model was trained for.",
-            show_default=False,
-        ),
-    ] = None,
-    noise: Annotated[
-        str | None,
-        typer.Option(
-            help="Sigmas of noise after the embeddings; BEBERT: 0.1 (paper), 0.01 (code).", show_default=False
-        ),
-    ] = None,
-    seeds: Annotated[int, typer.Option(min=2, help="Runs for each sigma.")] = 10,
-    full_precision: Annotated[
-        Path | None, typer.Option(help="Folder of a full-precision classifier to compare with.", show_default=False)
-    ] = None,
-    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the examples.")] = 1000,
-    bootstrap_seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
-    json: Annotated[Path | None, typer.Option(help="Write all figures to this .json.", show_default=False)] = None,
-    plots: Annotated[Path | None, typer.Option(help="Draw them into this folder.", show_default=False)] = None,
-    truncate: Annotated[bool, typer.Option(help="Cut over-long texts instead of refusing them.")] = False,
-    threads: Threads = None,
+    model: Path,
+    data: Path | None,
+    task: str | None,
+    noise: str | None,
+    seeds: int,
+    full_precision: Path | None,
+    resamples: int,
+    bootstrap_seed: int,
+    json: Path | None,
+    plots: Path | None,
+    truncate: bool,
+    threads: int | None,
 ) -> None:
-    """Score members and ensembles on a labelled file: metrics with intervals, calibration, agreement, noise.
+    r"""Score members and ensembles on a labelled file: metrics with intervals, calibration, agreement, noise.
 
-    [dim]bebert eval model/ dev.tsv[/]
-    [dim]bebert eval model/ --task mnli-mismatched[/]
-    [dim]bebert eval model/ dev.tsv --noise 0.1,0.01 --seeds 10 --json figures.json --plots figures/[/]
+    \b
+    bebert eval model/ dev.tsv
+    bebert eval model/ --task mnli-mismatched
+    bebert eval model/ dev.tsv --noise 0.1,0.01 --seeds 10 --json figures.json --plots figures/
     """
     if data is None and task is None:
         raise InputError("pass a labelled file, or --task NAME for the dev split of a GLUE task")
@@ -76,21 +80,20 @@ def evaluate(
     )
     reports.targets_of(examples, ensemble.config)  # wrong labels are told before anything slow
     encoded = _encoded(ensemble, examples, reports.texts_of(examples), truncate)
-    messages = Console(stderr=True)
     logits = None
     if full_precision is not None:
         module = load_export("peers.classifier")
-        with messages.status("full precision, in PyTorch"):
+        with stderr_console().status("full precision, in PyTorch"):
             assert ensemble.config.tokenizer is not None  # encode() took texts
             length, labels = ensemble.config.tokenizer.max_length, list(ensemble.config.labels)
             problem = ensemble.config.problem_type
             logits = module.full_precision_logits(full_precision, examples, labels, problem, length, ensemble.threads)
-    with messages.status(f"{len(examples):,} examples, {len(ensemble.alphas)} members"):
+    with stderr_console().status(f"{len(examples):,} examples, {len(ensemble.alphas)} members"):
         bootstrap = reports.Bootstrap(resamples, bootstrap_seed)
         figures = reports.report(ensemble, examples, encoded, logits, bootstrap, known)
     figures["noise"] = []
     for sigma in sigmas:
-        with messages.status(f"noise of sigma {sigma:g}, {seeds} seeds"):
+        with stderr_console().status(f"noise of sigma {sigma:g}, {seeds} seeds"):
             figures["noise"].append(reports.noise_report(ensemble, examples, encoded, sigma, seeds))
     console = wide_console()
     kept: list[str] = []
@@ -154,7 +157,7 @@ def _encoded(ensemble: "Ensemble", examples: Any, texts: list[Any], truncate: bo
     return collate(windows)
 
 
-def _tables(figures: dict[str, Any]) -> list[Table | str]:
+def _tables(figures: dict[str, Any]) -> "list[Table | str]":
     data = figures["data"]
     parts: list[Table | str] = [
         f"{plain(data['file'])}, {data['rows']:,} rows: {plain(data['split'])}",
@@ -169,8 +172,10 @@ def _tables(figures: dict[str, Any]) -> list[Table | str]:
     return parts
 
 
-def _scores(figures: dict[str, Any]) -> Table:
+def _scores(figures: dict[str, Any]) -> "Table":
     """One line a model; brackets hold the bootstrap interval."""
+    from rich.table import Column, Table
+
     names = list(figures["members"][0]["metrics"])  # the main one first
     classes = "calibration" in figures["members"][0]
     main = figures["main_metric"].replace("_", " ")
@@ -197,7 +202,9 @@ def _scores(figures: dict[str, Any]) -> Table:
     return table
 
 
-def _agreement(shares: list[list[float]]) -> Table:
+def _agreement(shares: list[list[float]]) -> "Table":
+    from rich.table import Table
+
     table = Table("member", title="share of answers on which two members say the same")
     for index in range(len(shares)):
         table.add_column(str(index), justify="right")
@@ -206,8 +213,10 @@ def _agreement(shares: list[list[float]]) -> Table:
     return table
 
 
-def _early_exit(figures: dict[str, Any]) -> Table:
+def _early_exit(figures: dict[str, Any]) -> "Table":
     """Members run against the main metric, for the end that changes no label and for thresholds."""
+    from rich.table import Table
+
     metric = figures["main_metric"]
     table = Table("early exit", title=f"members that speak until the answer is settled, by {figures['combination']}")
     for heading in ("members run", metric.replace("_", " "), "labels changed"):
@@ -218,8 +227,10 @@ def _early_exit(figures: dict[str, Any]) -> Table:
     return table
 
 
-def _noise(figures: dict[str, Any]) -> Table:
+def _noise(figures: dict[str, Any]) -> "Table":
     """Mean ± sample standard deviation over the seeds of the main metric, beside the value without noise."""
+    from rich.table import Column, Table
+
     metric = figures["main_metric"]
     seeds = len(figures["noise"][0]["seeds"])
     noise = f"Gaussian noise after the embeddings, mean ± standard deviation of {seeds} seeds"

@@ -1,32 +1,35 @@
 """`bebert inspect`: what a model is, in tables; the facts come from `measure/inspection.py`."""
 
 import json
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Any
 
-import typer
-from rich.table import Column, Table
+import click
 
-from bebert_infer.cli.options import Json, Model
+from bebert_infer.cli.options import as_json, model
+from bebert_infer.cli.usage import command, option
 from bebert_infer.console import plain, wide_console
 
 
-def inspect(
-    model: Model,
-    tokens: Annotated[int, typer.Option(min=1, help="Sentence length for operation counts.")] = 128,
-    as_json: Json = False,
-) -> None:
+@command()
+@model
+@option("--tokens", type=click.IntRange(min=1), default=128, help="Sentence length for operation counts.")
+@as_json
+def inspect(model: Path, tokens: int, as_json: bool) -> None:
     """Show what a model is: bits, bytes and operations by kind, and the evidence recorded at export."""
     from bebert_infer.artifact.folder import read_artifact
     from bebert_infer.measure.inspection import describe
 
     facts = describe(read_artifact(model), tokens)
     if as_json:
-        typer.echo(json.dumps(facts, ensure_ascii=False))
+        click.echo(json.dumps(facts, ensure_ascii=False))
         return
     _print_facts(facts, tokens)
 
 
 def _print_facts(facts: dict[str, Any], tokens: int) -> None:
+    from rich.table import Column, Table
+
     console = wide_console()
     summary = Table("", Column(overflow="fold"), show_header=False, box=None)
     for name, value in facts["model"].items():

@@ -10,36 +10,18 @@ import sys
 import warnings
 from typing import TextIO
 
-import typer
-from rich.console import Console
-from typer.core import TyperCommand
+import click
 
-from bebert_infer.cli.augment import augment
-from bebert_infer.cli.bench import bench
-from bebert_infer.cli.convert import convert
-from bebert_infer.cli.demo import demo
-from bebert_infer.cli.doctor import doctor
-from bebert_infer.cli.eval import evaluate
-from bebert_infer.cli.export import export
-from bebert_infer.cli.inspect import inspect
-from bebert_infer.cli.predict import predict
+from bebert_infer.cli.commands import Commands
 from bebert_infer.cli.streams import drop_output, prepare_streams
-from bebert_infer.cli.train import train
-from bebert_infer.cli.usage import TextCommand, help_text
-from bebert_infer.console import plain
+from bebert_infer.console import one_line, plain, stderr_console
 from bebert_infer.errors import BebertError, BebertWarning
 
-app = typer.Typer(
+app = Commands(
+    "bebert",
     help="Train, convert and run binary ensemble BERT (BEBERT) on a CPU, on packed bits.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    context_settings={"max_content_width": 120, "show_default": True},
 )
-errors = Console(stderr=True)
-for command in (inspect, demo, convert, predict, bench, train, augment, evaluate, export, doctor):
-    name = "eval" if command is evaluate else None
-    app.command(name, help=help_text(command), cls=TextCommand if command is predict else TyperCommand)(command)
 
 
 def main() -> None:
@@ -56,7 +38,7 @@ def main() -> None:
     _said.clear()
     try:
         try:
-            app()
+            code = _run(sys.argv[1:])
         finally:
             if sys.stdout is not None:  # closed by whoever started us
                 sys.stdout.flush()  # a full disk shows here, not while Python ends
@@ -74,8 +56,38 @@ def main() -> None:
         )
         sys.exit(1)
     except KeyboardInterrupt:
-        errors.print("interrupted; what was not finished was not put in its place")
+        _say("interrupted; what was not finished was not put in its place")
         sys.exit(130)
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    """The exit code of a call; bad use is told here, and what else a command raises is left to `main`.
+
+    Not `app()`, which would answer broken pipes and Control-C in its own way.
+    """
+    try:
+        with app.make_context("bebert", arguments) as context:
+            app.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.UsageError as error:
+        _print_bad_use(error)
+        return error.exit_code
+    return 0
+
+
+def _print_bad_use(error: click.UsageError) -> None:
+    """How the command is called, where its help is, and what is wrong."""
+    if error.ctx is not None:
+        _say(f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.")
+    _say(f"error: {one_line(error.format_message())}")
+
+
+def _say(text: str) -> None:
+    """Say it without Rich, which would take a while."""
+    if sys.stderr is not None:  # closed by whoever started us
+        sys.stderr.write(f"{text}\n")
 
 
 _said: set[str] = set()  # warnings of this call
@@ -94,15 +106,15 @@ def _show_warning(
         if str(message) in _said:
             return
         _said.add(str(message))
-        errors.print(f"[bold yellow]warning:[/] {plain(str(message))}", soft_wrap=True, highlight=False)
+        stderr_console().print(f"[bold yellow]warning:[/] {plain(str(message))}", soft_wrap=True, highlight=False)
     elif sys.stderr is not None:
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
 
 
 def _print_error(error: Exception, text: str) -> None:
-    errors.print(f"[bold red]error:[/] {plain(text)}", soft_wrap=True, highlight=False)
+    stderr_console().print(f"[bold red]error:[/] {plain(text)}", soft_wrap=True, highlight=False)
     for note in getattr(error, "__notes__", ()):
-        errors.print(plain(note), soft_wrap=True, highlight=False)
+        stderr_console().print(plain(note), soft_wrap=True, highlight=False)
 
 
 def _spelled_out(error: UnicodeError) -> tuple[str, int]:

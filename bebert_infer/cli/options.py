@@ -1,23 +1,28 @@
 """Options that several commands have, options made of a dataclass, and the refusal of those that would do nothing."""
 
-import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
-import typer
+import click
 
+from bebert_infer.cli.usage import argument, option
 from bebert_infer.errors import InputError
 
-Model = Annotated[Path, typer.Argument(help="Folder of a packed model.", show_default=False)]
-Threads = Annotated[
-    int | None,
-    typer.Option(help="Thread budget. Default: BEBERT_THREADS, else what the machine grants.", show_default=False),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of a table.")]
 
-Command = Callable[..., None]
+def path(text: str) -> Path:
+    """A path of the command line, or of a recipe, which can hold what no argument can: a zero byte."""
+    if "\0" in text:
+        raise ValueError("a path has no zero byte")
+    return Path(text)
+
+
+Command = Callable[..., Any]
+
+model = argument("model", type=path, help="Folder of a packed model.")
+threads = option("--threads", type=int, help="Thread budget. Default: BEBERT_THREADS, else what the machine grants.")
+as_json = option("--json", "as_json", is_flag=True, help="Print JSON for machines instead of a table.")
 
 
 def options_of(definition: type, **flags: str) -> Callable[[Command], Command]:
@@ -28,26 +33,30 @@ def options_of(definition: type, **flags: str) -> Callable[[Command], Command]:
     """
     hints = get_type_hints(definition, include_extras=True)
 
-    def parameter(name: str, default: Any) -> inspect.Parameter:
-        kind, text = get_args(hints[name])
-        if _item_type(kind) is not None:
-            kind, default = str | None, None
-        names = [flags[name]] if name in flags else []
-        option = typer.Option(*names, help=text, show_default=default not in (None, inspect.Parameter.empty))
-        return inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
-        )
-
     def decorate(command: Command) -> Command:
-        own = inspect.signature(command)
-        plain = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-        needed = [parameter(f.name, inspect.Parameter.empty) for f in fields(definition) if f.default is MISSING]
-        others = [parameter(f.name, f.default) for f in fields(definition) if f.default is not MISSING]
-        ordered = [*needed, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in plain), *others]
-        command.__signature__ = own.replace(parameters=ordered)  # type: ignore[attr-defined]
+        for field in reversed(fields(definition)):
+            kind, text = get_args(hints[field.name])
+            name, settings = "--" + field.name.replace("_", "-"), _settings(kind)
+            if kind is bool:
+                name = flags.get(field.name, f"{name}/--no-{name[2:]}")
+            if field.default is MISSING:
+                settings["required"] = True
+            elif _item_type(kind) is None:
+                settings["default"] = field.default
+            command = option(field.name, name, help=text, **settings)(command)
         return command
 
     return decorate
+
+
+def _settings(kind: Any) -> dict[str, Any]:
+    """What an option is told about a type, or a type or None."""
+    if kind is bool:
+        return {"is_flag": True}
+    if _item_type(kind) is not None:
+        return {"type": str}
+    (known,) = {kind, *get_args(kind)} & {str, int, float, Path}
+    return {"type": path if known is Path else known}
 
 
 def listed(definition: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,9 +71,9 @@ def listed(definition: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _item_type(kind: Any) -> type | None:
     """What a tuple, or a tuple or None, holds; None for other types."""
-    for option in (kind, *get_args(kind)):
-        if get_origin(option) is tuple:
-            item: type = get_args(option)[0]
+    for part in (kind, *get_args(kind)):
+        if get_origin(part) is tuple:
+            item: type = get_args(part)[0]
             return item
     return None
 
@@ -76,7 +85,7 @@ def _items(name: str, text: str, item: type) -> tuple[Any, ...]:
         raise InputError(f'{name} is "{text}"; accepted are whole numbers with commas, as in 2 or 4,2') from None
 
 
-def refuse_unused(context: typer.Context, what: str, names: Collection[str]) -> None:
+def refuse_unused(context: click.Context, what: str, names: Collection[str]) -> None:
     """Raise InputError if the user passed any of these parameters, of which `what` would take no notice."""
     given = [
         parameter.opts[0] if parameter.param_type_name == "option" else f"the argument {parameter.name}"
@@ -87,6 +96,6 @@ def refuse_unused(context: typer.Context, what: str, names: Collection[str]) -> 
         raise InputError(f"{what} has no use for {', '.join(given)}; leave {'them' if len(given) > 1 else 'it'} out")
 
 
-def _passed(context: typer.Context, name: str) -> bool:
+def _passed(context: click.Context, name: str) -> bool:
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"

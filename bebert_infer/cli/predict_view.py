@@ -3,12 +3,13 @@
 import time
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from bebert_infer.console import plain
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from bebert_infer.bulk.classify import Counts
     from bebert_infer.bulk.row import RowFile
 
@@ -37,7 +38,7 @@ def _vote(vote: Any) -> str:
 class Progress:
     """A bar on a terminal: rows, rows a second and, by the rows or bytes of the file, the time that is left."""
 
-    def __init__(self, file: "RowFile", console: Console):
+    def __init__(self, file: "RowFile", console: "Console"):
         from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 

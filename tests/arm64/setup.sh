@@ -15,7 +15,7 @@ python=$1
 source=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$source/../.." && pwd)
 home="$root/.arm64"
-packages="msgspec numpy rich safetensors tokenizers typer pytest hypothesis"
+packages="click msgspec numpy rich safetensors tokenizers pytest hypothesis"
 
 cannot() {
     echo "no aarch64 on this machine: $1" >&2

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 from bench_command import run
+from click.testing import CliRunner
 from rich.console import Console
-from typer.testing import CliRunner
 
 from bebert_infer.bench.settings import BATCHES, LENGTHS, make_settings
 from bebert_infer.bench.tables import print_run, ratio_table

@@ -10,7 +10,7 @@ pytest.importorskip("sklearn")
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from bebert_infer import Ensemble
 from bebert_infer.bench.accuracy import accuracies

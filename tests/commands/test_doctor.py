@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from rich.console import Console
 
@@ -117,8 +118,8 @@ def test_a_wrong_kernel_is_named(monkeypatch):
 def test_a_wrong_kernel_is_exit_code_1(monkeypatch, capsys):
     facts = facts_with(self_test={"passed": False, "seconds": 0.1, "cases": {"product of signs": False}})
     monkeypatch.setattr(machine, "examine", lambda threads: facts)
-    with pytest.raises(doctor.typer.Exit) as stop:
-        doctor.doctor(as_json=True)
+    with pytest.raises(click.exceptions.Exit) as stop:
+        doctor.doctor.callback(threads=None, tune=False, as_json=True)
     assert stop.value.exit_code == 1
     assert json.loads(capsys.readouterr().out)["self_test"]["passed"] is False
 

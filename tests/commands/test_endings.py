@@ -194,7 +194,7 @@ def test_the_report_of_a_benchmark_is_written_though_nobody_reads_the_tables(mod
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cli, "print_run", full)
+    monkeypatch.setattr("bebert_infer.bench.tables.print_run", full)
     done = bebert("bench", model, "--no-peers", "--output", tmp_path / "report")
     assert done.returncode == 1 and "No space left on device" in done.stderr and kept
 

@@ -8,7 +8,7 @@ transformers = pytest.importorskip("transformers", reason="exporting needs the e
 onnxruntime = pytest.importorskip("onnxruntime", reason="exporting needs the extra [bench]")
 pytest.importorskip("onnx", reason="exporting needs the extra [bench]")
 
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from bebert_export.peers import onnx_graph
 from bebert_infer.cli.main import app

@@ -38,3 +38,14 @@ def test_a_wrong_file_is_one_sentence(tmp_path):
     assert "cannot be read" in bebert("train", "--recipe", recipe(tmp_path, "= = =")).stderr
     assert "cannot be read" in bebert("train", "--recipe", str(tmp_path / "none.toml")).stderr
     assert "Missing option" in bebert("train", "--recipe", recipe(tmp_path, "members = 2")).stderr
+
+
+def test_a_value_of_the_wrong_kind_is_refused_as_on_the_command_line(tmp_path):
+    """`int` of the number 2.5 would be 2, and no argument can hold a zero byte."""
+    for line, said in (
+        ("members = 2.5", "Invalid value for '--members': '2.5' is not a valid integer"),
+        ('start-from = "a\\u0000b"', "Invalid value for '--start-from': "),
+        ('regression = "maybe"', "Invalid value for '--regression': 'maybe' is not a valid boolean"),
+    ):
+        done = bebert("train", "--recipe", recipe(tmp_path, everything(tmp_path).replace("members = -1", line)))
+        assert done.returncode == 2 and said in done.stderr, done.stderr

@@ -12,10 +12,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="augmentation needs the extra [export]")
 pytest.importorskip("transformers", reason="augmentation needs the extra [export]")
 
+from click.testing import CliRunner
 from rich.console import Console
 from toy import LETTERS, NEGATIVE, NEUTRAL, POSITIVE, SPECIAL, tokenizer_json, write_data, write_encoder
 from transformers import BertConfig, BertForMaskedLM
-from typer.testing import CliRunner
 
 from bebert_export import augment as run
 from bebert_export.augment import AugmentOptions, augment_file

@@ -183,7 +183,7 @@ def test_a_new_process_reads_a_good_pickle(tmp_path):
 
 
 def test_convert_names_the_file_and_its_help_names_the_limits(tmp_path):
-    from typer.testing import CliRunner
+    from click.testing import CliRunner
 
     from bebert_infer.cli.main import app
 

@@ -13,7 +13,7 @@ from micro import micro_config, write_micro
 
 from bebert_infer import Ensemble, ModelFormatError
 from bebert_infer.artifact.config import Config
-from bebert_infer.bulk.classify import BulkOptions
+from bebert_infer.bulk.record import BulkOptions
 from bebert_infer.bulk.writers import table_maker
 from bebert_infer.combine import class_probabilities, combine
 from bebert_infer.prediction import predictions
@@ -146,7 +146,7 @@ def test_answers_in_files_have_all_labels(tmp_path):
 def test_the_table_of_the_command_line_has_one_label_a_line():
     from rich.console import Console
 
-    from bebert_infer.bulk.classify import as_record
+    from bebert_infer.bulk.record import as_record
     from bebert_infer.cli.predict_view import answer_table
 
     config = several(CONFIG, "probabilities")

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from bebert_export.data.label_sets import listed_labels, marked_labels
 from bebert_export.data.tasks import Task
-from bebert_infer.bulk.tables import PAIR_COLUMNS, TEXT_COLUMNS, Table, read_table
+from bebert_infer.bulk.row import PAIR_COLUMNS, TEXT_COLUMNS
+from bebert_infer.bulk.tables import Table, read_table
 from bebert_infer.errors import DataError
 
 LABEL_COLUMNS = ("label", "labels")
