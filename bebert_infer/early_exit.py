@@ -94,8 +94,9 @@ def ask_members(
     for spoken in range(1, len(order) + 1):
         if not len(still):
             break
-        sizes = counts[still]
-        rows = np.repeat(starts[still] - (np.cumsum(sizes) - sizes), sizes) + np.arange(sizes.sum())
+        sizes, rows = counts[still], still
+        if len(counts) < logits.shape[1]:  # texts of several windows
+            rows = np.repeat(starts[still] - (np.cumsum(sizes) - sizes), sizes) + np.arange(sizes.sum())
         logits[order[spoken - 1], rows] = ask(int(order[spoken - 1]), rows)
         asked[still] = spoken
         if spoken < len(order):
@@ -120,21 +121,23 @@ def settled(
     rule, _, several = decision
     heard = np.sort(spoken)
     scores = combine(rule, logits[heard], alphas[heard], multi_label=several)
+    several_windows = len(scores) > len(windows)
     starts = np.cumsum(windows) - windows
     done = np.zeros(len(windows), bool)
     if rule in BOUNDED:
-        silent = np.delete(np.abs(alphas), heard).sum()
-        rounding = ROUNDING * np.abs(alphas).sum()
-        means = np.add.reduceat(scores, starts) / windows[:, None]
+        weights = np.abs(alphas)
+        silent = np.delete(weights, heard).sum()
+        rounding = ROUNDING * weights.sum()
+        means = np.add.reduceat(scores, starts) / windows[:, None] if several_windows else scores
         # Shares of several windows follow the mean of their scores only where none is cut off at 0, as by
         # class_probabilities; and the surest window may be another one when the next member has spoken.
         bounded = (windows == 1) | (pool == "mean" and (several or bool((alphas >= 0).all())))
         done |= bounded & (_labels_final if several else _class_final)(means, silent, rounding)
     if early_exit != EXACT:
         shares = class_probabilities(rule, scores, alphas[heard], multi_label=several)
-        if pool == "mean":
+        if pool == "mean" and several_windows:
             shares = np.add.reduceat(shares, starts) / windows[:, None]
-        else:
+        elif several_windows:
             shares = np.maximum.reduceat(shares, starts)
         sure = np.maximum(shares, 1 - shares).min(axis=1) if several else shares.max(axis=1)
         done |= sure >= early_exit

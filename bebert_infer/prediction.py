@@ -87,6 +87,9 @@ def early_predictions(
 ) -> list[Prediction]:
     """As `predictions`, each text answered by the members that spoke: the first `asked` in their speaking order."""
     texts = [ONE] * len(asked) if encoded is None else list(encoded)
+    if len(asked) and (asked == asked[0]).all():
+        heard = np.sort(speaking_order(alphas)[: asked[0]])
+        return predictions(config, alphas[heard], members[heard], texts, pool)
     of_text = np.repeat(np.arange(len(texts)), [len(one.windows) for one in texts])
     answers: dict[int, Prediction] = {}
     for count in np.unique(asked).tolist():
