@@ -224,7 +224,7 @@ def test_a_budget_far_above_the_work_starts_no_thread_without_work():
 def test_threads_that_the_system_refuses_are_one_sentence(monkeypatch):
     """The budget is more than memory or a limit of the system allows: the next call with fewer works."""
     model = Ensemble(random_model("tiny", "1-1-1", 1, vocab_size=50), threads=9)
-    ids = np.zeros((1, 9), np.int64)
+    ids = np.zeros((1, 36), np.int64)
     started, start = [], threading.Thread.start
 
     def refuse(self):
