@@ -34,11 +34,13 @@ PI4 = BOARDS[0]
 
 def test_the_log_of_an_emulator_becomes_counted_blocks():
     """A block that is translated again, shorter, counts as what it is then."""
-    assert parse(LOG.splitlines(keepends=True), LAYOUT) == {
-        Block("norm", ("and      v0.16b, v0.16b, v0.16b", "ret")): 2,
-        Block("program", ("bl       #0x1010",)): 1,
-        Block("norm", ("ret",)): 1,
-    }
+    assert parse(LOG.splitlines(keepends=True), LAYOUT) == [
+        {
+            Block("norm", ("and      v0.16b, v0.16b, v0.16b", "ret")): 2,
+            Block("program", ("bl       #0x1010",)): 1,
+            Block("norm", ("ret",)): 1,
+        }
+    ]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +61,6 @@ def test_a_block_costs_what_the_tightest_limit_says(instructions, cycles):
 
 def test_an_answer_is_the_sum_of_its_blocks():
     board = Board("board", "cpu", 1.0, 4, width=1, vectors=1, loads=1, stores=1)
-    found = estimate(board, parse(LOG.splitlines(keepends=True), LAYOUT))
+    found = estimate(board, parse(LOG.splitlines(keepends=True), LAYOUT)[0])
     assert (found["instructions"], found["cycles"]) == (6, 6)
     assert found["share"] == {"norm": 0.833, "program": 0.167}
