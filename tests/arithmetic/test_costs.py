@@ -86,3 +86,21 @@ def test_calls_are_measured_net_of_what_a_call_costs():
     assert set(found) == {"lookup", "popcount", "bitsliced"}
     assert found["lookup"].multiply == [0, 0, 100, 0, 0]  # of one of two panels
     assert found["popcount"].encode == [50, 0, 0, 0, 0]
+
+
+def test_of_products_that_are_level_for_many_rows_the_better_one_for_few_is_taken(monkeypatch):
+    """One product is kept for all blocks that popcount leaves: 1 % at 64 rows is not worth twice the time at 4."""
+
+    def chosen(bitsliced: float) -> str:
+        rows = {"popcount": [9.0, 9e3, 9e4, 9e5, 9e6], "bitsliced": [700.0, 700, 700, 700, bitsliced]}
+        rows |= {"lookup": [10.0, 20, 40, 160, 640]}
+        entry = {"4": {name: costs.GemmCosts([0.0] * 5, multiply) for name, multiply in rows.items()}}
+        monkeypatch.setattr(autotune, "entry", lambda: (entry, ""))
+        monkeypatch.setattr(autotune, "panels_of", lambda name, outputs: 1)
+        autotune.forget()
+        return autotune._cheapest(512, costs.DEPTH, 4).many
+
+    try:
+        assert chosen(634) == "lookup" and chosen(620) == "bitsliced" and chosen(650) == "lookup"
+    finally:
+        autotune.forget()

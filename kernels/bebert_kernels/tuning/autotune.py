@@ -10,7 +10,8 @@ Three products compute the same integers:
                and wider codes are not taken; panels are narrow; tables are built for every row
 
 Costs of one layer for a few numbers of rows are known; those of other layers and rows follow by proportion. A layer
-keeps one product for many rows, the best one at MANY rows, and popcount for as few rows as it is the faster one.
+keeps one product for many rows, the best one at MANY rows (of those that are level there, the best one for fewer),
+and popcount for as few rows as it is the faster one.
 BEBERT_PRODUCT=popcount, bitsliced or lookup takes the choice away.
 """
 
@@ -38,6 +39,7 @@ NAMES = {product.name: product.name for product in PRODUCTS} | {"sliced": BITSLI
 OUTPUTS = 16 * PANEL_OUTPUTS  # of the layer that is measured: more weights than the second cache holds
 REPEATS = 9
 SHARED_CORE = 1.1  # bitsliced loses this against look-up where two threads share a core (`docs/log.md`)
+LEVEL = 1.02  # products this close at MANY rows are level; costs are not known better
 HALF_PANEL = 0.75  # what half a panel costs: the same look-ups for two rows at a time, and their loads
 
 
@@ -77,7 +79,9 @@ def _cheapest(outputs: int, depth: int, bits: int) -> Choice:
     costs, rows = entry()[0][str(bits)], np.arange(1, BLOCK + 1)
     takes = [name for name, product in _products(bits).items() if depth <= product.deepest]
     spent = {name: costs[name].of(panels_of(name, outputs), depth, rows) for name in takes}
-    many = min(takes, key=lambda name: spent[name][MANY - 1])
+    best = min(spent[name][MANY - 1] for name in takes)
+    level = [name for name in takes if spent[name][MANY - 1] <= LEVEL * best]
+    many = min(level, key=lambda name: float(spent[name].sum()))  # what is level for MANY may differ for a few
     dearer = np.flatnonzero(spent[POPCOUNT.name] >= spent[many])  # all rows, if popcount is the best for many
     limit = int(dearer[0]) if len(dearer) else BLOCK
     return Choice(POPCOUNT.name if limit else many, limit, many)
