@@ -4,7 +4,8 @@
     python benchmarks/product_costs.py --cpu        as this CPU's own entries too
 
 Each level is measured by a process of its own, all in turn and several times; the least time of each call counts. The
-machine must be quiet. Boards that are not at hand have no entry yet, and take that of SSE4, whose vectors are as wide.
+machine must be quiet. Entries of boards that were not at hand were counted instead (`arm/costs.py`); what is measured
+takes their place.
 """
 
 import json
@@ -12,9 +13,10 @@ import os
 import platform
 import subprocess
 import sys
+from typing import Any
 
 from bebert_kernels.cpu import isa
-from bebert_kernels.tuning.costs import TABLE
+from bebert_kernels.tuning.costs import COUNTED, TABLE
 
 ROUNDS = 3
 CODE = """
@@ -43,11 +45,24 @@ def least(one: object, other: object) -> object:
     return min(one, other)  # type: ignore[type-var]
 
 
+def read_table() -> dict[str, Any]:
+    """Name of an entry -> costs, and COUNTED -> which of them were not measured."""
+    return json.loads(TABLE.read_text("utf-8")) if TABLE.is_file() else {}
+
+
+def write_table(table: dict[str, Any]) -> None:
+    """Write it anew, an entry a line."""
+    lines = [f" {json.dumps(name)}: {json.dumps(costs)}" for name, costs in sorted(table.items())]
+    whole = TABLE.with_suffix(".part")
+    whole.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    whole.replace(TABLE)
+
+
 def main() -> None:
     """Measure, and write the table anew with what it had for others."""
     levels = isa.available_levels(platform.machine(), isa.host_features())[:-1]
     architecture = "arm" if platform.machine() in ("aarch64", "arm64") else "x86"
-    table = json.loads(TABLE.read_text("utf-8")) if TABLE.is_file() else {}
+    table = read_table()
     found: dict[str, tuple[str, object]] = {}
     for _ in range(ROUNDS):
         for level in levels:
@@ -55,11 +70,10 @@ def main() -> None:
             found[level] = name, least(found[level][1], costs) if level in found else costs
             print(level, "measured")
     for level, (name, costs) in found.items():
-        table[f"{architecture} {level}"] = costs
-        if "--cpu" in sys.argv[1:]:
-            table[name] = costs
-    lines = [f" {json.dumps(name)}: {json.dumps(costs)}" for name, costs in sorted(table.items())]
-    TABLE.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+        for entry in (f"{architecture} {level}", *([name] if "--cpu" in sys.argv[1:] else [])):
+            table[entry] = costs
+            table.get(COUNTED, {}).pop(entry, None)
+    write_table(table)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ ROOMS = {
     "kernels.reference": "kernels.packing",
     "kernels.ahead": "kernels.cpu",
     "kernels.jit": "kernels kernels.cpu kernels.private_folder",
-    "kernels.machine_code": "kernels.ahead kernels.jit",
+    "kernels.machine_code": "kernels.ahead kernels.jit kernels.cpu",
     "kernels.abi": "kernels.machine_code kernels.jit kernels.child_python kernels.packing",
     "kernels.compile": "kernels.abi kernels.ahead kernels.jit kernels.cpu",
     "kernels.emit": "kernels.abi kernels.jit",

@@ -72,14 +72,14 @@ def cpu_name() -> str:
 def instruction_sets() -> dict[str, Any]:
     """What the CPU has, what kernels are compiled for, and the levels that BEBERT_ISA accepts here."""
     from bebert_kernels.cpu import isa
-    from bebert_kernels.machine_code import code_features, library
+    from bebert_kernels.machine_code import accepted_levels, code_features, library
 
     host, found = isa.host_features(), library()
     return {
         "found": isa.vector_features(host),
         "used": isa.vector_features(dict.fromkeys(code_features(), True)),
         "level": isa.chosen_level() if found is None else found.level,
-        "accepted": isa.available_levels(platform.machine(), host),
+        "accepted": accepted_levels(),
     }
 
 

@@ -1,4 +1,4 @@
-"""What an emulated board executes in one answer: every basic block of compiled kernels, and how often.
+"""What an emulated board executes: every basic block of compiled kernels, and how often.
 
 QEMU writes a line for each block that begins (`exec`, with `nochain` so that none is skipped) and the instructions of a
 block when it first meets it (`in_asm`). Of all the code of a process only kernels are wanted. Here Numba compiles them,
@@ -6,7 +6,8 @@ on the board and for the level of its library, because each stage then has execu
 to no file. A first run says where, the next ones log these addresses only. Without
 address randomisation (`setarch -R`) they are the same in every run, which each run proves by saying them again.
 
-Counted is one call: what a run with it executes, less what a run without it does, so that loading is left out.
+An answer is counted as what a run with it executes, less what a run without it does, so that loading is left out. A
+program that makes many calls (`costs.py`) has a stage called MARK, which runs between them and is not counted itself.
 """
 
 import json
@@ -17,33 +18,39 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / ".arm64"  # of tests/arm64/setup.sh, with Numba in jit
 LEVELS = {"cortex-a72": "neon", "cortex-a76": "dotprod"}
 
-PROGRAM = """
-import json, sys
+MARK = "mark"
+ANSWER = """
+import sys
 import numpy as np
 from bebert_infer import Ensemble
-from bebert_kernels.abi.stage import STAGES
 
 model = Ensemble.from_pretrained(sys.argv[1], threads=1)
 ids = np.arange(int(sys.argv[2]))[None] % model.config.vocab_size
 model.logits(ids[:, :1])  # loads all kernels
 for _ in range(int(sys.argv[3])):
     model.logits(ids)
-used = [stage for stage in STAGES.values() if stage._address is not None]
-places = {stage.name: stage.address for stage in used}
+"""
+# At the end of every program, which may have put more into `facts`.
+PLACES = """
+import json
+from bebert_kernels.abi.stage import STAGES
+
+facts = globals().get("facts", {})
+places = {stage.name: stage.address for stage in STAGES.values() if stage._address is not None}
 code = []
 with open("/proc/self/maps") as maps:
     for line in maps:
         words = line.split()
         if "x" in words[1] and len(words) < 6:
             code.append([int(end, 16) for end in words[0].split("-")])
-print(json.dumps({"operations": places, "code": code}))
+print(json.dumps(facts | {"operations": places | facts.get("operations", {}), "code": code}))
 """
 
 
@@ -73,49 +80,71 @@ def executed(board: str, model: Path, tokens: int, product: str) -> Counter[Bloc
     """Block -> how often one answer to a sentence of so many tokens runs it, on one thread.
 
     board   : "cortex-a72" or "cortex-a76"
-    product : "bitsliced" or "lookup", how codes of several bits are multiplied
+    product : how codes of several bits are multiplied, "bitsliced", "lookup" or "popcount"; "" for what is chosen there
+    """
+    sentence = [str(model.resolve()), str(tokens)]
+    without, once = counted(board, ANSWER, [[*sentence, "0"], [*sentence, "1"]], {"BEBERT_PRODUCT": product})
+    return once[1][0] - without[1][0]
+
+
+def counted(
+    board: str, program: str, runs: list[list[str]], settings: dict[str, str] | None = None
+) -> list[tuple[dict[str, Any], list[Counter[Block]]]]:
+    """For the arguments of each run: facts that the program left, and its blocks, before, between and after MARKs.
 
     Raises RuntimeError where .arm64 is not set up, or addresses do not stay.
     """
     if not (HOME / "jit").exists():
         raise RuntimeError("there is no emulated board with Numba yet; sh tests/arm64/setup.sh PYTHON jit sets one up")
-    run = partial(_run, board, model, tokens, product)
-    for _ in range(3):  # what the first run has to compile lies elsewhere once it comes from the cache
-        layout, _ = run(1)
-        runs = [run(calls, layout) for calls in (0, 1)]
-        if all(again == layout for again, _ in runs):
-            return runs[1][1] - runs[0][1]
+    layout = _layout(_run(board, program, runs[-1], settings or {}, None)[0])
+    for _ in range(3):  # what a run has to compile, or what it is without a log, may lie elsewhere in the next one
+        found = [_run(board, program, arguments, settings or {}, layout) for arguments in runs]
+        if all(_layout(facts) == layout for facts, _ in found):
+            return found
+        layout = _layout(found[-1][0])
     raise RuntimeError(f"kernels move between runs on {board}: their blocks cannot be told apart")
 
 
-def parse(lines: Iterable[str], layout: Layout) -> Counter[Block]:
-    """Count the blocks of QEMU's log."""
-    known: dict[str, tuple[str, ...]] = {}
-    counts: Counter[tuple[str, tuple[str, ...]]] = Counter()
+def parse(lines: Iterable[str], layout: Layout) -> list[Counter[Block]]:
+    """Count the blocks of QEMU's log, anew after each MARK."""
+    bodies: list[tuple[str, tuple[str, ...]]] = []  # address and instructions
+    known: dict[str, int] = {}  # address -> number of what lies there now
+    mark = f"{layout.operations[MARK]:x}" if MARK in layout.operations else None
+    parts: list[Counter[int]] = [Counter()]
     body: list[str] | None = None
     for line in lines:
         if line.startswith("Trace "):  # Trace 0: 0x7fff… [cs_base/pc/flags/cflags]
             place = line.split("/", 2)[1].lstrip("0")
-            counts[place, known[place]] += 1
+            if place == mark:
+                parts.append(Counter())
+            else:
+                parts[-1][known[place]] += 1
         elif line.startswith("IN:"):
             body = []
         elif line.startswith("0x") and body is not None:  # 0x5511a08000:  d65f03c0  ret
             if not body:
-                first = line[2:].partition(":")[0]
+                first = line[2:].partition(":")[0].lstrip("0")
             body.append(line.split(None, 2)[2].strip())
         elif body:
-            known[first.lstrip("0")] = tuple(body)
+            known[first] = len(bodies)
+            bodies.append((first, tuple(body)))
             body = None
-    blocks: Counter[Block] = Counter()
-    for (place, instructions), count in counts.items():
-        blocks[Block(layout.stage(int(place, 16)), instructions)] += count
-    return blocks
+    blocks = [Block(layout.stage(int(place, 16)), instructions) for place, instructions in bodies]
+    found: list[Counter[Block]] = [Counter() for _ in parts]
+    for counts, part in zip(found, parts, strict=True):
+        for number, count in part.items():
+            counts[blocks[number]] += count
+    return found
+
+
+def _layout(facts: dict[str, Any]) -> Layout:
+    return Layout([(first, end) for first, end in facts["code"]], facts["operations"])
 
 
 def _run(
-    board: str, model: Path, tokens: int, product: str, calls: int, layout: Layout | None = None
-) -> tuple[Layout, Counter[Block]]:
-    """Where kernels lie, and what ran: nothing if no layout is given, for then nothing is logged."""
+    board: str, program: str, arguments: list[str], settings: dict[str, str], layout: Layout | None
+) -> tuple[dict[str, Any], list[Counter[Block]]]:
+    """Facts, where kernels lie among them, and what ran: nothing if no layout is given, for then nothing is logged."""
     paths = [ROOT, ROOT / "kernels", HOME / "jit", HOME / "wheels"]
     environment = {
         "PATH": os.environ["PATH"],
@@ -125,12 +154,11 @@ def _run(
         "BEBERT_CACHE_DIR": str(HOME / "cache"),
         "BEBERT_KERNELS": "jit",
         "BEBERT_ISA": LEVELS[board],
-        "BEBERT_PRODUCT": product,
         "BEBERT_QUIET": "1",
         "OPENBLAS_NUM_THREADS": "1",
-    }
-    command = ["setarch", "-R", str(HOME / "python"), "-c", PROGRAM, str(model.resolve()), str(tokens), str(calls)]
-    blocks: Counter[Block] = Counter()
+    } | settings
+    command = ["setarch", "-R", str(HOME / "python"), "-c", program + PLACES, *arguments]
+    parts: list[Counter[Block]] = []
     with tempfile.TemporaryDirectory() as folder:
         pipe = Path(folder) / "log"
         reader = None
@@ -141,7 +169,7 @@ def _run(
 
             def read() -> None:
                 with pipe.open() as lines:
-                    blocks.update(parse(lines, layout))
+                    parts.extend(parse(lines, layout))
 
             reader = threading.Thread(target=read, daemon=True)
             reader.start()
@@ -150,5 +178,4 @@ def _run(
             raise RuntimeError(f"the emulated process ended with {done.returncode}: {done.stderr[-2000:]}")
         if reader:
             reader.join()
-    found = json.loads(done.stdout)
-    return Layout([(first, end) for first, end in found["code"]], found["operations"]), blocks
+    return json.loads(done.stdout), parts

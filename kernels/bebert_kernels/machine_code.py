@@ -12,9 +12,11 @@ import functools
 import importlib
 import importlib.util
 import os
+import platform
 import sys
 
 from bebert_kernels.ahead.library import Library, LibraryError, open_library
+from bebert_kernels.cpu import isa
 
 CHOICES = ("ahead", "jit")
 
@@ -57,6 +59,15 @@ def code_features() -> frozenset[str]:
         return found.features if found else frozenset()
     features: frozenset[str] = importlib.import_module("bebert_kernels.jit.kernel").cpu_features()
     return features
+
+
+def accepted_levels() -> list[str]:
+    """What BEBERT_ISA accepts here, smallest first: all that the CPU runs, or without Numba those of the package."""
+    found = library()
+    only = os.environ.get("BEBERT_KERNELS", "").strip().lower() == "ahead" or not importlib.util.find_spec("numba")
+    if found is not None and only:
+        return list(found.levels)
+    return isa.available_levels(platform.machine(), isa.host_features())
 
 
 def may_compile() -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))  # scripts find their neighbours so
 
-from arm.counts import Block, Layout, parse
+from arm.counts import MARK, Block, Layout, parse
 from arm.estimate import BOARDS, Board, estimate
 
 LAYOUT = Layout([(0x1000, 0x2000), (0x3000, 0x4000)], {"norm": 0x1010})
@@ -34,11 +34,23 @@ PI4 = BOARDS[0]
 
 def test_the_log_of_an_emulator_becomes_counted_blocks():
     """A block that is translated again, shorter, counts as what it is then."""
-    assert parse(LOG.splitlines(keepends=True), LAYOUT) == {
-        Block("norm", ("and      v0.16b, v0.16b, v0.16b", "ret")): 2,
-        Block("program", ("bl       #0x1010",)): 1,
-        Block("norm", ("ret",)): 1,
-    }
+    assert parse(LOG.splitlines(keepends=True), LAYOUT) == [
+        {
+            Block("norm", ("and      v0.16b, v0.16b, v0.16b", "ret")): 2,
+            Block("program", ("bl       #0x1010",)): 1,
+            Block("norm", ("ret",)): 1,
+        }
+    ]
+
+
+def test_calls_are_told_apart_by_a_mark_between_them():
+    """The mark itself is not counted, nor known before it runs; what is known of a block stays known."""
+    mark, again = 0x5000, "Trace 0: 0x7ff [0000000000001001/0000000000003000/00000001/00080200]\n"
+    marked = f"Trace 0: 0x7ff [0000000000001001/{mark:016x}/00000001/00080200]\n"
+    layout = Layout([*LAYOUT.code, (mark, mark + 4)], LAYOUT.operations | {MARK: mark})
+    parts = parse([*LOG.splitlines(keepends=True), marked, again, again, marked, marked], layout)
+    assert [part.total() for part in parts] == [4, 2, 0, 0]
+    assert parts[1] == {Block("program", ("bl       #0x1010",)): 2}
 
 
 @pytest.mark.parametrize(
@@ -59,6 +71,6 @@ def test_a_block_costs_what_the_tightest_limit_says(instructions, cycles):
 
 def test_an_answer_is_the_sum_of_its_blocks():
     board = Board("board", "cpu", 1.0, 4, width=1, vectors=1, loads=1, stores=1)
-    found = estimate(board, parse(LOG.splitlines(keepends=True), LAYOUT))
+    found = estimate(board, parse(LOG.splitlines(keepends=True), LAYOUT)[0])
     assert (found["instructions"], found["cycles"]) == (6, 6)
     assert found["share"] == {"norm": 0.833, "program": 0.167}

@@ -24,7 +24,7 @@ import bebert_infer
 import bebert_kernels
 from bebert_infer import Ensemble
 from bebert_infer.cli.demo import SENTENCES
-from bebert_infer.measure.machine import machine_code, self_test
+from bebert_infer.measure.machine import costs_from, instruction_sets, machine_code, self_test
 from bebert_infer.measure.sample_models import demo_path
 from bebert_infer.model.batch import ragged_batch
 from bebert_kernels.program.layer import PRODUCTS
@@ -95,7 +95,7 @@ def test_a_board_runs_the_library_of_a_smaller_one_when_asked():
 @pytest.mark.parametrize(
     ("environment", "sentence"),
     [
-        ({"BEBERT_ISA": "sve2"}, 'BEBERT_ISA is "sve2", which is unknown; accepted on this CPU: generic, neon'),
+        ({"BEBERT_ISA": "sve2"}, 'BEBERT_ISA is "sve2", which is unknown; accepted on this CPU: neon, '),
         ({"BEBERT_ISA": "generic"}, 'BEBERT_ISA is "generic"; this package has kernels for neon, dotprod: choose one'),
         ({"BEBERT_KERNELS": "jit"}, "pip install 'bebert-infer[jit]'"),
     ],
@@ -104,6 +104,19 @@ def test_what_is_not_there_is_one_sentence(environment, sentence):
     done = run("-m", "bebert_infer", "doctor", COLUMNS="300", **environment)
     assert done.returncode == 2, done.stderr
     assert sentence in done.stderr and "Traceback" not in done.stderr
+
+
+def test_doctor_lists_the_levels_that_are_accepted():
+    """`generic` is none of them: there is no library of that name."""
+    accepted = instruction_sets()["accepted"]
+    assert accepted == {"neon": ["neon", "native"], "dotprod": ["neon", "dotprod", "native"]}[LEVEL]
+    for level in accepted:
+        done = run("-c", CODE, BEBERT_ISA=level)
+        assert done.returncode == 0, done.stderr
+
+
+def test_costs_are_those_that_were_counted_for_this_board():
+    assert costs_from().startswith(f"counted on an emulated {BOARD.title()}: ")
 
 
 @pytest.mark.skipif(LEVEL != "neon", reason="this board has the dot product")

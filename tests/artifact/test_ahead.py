@@ -197,7 +197,24 @@ def test_a_level_that_the_package_lacks_is_named_with_those_it_has(kernels):
     done = run(WHICH, kernels, BEBERT_ISA=others[0])
     assert done.stdout == "None\n" and done.stderr == f"bebert: {said}; Numba is installed and compiles instead\n"
     done = run(ANSWER, kernels, numba=False, BEBERT_ISA="avx1024")
-    assert done.returncode and done.stderr.startswith('error: BEBERT_ISA is "avx1024", which is unknown; accepted on')
+    unknown = 'error: BEBERT_ISA is "avx1024", which is unknown; accepted on this CPU: '
+    assert done.returncode and done.stderr == f"{unknown}{present_level()[1]}, native\n"
+
+
+def test_doctor_lists_the_levels_that_are_accepted(kernels):
+    """Without a compiler those of the package; with one all that the CPU runs, unless it must not compile."""
+    here = isa.available_levels(platform.machine(), isa.host_features())
+    asked = "import json; from bebert_infer.measure import machine; print(json.dumps(machine.instruction_sets()))"
+    for numba, settings, accepted in (
+        (False, {}, [present_level()[1], "native"]),
+        (True, {"BEBERT_KERNELS": "ahead"}, [present_level()[1], "native"]),
+        (True, {}, here),
+        (True, {"BEBERT_KERNELS": "jit"}, here),
+    ):
+        assert json.loads(run(asked, kernels, numba=numba, **settings).stdout)["accepted"] == accepted
+        for level in here:
+            done = run(WHICH, kernels, numba=numba, BEBERT_ISA=level, **settings)
+            assert (done.returncode == 0) == (level in accepted), done.stderr
 
 
 def test_what_is_asked_for_is_what_runs(kernels):

@@ -40,12 +40,14 @@ class LibraryError(ValueError):
 class Library(NamedTuple):
     """A loaded library.
 
-    level, features : what it was compiled for; file, sha256 : of itself; sources : hash of the kernel sources
+    level, features : what it was compiled for; levels : what BEBERT_ISA may ask for, smallest first
+    file, sha256    : of itself; sources : hash of the kernel sources
     why             : this level and no other, in words
     """
 
     level: str
     features: frozenset[str]
+    levels: tuple[str, ...]
     file: Path
     sha256: str
     sources: str
@@ -89,7 +91,7 @@ def open_library(folder: Path = FOLDER) -> Library:
     except OSError as error:
         raise LibraryError(f"{file} cannot be loaded ({error}); {NEXT}") from None
     features = frozenset(isa.level_features(level, machine))
-    return Library(level, features, file, found, sources, why, handle)
+    return Library(level, features, _levels(machine, built), file, found, sources, why, handle)
 
 
 def sources_hash(package: Path = PACKAGE) -> str:
@@ -120,13 +122,20 @@ def _named(libraries: Any) -> bool:
     )
 
 
+def _levels(machine: str, built: dict[str, str]) -> tuple[str, ...]:
+    """Levels that this CPU runs and the package has, smallest first, and `native`; all where nothing is known of it."""
+    host = isa.host_features()
+    runs = isa.available_levels(machine, host)
+    return tuple(level for level in runs if level in built or level == isa.NATIVE) if host else tuple(built)
+
+
 def _level(machine: str, built: dict[str, str]) -> tuple[str, str]:
     """The level to load and why: that of BEBERT_ISA, else the highest that this CPU runs and the package has."""
     host = isa.host_features()
     wanted = isa.chosen_level()
     if wanted != isa.NATIVE:
         if host:  # where nothing is known of the CPU, the user knows
-            isa.features_of(wanted, machine, host)  # raises for what this CPU cannot run
+            isa.features_of(wanted, machine, host, built)  # raises for what this CPU cannot run
         if wanted not in built:
             have = ", ".join(built)
             raise LibraryError(f'BEBERT_ISA is "{wanted}"; this package has kernels for {have}: choose one of them')
@@ -135,7 +144,7 @@ def _level(machine: str, built: dict[str, str]) -> tuple[str, str]:
         raise LibraryError(
             f"the operating system does not say what this CPU can do; set BEBERT_ISA to one of {', '.join(built)}"
         )
-    runs = [level for level in isa.available_levels(machine, host) if level in built]
+    runs = _levels(machine, built)[:-1]
     if not runs:
         raise LibraryError(
             f"this CPU has {', '.join(isa.vector_features(host)) or 'no vectors'}, the compiled kernels need more: "

@@ -14,7 +14,7 @@ which registers it saves.
 import ctypes
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 NATIVE = "native"
@@ -63,12 +63,15 @@ def available_levels(machine: str, host: Mapping[str, bool]) -> list[str]:
     return [*levels, NATIVE]
 
 
-def features_of(level: str, machine: str, host: Mapping[str, bool]) -> str:
+def features_of(level: str, machine: str, host: Mapping[str, bool], built: Collection[str] | None = None) -> str:
     """Features of a level other than `native`, on and off, in the notation of LLVM: "+sse2,-avx".
+
+    built : levels that there is code for; None where all can be compiled
 
     Raises IsaError that says what the CPU has and which levels are accepted.
     """
-    accepted = ", ".join(available_levels(machine, host))
+    levels = available_levels(machine, host)
+    accepted = ", ".join(name for name in levels if built is None or name in built or name == NATIVE)
     if level not in LADDERS.get(machine, {}):
         known = sorted({name for ladder in LADDERS.values() for name in ladder})
         what = f"is no level of {machine} CPUs" if level in known else "is unknown"

@@ -10,7 +10,8 @@ Three products compute the same integers:
                and wider codes are not taken; panels are narrow; tables are built for every row
 
 Costs of one layer for a few numbers of rows are known; those of other layers and rows follow by proportion. A layer
-keeps one product for many rows, the best one at MANY rows, and popcount for as few rows as it is the faster one.
+keeps one product for many rows, the best one at MANY rows (of those that are level there, the best one for fewer),
+and popcount for as few rows as it is the faster one.
 BEBERT_PRODUCT=popcount, bitsliced or lookup takes the choice away.
 """
 
@@ -38,6 +39,7 @@ NAMES = {product.name: product.name for product in PRODUCTS} | {"sliced": BITSLI
 OUTPUTS = 16 * PANEL_OUTPUTS  # of the layer that is measured: more weights than the second cache holds
 REPEATS = 9
 SHARED_CORE = 1.1  # bitsliced loses this against look-up where two threads share a core (`docs/log.md`)
+LEVEL = 1.02  # products this close at MANY rows are level; costs are not known better
 HALF_PANEL = 0.75  # what half a panel costs: the same look-ups for two rows at a time, and their loads
 
 
@@ -77,7 +79,9 @@ def _cheapest(outputs: int, depth: int, bits: int) -> Choice:
     costs, rows = entry()[0][str(bits)], np.arange(1, BLOCK + 1)
     takes = [name for name, product in _products(bits).items() if depth <= product.deepest]
     spent = {name: costs[name].of(panels_of(name, outputs), depth, rows) for name in takes}
-    many = min(takes, key=lambda name: spent[name][MANY - 1])
+    best = min(spent[name][MANY - 1] for name in takes)
+    level = [name for name in takes if spent[name][MANY - 1] <= LEVEL * best]
+    many = min(level, key=lambda name: float(spent[name].sum()))  # what is level for MANY may differ for a few
     dearer = np.flatnonzero(spent[POPCOUNT.name] >= spent[many])  # all rows, if popcount is the best for many
     limit = int(dearer[0]) if len(dearer) else BLOCK
     return Choice(POPCOUNT.name if limit else many, limit, many)
@@ -123,32 +127,48 @@ def measure() -> dict[str, Costs]:
     return {str(bits): _measure(bits) for bits in range(9)}
 
 
-def _measure(bits: int) -> Costs:
-    """Time the products on random codes, in turn, so that what else the machine does falls on all of them.
+def calls(bits: int, outputs: int = OUTPUTS) -> dict[tuple[str, str, int], Callable[[], Any]]:
+    """What is measured: (product, "encode" or "multiply", rows) -> a call, on random codes of so many bits.
 
-    Of each the best of some runs counts, without what the fastest call of no rows takes. A run is a second call: the
-    first one brings into the caches what would be there in a model.
+    They are made in this order, for rows are multiplied as they were encoded last. Those of no rows tell what a call
+    costs by itself.
     """
     generator = np.random.default_rng(0)
-    signs = generator.integers(0, 2**64, (OUTPUTS, DEPTH // 64), dtype=np.uint64)
+    signs = generator.integers(0, 2**64, (outputs, DEPTH // 64), dtype=np.uint64)
     codes = generator.integers(0, 1 << bits, (MANY, DEPTH), dtype=np.uint8)  # signs: all +
     no_zeros = np.full(MANY, bits == 0, np.uint8)
     layers = {name: OneLayer(signs, DEPTH, bits, MANY, product=product) for name, product in _products(bits).items()}
-    runs: dict[tuple[str, str, int], Callable[[], Any]] = {}
+    found: dict[tuple[str, str, int], Callable[[], Any]] = {}
     for rows in (0, *ROWS):
         for name, layer in layers.items():
-            runs[name, "encode", rows] = functools.partial(layer.encode, codes[:rows], no_zeros[:rows])
-            runs[name, "multiply", rows] = functools.partial(layer.multiply, 0, rows)
-    best = dict.fromkeys(runs, LONGEST)  # nanoseconds
+            found[name, "encode", rows] = functools.partial(layer.encode, codes[:rows], no_zeros[:rows])
+            found[name, "multiply", rows] = functools.partial(layer.multiply, 0, rows)
+    return found
+
+
+def net_costs(spent: dict[tuple[str, str, int], float], outputs: int = OUTPUTS) -> Costs:
+    """Costs of all products by the nanoseconds of each of the `calls`, without those of the fastest call of no rows."""
+    names = dict.fromkeys(name for name, _, _ in spent)
+
+    def net(name: str, kind: str, share: int) -> list[float]:
+        nothing = min(spent[other, kind, 0] for other in names)
+        return [round(max(spent[name, kind, rows] - nothing, 0) / share, 1) for rows in ROWS]
+
+    return {name: GemmCosts(net(name, "encode", 1), net(name, "multiply", outputs // PANEL_OUTPUTS)) for name in names}
+
+
+def _measure(bits: int) -> Costs:
+    """Time the products in turn, so that what else the machine does falls on all of them.
+
+    Of each call the best of some runs counts. A run is a second call: the first one brings into the caches what would
+    be there in a model.
+    """
+    runs = calls(bits)
+    best = dict.fromkeys(runs, float(LONGEST))  # nanoseconds
     for _ in range(REPEATS):
         for run, call in runs.items():
             call()
             started = time.perf_counter_ns()
             call()
             best[run] = min(best[run], time.perf_counter_ns() - started)
-
-    def net(name: str, kind: str, share: int) -> list[float]:
-        nothing = min(best[other, kind, 0] for other in layers)
-        return [round(max(best[name, kind, rows] - nothing, 0) / share, 1) for rows in ROWS]
-
-    return {name: GemmCosts(net(name, "encode", 1), net(name, "multiply", OUTPUTS // PANEL_OUTPUTS)) for name in layers}
+    return net_costs(best)

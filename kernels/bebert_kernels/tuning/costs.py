@@ -1,8 +1,10 @@
 """What each product costs on this CPU: kept from a measurement here, else from a table that comes along.
 
 `costs.json` has one entry for each level of `cpu/isa.py`, and entries for single CPUs where theirs differ, by the name
-that `cpu.isa.cpu_name` gives. All were measured (`benchmarks/product_costs.py`), so a
-first answer measures nothing. `bebert doctor --tune` measures here and keeps the result in the user's private folder.
+that `cpu.isa.cpu_name` gives, so a first answer measures nothing. Those of x86 were measured
+(`benchmarks/product_costs.py`). No ARM board was at hand: those named under "counted" are cycles of instructions that
+an emulated CPU executed (`benchmarks/arm/costs.py`), and whoever asks is told so. `bebert doctor --tune` measures here
+and keeps the result in the user's private folder.
 """
 
 import functools
@@ -20,6 +22,7 @@ from bebert_kernels.machine_code import code_features
 from bebert_kernels.private_folder import private_folder
 
 TABLE = Path(__file__).with_name("costs.json")
+COUNTED = "counted"  # in the table: name of an entry -> the emulated CPU on which it was counted
 FOLDER = "tuning"
 DEPTH = 768  # of the layer that costs are of
 ROWS = (1, 2, 4, 16, 64)  # for which there are costs
@@ -67,18 +70,19 @@ def name_here() -> str:
 def entry() -> tuple[dict[str, Costs], str]:
     """Costs by the bits of the codes ("0" for signs), and in words where they are from."""
     name = name_here()
-    kept = _read(_kept_file(name), name)
+    kept = costs_of(_read(_kept_file(name)), name)
     if kept:
         return kept, "measured here (`bebert doctor --tune`)"
-    architecture = "arm" if platform.machine() in ("aarch64", "arm64") else "x86"
+    architecture, table = "arm" if platform.machine() in ("aarch64", "arm64") else "x86", _read(TABLE)
     for known, said in (
         (name, "known for this CPU"),
         (f"{architecture} {level()}", "known for this level"),
         ("x86 sse4", "of another CPU: `bebert doctor --tune` measures this one"),
     ):
-        found = _read(TABLE, known)
+        found = costs_of(table, known)
         if found:
-            return found, said
+            cpu = table.get(COUNTED, {}).get(known)
+            return found, f"counted on an emulated {cpu}: `bebert doctor --tune` measures this CPU" if cpu else said
     raise ValueError(f"{TABLE} is damaged; install the package again")
 
 
@@ -102,12 +106,18 @@ def _kept_file(name: str, folder: Path | None = None) -> Path | None:
     return None if folder is None else folder / f"{''.join(c if c.isalnum() else '-' for c in name)}.json"
 
 
-def _read(file: Path | None, name: str) -> dict[str, Costs] | None:
-    """An entry of a file, None where there is none or it is damaged."""
-    if file is None:
-        return None
-    with suppress(OSError, ValueError, TypeError, AttributeError):
-        found: Any = json.loads(file.read_text("utf-8")).get(name)
+def _read(file: Path | None) -> dict[str, Any]:
+    """A table of entries by their names, empty where there is none or it is damaged."""
+    with suppress(OSError, ValueError):
+        table = json.loads(file.read_text("utf-8")) if file else {}
+        return table if isinstance(table, dict) else {}
+    return {}
+
+
+def costs_of(table: dict[str, Any], name: str) -> dict[str, Costs] | None:
+    """An entry of a table, None where there is none or it is damaged."""
+    with suppress(ValueError, TypeError, AttributeError):
+        found: Any = table.get(name)
         costs = {bits: {product: GemmCosts(*parts) for product, parts in row.items()} for bits, row in found.items()}
         parts = [part for row in costs.values() for one in row.values() for part in one]
         if set(costs) == {str(bits) for bits in range(9)} and all(_is_sound(part) for part in parts):
