@@ -25,10 +25,11 @@ def examine(threads: int | None = None) -> dict[str, Any]:
     """
     budget, source = thread_budget(threads)
     try:
-        code = machine_code()
+        machine_code()
     except ValueError as error:  # of BEBERT_ISA or BEBERT_KERNELS, or no code at all
         raise InputError(str(error)) from None
     kernels, test = kernel_choices(), self_test()
+    code = machine_code()  # anew: where Numba compiles, the cache now has what these two needed
     return {
         "versions": {"python": platform.python_version()} | versions(),
         "cpu": {"name": cpu_name(), "machine": platform.machine(), "logical_cpus": os.cpu_count()},
