@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_infer.artifact.folder import CONFIG, TENSORS, TOKENIZER, Artifact, read_artifact, write_artifact
-from bebert_infer.bench.turns import FULL_PRECISION, INT8, Call, Geometry, parent_geometry
+from bebert_infer.bench.turns import FULL_PRECISION, INT4, INT8, Call, Geometry, parent_geometry
 from bebert_infer.measure.cost import bytes_by_kind, count_operations, operations, products_by_bits
 from bebert_infer.measure.machine import machine_code
 from bebert_infer.measure.paper_cost import paper_figures
@@ -23,7 +23,7 @@ OnTokens = Callable[[NDArray[np.int64]], Call]  # ids int64[B, T] without paddin
 class Engine:
     """Something that classifies token ids.
 
-    kind   : "packed", "fp32", "bf16" or "int8";  folder : of its files
+    kind   : "packed", "fp32", "bf16", "int8" or "int4";  folder : of its files
     facts  : fields of the record that need no measuring
     """
 
@@ -125,7 +125,10 @@ def peer_facts(group: EngineGroup, name: str, kind: str, folder: Path, tokens: i
     """Facts of a peer: bytes of its files, and operations by the precision that it runs them in."""
     g = group.geometry
     work = count_operations(g.layers, g.hidden, g.hidden, g.intermediate, tokens)
-    if kind == INT8:
+    if kind == INT4:
+        whole = work.full_precision_flops
+        by_kind = {"4×8": work.linear, "fp32": whole - 2 * work.linear}
+    elif kind == INT8:
         # Dynamic quantization takes the linear layers only; NNCF's for transformers also the products of attention.
         eight = work.linear + (work.attention if "NNCF" in name else 0)
         by_kind = {"8×8": eight, "fp32": 2 * (work.linear + work.attention - eight) + work.elementwise}

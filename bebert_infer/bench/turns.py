@@ -20,6 +20,7 @@ PAUSE = 0.02  # seconds; the threads of a peer were seen to spin for up to 4 ms 
 LONG = 0.25  # seconds; a call as long as this wakes threads and fills caches by itself, and one a turn is enough
 FULL_PRECISION = "fp32"
 INT8 = "int8"
+INT4 = "int4"  # weights; the other operand has 8 bits
 
 Call = Callable[[], Any]  # classifies what it was made for and returns logits float[B, labels]
 

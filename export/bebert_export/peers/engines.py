@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_export.peers.loaders import LOADERS
-from bebert_infer.bench.turns import FULL_PRECISION, INT8, Call
+from bebert_infer.bench.turns import FULL_PRECISION, INT4, INT8, Call
 
 # Token ids int64[B, T], without padding -> a call that classifies them and returns logits float32[B, labels].
 OnTokens = Callable[[NDArray[np.int64]], Call]
@@ -75,6 +75,9 @@ PEERS = {
     ),
     "ONNX Runtime int8 dynamic": Peer(
         INT8, "onnx-int8", (*_ONNX, "onnxruntime"), LOADERS["ONNX Runtime int8 dynamic"], _RUN_ONNX
+    ),
+    "ONNX Runtime int4 weights": Peer(
+        INT4, "onnx-int4", (*_ONNX, "onnxruntime", "onnx_ir"), LOADERS["ONNX Runtime int4 weights"], _RUN_ONNX
     ),
     "OpenVINO int8 NNCF": Peer(
         INT8, "openvino-int8", (*_ONNX, "openvino", "nncf"), LOADERS["OpenVINO int8 NNCF"], _RUN_OPENVINO

@@ -73,6 +73,7 @@ class Workshop:
             "onnx": (self._onnx, ("onnx",)),
             "torch-int8": (self._torch_int8, ()),
             "onnx-int8": (self._onnx_int8, ("onnx", "onnxruntime")),
+            "onnx-int4": (self._onnx_int4, ("onnx", "onnxruntime")),
             "openvino-int8": (self._openvino_int8, ("onnx", "openvino", "nncf")),
         }
         make, packages = makers[peer.files]
@@ -118,6 +119,17 @@ class Workshop:
         graph = self.made("onnx", self._onnx, "torch", "transformers", "onnx")
         with _silence():
             quantize_dynamic(graph / "model.onnx", folder / "model.onnx", weight_type=QuantType.QInt8)
+
+    def _onnx_int4(self, folder: Path) -> None:
+        """ONNX Runtime's blockwise quantization (MatMulNBits): 4-bit weights, a scale for 32, products on 8-bit codes."""
+        with _silence():
+            import onnx
+            from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+            graph = onnx.load(self.made("onnx", self._onnx, "torch", "transformers", "onnx") / "model.onnx")
+            quantizer = MatMulNBitsQuantizer(graph, block_size=32, is_symmetric=True, accuracy_level=4)
+            quantizer.process()
+            quantizer.model.save_model_to_file(str(folder / "model.onnx"), use_external_data_format=False)
 
     def _openvino_int8(self, folder: Path) -> None:
         """NNCF's post-training quantization for transformers, calibrated on random token ids."""

@@ -143,6 +143,7 @@ LOADERS: dict[str, Load] = {
     "OpenVINO bf16": openvino_engine("model.onnx", "bf16"),
     "PyTorch int8 dynamic": torch_int8,
     "ONNX Runtime int8 dynamic": onnxruntime_engine,
+    "ONNX Runtime int4 weights": onnxruntime_engine,
     "OpenVINO int8 NNCF": openvino_engine("model.xml", "f32"),
 }
 
