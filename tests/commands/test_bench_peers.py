@@ -30,6 +30,7 @@ TOLERANCE = {
     "OpenVINO bf16": 0.05,
     "PyTorch int8 dynamic": 0.1,
     "ONNX Runtime int8 dynamic": 0.1,
+    "ONNX Runtime int4 weights": 0.2,  # a step is a seventh of the largest weight of 32
     "OpenVINO int8 NNCF": 0.2,
 }
 
@@ -69,6 +70,16 @@ def test_a_peer_computes_the_same_network_for_any_batch_and_length(workshop, nam
         assert expected.shape == (shape[0], 2)
         assert engine(ids)() == pytest.approx(expected, abs=TOLERANCE[name])
     assert not workshop.model.training  # an exporter that switched dropout on would slow PyTorch down
+
+
+def test_int4_weights_run_on_the_product_for_them(workshop):
+    """Every linear layer of the blocks and the pooler is a MatMulNBits of 4 bits."""
+    onnx = pytest.importorskip("onnx")
+    load(workshop, "ONNX Runtime int4 weights")
+    graph = onnx.load(workshop.files(PEERS["ONNX Runtime int4 weights"]) / "model.onnx").graph
+    products = [node for node in graph.node if node.op_type == "MatMulNBits"]
+    assert len(products) >= 6 * SMALL.layers
+    assert {field.i for node in products for field in node.attribute if field.name == "bits"} == {4}
 
 
 def test_int8_files_are_smaller(workshop):

@@ -121,7 +121,7 @@ class Workshop:
             quantize_dynamic(graph / "model.onnx", folder / "model.onnx", weight_type=QuantType.QInt8)
 
     def _onnx_int4(self, folder: Path) -> None:
-        """ONNX Runtime's blockwise quantization (MatMulNBits): 4-bit weights, a scale for 32, products on 8-bit codes."""
+        """ONNX Runtime's quantization by blocks (MatMulNBits): 4-bit weights, a scale for each 32, 8-bit codes."""
         with _silence():
             import onnx
             from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
