@@ -189,7 +189,8 @@ def test_an_engine_that_its_environment_does_not_suffice_costs_its_own_row(start
         "g, start of OpenVINO fp32: the engine needs no-such-engine, which is not installed",
     ]
     mine = found.figures["g", "ours"]
-    assert 0 < (found.import_numpy_s or 0) < mine["first_answer_s"] and mine["load_s"] < mine["first_answer_s"]
+    assert (found.import_numpy_s or 0) > 0  # one start each: which was quicker is noise
+    assert mine["load_s"] < mine["first_answer_s"]
     assert "first_answer_s" not in found.figures["g", ONNX] and found.figures["g", ONNX]["install_bytes"] > 0
     assert "install_bytes" not in found.figures["g", "OpenVINO fp32"]
     assert told.count("g, start of ours") == 2 and told.count("an environment with numpy alone") == 1
