@@ -26,7 +26,7 @@ from bebert_infer.artifact.config import (
 )
 from bebert_infer.artifact.safe_file import read_bytes
 from bebert_infer.artifact.strict_json import read_json
-from bebert_infer.artifact.tensors import read_whole, split_tensors
+from bebert_infer.artifact.tensors import kind_and_shape, read_whole, split_tensors
 from bebert_infer.artifact.tokenizer_check import MAX_BYTES as MAX_TOKENIZER_BYTES
 from bebert_infer.artifact.tokenizer_check import check_tokenizer
 from bebert_infer.errors import MissingModelError, ModelFormatError
@@ -211,8 +211,7 @@ def finish_config(config: Config, tensors: Tensors) -> tuple[Config, bytes]:
         msgspec.convert(msgspec.to_builtins(config), Config)  # its constructor checks no value
     except msgspec.ValidationError as error:
         raise ModelFormatError(f"{CONFIG}: {error}") from None
-    written = {np.dtype(np.uint64): "U64", np.dtype(np.float32): "F32", np.dtype(np.float64): "F64"}
-    found = {name: (written.get(a.dtype) or str(a.dtype), list(a.shape)) for name, a in tensors.items()}
+    found = {name: kind_and_shape(tensor) for name, tensor in tensors.items()}
     expected = expected_tensors(config)
     names = sorted(set(found) | set(expected))
     faults = [f"{n} is {found.get(n)}, expected {expected.get(n)}" for n in names if found.get(n) != expected.get(n)]

@@ -21,9 +21,15 @@ from bebert_infer.artifact.strict_json import read_json
 from bebert_infer.errors import ModelFormatError
 
 DTYPES: dict[str, np.dtype[Any]] = {"U64": np.dtype("<u8"), "F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+WRITTEN = {dtype: name for name, dtype in DTYPES.items()}
 LENGTH = 8  # bytes before the header
 VALUES = 10  # JSON values that describe one tensor, and two to spare
 ALIGN = 64  # bytes; a cache line
+
+
+def kind_and_shape(tensor: NDArray[Any]) -> tuple[str, list[int]]:
+    """What a header would say of it; NumPy's name of a dtype that no model folder has."""
+    return WRITTEN.get(tensor.dtype) or str(tensor.dtype), list(tensor.shape)
 
 
 def read_whole(file: Path, size: int) -> tuple[NDArray[np.uint8], str]:
@@ -79,11 +85,10 @@ def split_tensors(
                 f"{name} has data_offsets [{begin}, {end}], expected are {count * DTYPES[dtype].itemsize} bytes"
             )
         elif end <= len(data):
-            aligned = (address + begin) % DTYPES[dtype].itemsize == 0
-            tensor = data[begin:end].view(DTYPES[dtype]).reshape(shape) if aligned else None
-            if tensor is None:
-                tensor = np.frombuffer(data[begin:end].tobytes(), DTYPES[dtype]).reshape(shape).copy()
-            tensors[name] = tensor
+            if (address + begin) % DTYPES[dtype].itemsize == 0:
+                tensors[name] = data[begin:end].view(DTYPES[dtype]).reshape(shape)
+            else:
+                tensors[name] = np.frombuffer(data[begin:end].tobytes(), DTYPES[dtype]).reshape(shape).copy()
     if not faults:
         faults = _gaps(places, len(data))
     return tensors, faults

@@ -4,14 +4,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_infer.artifact.config import Config, MemberConfig, expected_tensors
+from bebert_infer.artifact.tensors import kind_and_shape
 from bebert_infer.errors import ModelFormatError
 from bebert_infer.model.attention import BooleanAttention, SoftmaxAttention
 from bebert_infer.model.block import Block, Norm
 from bebert_infer.model.linear import BinaryLinear, Branch
 from bebert_infer.model.member import Embeddings, Member
 from bebert_infer.model.quantizer import Quantizer
-
-DTYPES = {np.dtype(np.uint64): "U64", np.dtype(np.float32): "F32", np.dtype(np.float64): "F64"}
 
 
 def build_members(config: Config, tensors: dict[str, NDArray]) -> list[Member]:
@@ -23,7 +22,7 @@ def build_members(config: Config, tensors: dict[str, NDArray]) -> list[Member]:
     faults = config.faults()
     for name, (kind, shape) in expected_tensors(config).items() if not faults else ():
         have = tensors.get(name)
-        found = None if have is None else (DTYPES.get(have.dtype) or str(have.dtype), list(have.shape))
+        found = None if have is None else kind_and_shape(have)
         if found != (kind, shape):
             faults.append(f"{name} is {found}, expected {(kind, shape)}")
     if faults:
