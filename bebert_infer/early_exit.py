@@ -10,7 +10,7 @@ its probabilities (its votes) lie between 0 and 1. So with a lead L of the best 
 margins between -1 and 1: each is final beyond R, and the order of two of them beyond 2 R.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,6 +103,15 @@ def ask_members(
             done = settled(decision, alphas, order[:spoken], logits[:, rows], sizes, pool, early_exit)
             still = still[~done]
     return logits, asked
+
+
+def heard_together(
+    alphas: NDArray[np.float64], asked: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.int64]]]:
+    """Texts that as many members were asked for, bool[texts], and these members, in the order of the model."""
+    order = speaking_order(alphas)
+    for count in np.unique(asked).tolist():
+        yield asked == count, np.sort(order[:count])
 
 
 def settled(

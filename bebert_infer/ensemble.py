@@ -233,14 +233,8 @@ class Ensemble:
             size = len(windows) if self.minimum == "batch" else MAX_PADDED
             logits = [self.member_logits(*batch.arrays) for batch in _collated(windows, size)]
             return predictions(self.config, self.alphas, np.concatenate(logits, axis=1), encoded, pool)
-
-        def ask(member: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-            batches = _collated([windows[row] for row in rows.tolist()], MAX_PADDED)
-            return np.concatenate([self._member_logits(member, self._batch(*batch.arrays)) for batch in batches])
-
-        counts = [len(one.windows) for one in encoded]
-        asked = ask_members(Decision.of(self.config), self.alphas, counts, pool, early_exit, ask)
-        return early_predictions(self.config, self.alphas, *asked, encoded, pool)
+        batch = Batch.joined([self._batch(*part.arrays) for part in _collated(windows, MAX_PADDED)])
+        return self._answer_early(batch, early_exit, encoded, pool)
 
     def predict_ids(
         self,
@@ -255,13 +249,19 @@ class Ensemble:
         if early_exit is None:
             members = self.member_logits(input_ids, attention_mask, token_type_ids)
             return predictions(self.config, self.alphas, members)
-        batch = self._batch(input_ids, attention_mask, token_type_ids)
+        return self._answer_early(self._batch(input_ids, attention_mask, token_type_ids), early_exit)
 
-        def ask(member: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-            return self._member_logits(member, batch.taken(rows))
+    def _answer_early(
+        self, batch: Batch, early_exit: EarlyExit, encoded: Sequence[EncodedText] | None = None, pool: Pool = "mean"
+    ) -> list[Prediction]:
+        """Answers to the texts whose windows are the sentences of a batch; without `encoded` each is a text."""
 
-        asked = ask_members(Decision.of(self.config), self.alphas, [1] * batch.sentences, "mean", early_exit, ask)
-        return early_predictions(self.config, self.alphas, *asked)
+        def ask(member: int, sentences: NDArray[np.int64]) -> NDArray[np.float32]:
+            return self._member_logits(member, batch.taken(sentences))
+
+        counts = [1] * batch.sentences if encoded is None else [len(one.windows) for one in encoded]
+        asked = ask_members(Decision.of(self.config), self.alphas, counts, pool, early_exit, ask)
+        return early_predictions(self.config, self.alphas, *asked, encoded, pool)
 
     def logits(
         self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, token_type_ids: ArrayLike | None = None

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from bebert_infer.artifact.config import Config
 from bebert_infer.combine import class_probabilities, combine, sigmoid, softmax
-from bebert_infer.early_exit import speaking_order
+from bebert_infer.early_exit import heard_together
 from bebert_infer.text.windows import EncodedText, Pool
 
 
@@ -87,17 +87,13 @@ def early_predictions(
 ) -> list[Prediction]:
     """As `predictions`, each text answered by the members that spoke: the first `asked` in their speaking order."""
     texts = [ONE] * len(asked) if encoded is None else list(encoded)
-    if len(asked) and (asked == asked[0]).all():
-        heard = np.sort(speaking_order(alphas)[: asked[0]])
-        return predictions(config, alphas[heard], members[heard], texts, pool)
-    of_text = np.repeat(np.arange(len(texts)), [len(one.windows) for one in texts])
+    windows = [len(one.windows) for one in texts]
     answers: dict[int, Prediction] = {}
-    for count in np.unique(asked).tolist():
-        heard = np.sort(speaking_order(alphas)[:count])
-        chosen = np.flatnonzero(asked == count)
-        logits = members[heard][:, np.isin(of_text, chosen)]
+    for together, heard in heard_together(alphas, asked):
+        chosen = np.flatnonzero(together).tolist()
+        logits = members[heard][:, np.repeat(together, windows)]
         found = predictions(config, alphas[heard], logits, [texts[index] for index in chosen], pool)
-        answers |= zip(chosen.tolist(), found, strict=True)
+        answers |= zip(chosen, found, strict=True)
     return [answers[index] for index in range(len(texts))]
 
 

@@ -5,7 +5,7 @@ published batch-wide rule (`padded_batch`), where padded positions take part in 
 to compare with the published code and runs on the reference only.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from msgspec import Struct
@@ -51,6 +51,15 @@ class Batch(Struct, frozen=True):
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         rows = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
         return Batch(self.ids[rows], self.positions[rows], self.types[rows], offsets)
+
+    @classmethod
+    def joined(cls, batches: "Sequence[Batch]") -> "Batch":
+        """The sentences of all of them, one behind the other; of batches without padding."""
+        ends = np.cumsum(np.concatenate([np.diff(one.offsets) for one in batches]))
+        ids, positions, types = (
+            np.concatenate([getattr(one, name) for one in batches]) for name in ("ids", "positions", "types")
+        )
+        return cls(ids, positions, types, np.concatenate([[0], ends]).astype(np.int64))
 
     def chunks(self, max_rows: int) -> Iterator[tuple[slice, "Batch"]]:
         """Yield (sentences, their batch) in order, at most `max_rows` rows each unless one sentence has more.

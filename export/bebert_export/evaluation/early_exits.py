@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from bebert_export.data.metrics import evaluate
 from bebert_infer.combine import combine
-from bebert_infer.early_exit import BOUNDED, EXACT, Decision, ask_members, speaking_order
+from bebert_infer.early_exit import BOUNDED, EXACT, Decision, ask_members, heard_together
 
 THRESHOLDS = (0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
@@ -23,7 +23,6 @@ def early_exit_curve(
     """
     several = targets.ndim == 2
     decision = Decision(rule, members.shape[2], several)
-    order = speaking_order(alphas)
     rows = []
     whole: NDArray[Any] | None = None
     for early_exit in (None, *([EXACT] if rule in BOUNDED else []), *THRESHOLDS):
@@ -32,9 +31,7 @@ def early_exit_curve(
             ones = [1] * members.shape[1]
             asked = ask_members(decision, alphas, ones, "mean", early_exit, lambda member, at: members[member, at])[1]
         outputs = np.empty(members.shape[1:])
-        for count in np.unique(asked):
-            heard = np.sort(order[:count])
-            some = asked == count
+        for some, heard in heard_together(alphas, asked):
             outputs[some] = combine(rule, members[heard][:, some], alphas[heard], multi_label=several)
         answers = outputs > 0 if several else outputs.argmax(axis=1)[:, None]
         whole = answers if whole is None else whole
