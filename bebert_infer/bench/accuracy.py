@@ -17,9 +17,7 @@ def accuracies(model: Path, data: Path, full_precision: Path | None, threads: in
     reports = load_export("evaluate")
     ensemble = Ensemble.from_pretrained(model, threads=threads)
     task = reports.task_of(None, ensemble.config)
-    several: dict[str, Any] = {"multi_label": ensemble.config.multi_label, "names": list(ensemble.config.labels)}
-    examples = load_export("data.examples").read_examples(data, task, **several)
-    reports.targets_of(examples, ensemble.config)  # wrong labels are told before anything slow
+    examples = reports.examples_of(data, ensemble.config, task)
     encoded = ensemble.encode(reports.texts_of(examples), truncate=True)
     logits = None
     if full_precision is not None:

@@ -125,13 +125,12 @@ def peer_facts(group: EngineGroup, name: str, kind: str, folder: Path, tokens: i
     """Facts of a peer: bytes of its files, and operations by the precision that it runs them in."""
     g = group.geometry
     work = count_operations(g.layers, g.hidden, g.hidden, g.intermediate, tokens)
-    if kind == INT4:
-        whole = work.full_precision_flops
-        by_kind = {"4×8": work.linear, "fp32": whole - 2 * work.linear}
-    elif kind == INT8:
-        # Dynamic quantization takes the linear layers only; NNCF's for transformers also the products of attention.
+    if kind in (INT8, INT4):
+        # Dynamic quantization, and that to 4-bit weights, takes the linear layers only; NNCF's for transformers takes
+        # the products of attention as well.
         eight = work.linear + (work.attention if "NNCF" in name else 0)
-        by_kind = {"8×8": eight, "fp32": 2 * (work.linear + work.attention - eight) + work.elementwise}
+        rest = 2 * (work.linear + work.attention - eight) + work.elementwise
+        by_kind = {"4×8" if kind == INT4 else "8×8": eight, "fp32": rest}
     else:
         by_kind = {"fp32" if kind == FULL_PRECISION else kind: work.full_precision_flops}
     return {

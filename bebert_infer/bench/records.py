@@ -88,18 +88,23 @@ class EngineFacts(msgspec.Struct, frozen=True):
     install_packages: list[str] | None = None
 
 
-class Timing(msgspec.Struct, frozen=True):
-    """Milliseconds of one call of an engine: median, and what a tenth of the calls was below and above."""
+class Spread(msgspec.Struct, frozen=True):
+    """Milliseconds of an engine: median, and what a tenth of the calls was below and above."""
 
     group: str
     engine: str
     threads: Count
-    tokens: Count
-    batch: Count
     median_ms: Positive
     p10_ms: Positive
     p90_ms: Positive
     calls: Count
+
+
+class Timing(Spread, frozen=True):
+    """One call, for so many sentences of so many tokens."""
+
+    tokens: Count
+    batch: Count
 
 
 class Latency(Timing, frozen=True):
@@ -114,22 +119,15 @@ class Throughput(Timing, frozen=True, kw_only=True):
     sentences_per_s: Positive
 
 
-class TextTiming(msgspec.Struct, frozen=True):
+class TextTiming(Spread, frozen=True):
     """Milliseconds of one real text: a pass over all of them divided by their number.
 
     early_exit  : what our engine was asked with, None for all members and for peers
     members_run : of ours, the mean of all texts
     """
 
-    group: str
-    engine: str
-    threads: Count
     texts: Count
     mean_tokens: Positive
-    median_ms: Positive
-    p10_ms: Positive
-    p90_ms: Positive
-    calls: Count
     early_exit: str | None = None
     members_run: float | None = None
 

@@ -5,7 +5,7 @@ they come in a service. Milliseconds are those of a pass divided by its texts, w
 all.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from bebert_infer.ensemble import Ensemble
 from bebert_infer.optional import load_export
 
 TEXTS = 32
-EARLY = ", early exit"
+Asked = tuple[str, str | None]  # the engine, and its early exit
 
 
 def text_rows(
@@ -29,7 +29,7 @@ def text_rows(
     """One row an engine: median milliseconds of a text and, of ours, the members that ran on average.
 
     opened : engines that could be loaded     rounds, seconds : as of `take_turns`
-    Empty where no packed engine has a tokenizer, or this one needs another kind of file.
+    Empty where no packed engine has a tokenizer.
     """
     ensembles = {
         engine.name: Ensemble.from_pretrained(engine.folder, threads=threads)
@@ -41,42 +41,38 @@ def text_rows(
         return []
     texts = [ids for ids in _token_ids(reader, data) if len(ids)]
     group = engines[0].group
-    calls = {name: _pass([on_tokens(ids[None]) for ids in texts]) for name, on_tokens in opened.items()}
-    run: dict[str, float] = {name: float(len(ensemble.alphas)) for name, ensemble in ensembles.items()}
+    calls: dict[Asked, Call] = {
+        (name, None): _pass([on_tokens(ids[None]) for ids in texts]) for name, on_tokens in opened.items()
+    }
+    run: dict[Asked, float] = {(name, None): float(len(ensemble.alphas)) for name, ensemble in ensembles.items()}
     for name, ensemble in ensembles.items():
         if len(ensemble.alphas) > 1 and ensemble.config.combination in BOUNDED:
-            calls[name + EARLY] = _early(ensemble, texts)
-            asked = [ensemble.predict_ids(ids[None], early_exit=EXACT)[0].members_run for ids in texts]
-            run[name + EARLY] = float(np.mean(asked))
+            early = [partial(ensemble.predict_ids, ids[None], early_exit=EXACT) for ids in texts]
+            calls[name, EXACT] = _pass(early)
+            run[name, EXACT] = float(np.mean([call()[0].members_run for call in early]))
     times = take_turns(calls, rounds, calls_a_turn=1, seconds=seconds)
     size = len(texts)
     shape = {"threads": threads, "texts": size, "mean_tokens": float(np.mean([len(ids) for ids in texts]))}
     return [
-        {"group": group, "engine": name.removesuffix(EARLY), "early_exit": EXACT if name.endswith(EARLY) else None}
+        {"group": group, "engine": asked[0], "early_exit": asked[1]}
         | shape
         | spread([milliseconds / size for milliseconds in found.ms])
-        | {"members_run": run.get(name)}
-        for name, found in times.items()
+        | {"members_run": run.get(asked)}
+        for asked, found in times.items()
     ]
 
 
 def _token_ids(ensemble: Ensemble, data: Path) -> list[NDArray[np.int64]]:
     """Token ids of some texts of the file, each int64[T]; over-long ones are cut."""
     reports = load_export("evaluate")
-    several: dict[str, Any] = {"multi_label": ensemble.config.multi_label, "names": list(ensemble.config.labels)}
-    examples = load_export("data.examples").read_examples(data, reports.task_of(None, ensemble.config), **several)
-    texts = reports.texts_of(examples)
+    texts = reports.texts_of(reports.examples_of(data, ensemble.config, reports.task_of(None, ensemble.config)))
     chosen = np.unique(np.linspace(0, len(texts) - 1, min(TEXTS, len(texts))).astype(int))
     return [ensemble.encode([texts[index]], truncate=True).input_ids[0] for index in chosen]
 
 
-def _pass(calls: list[Call]) -> Call:
+def _pass(calls: Sequence[Call]) -> Call:
     def call() -> None:
         for one in calls:
             one()
 
     return call
-
-
-def _early(ensemble: Ensemble, texts: list[NDArray[np.int64]]) -> Call:
-    return _pass([partial(ensemble.predict_ids, ids[None], early_exit=EXACT) for ids in texts])

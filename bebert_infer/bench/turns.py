@@ -6,9 +6,9 @@ again and again), then the timed calls. Medians count, with the 10th and 90th pe
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ FULL_PRECISION = "fp32"
 INT8 = "int8"
 INT4 = "int4"  # weights; the other operand has 8 bits
 
+Name = TypeVar("Name", bound=Hashable)
 Call = Callable[[], Any]  # classifies what it was made for and returns logits float[B, labels]
 
 
@@ -67,7 +68,7 @@ class Times:
 
 
 def take_turns(
-    calls: Mapping[str, Call],
+    calls: Mapping[Name, Call],
     rounds: int,
     *,
     calls_a_turn: int = 3,
@@ -75,7 +76,7 @@ def take_turns(
     seconds: float = float("inf"),
     clock: Callable[[], float] = time.perf_counter,
     energy: Callable[[], Reading] = read_energy,
-) -> dict[str, Times]:
+) -> dict[Name, Times]:
     """Give every call one turn a round, as the head of this file says.
 
     calls_a_turn : timed calls of a turn; an engine that takes longer than LONG has one call a turn, which is timed
@@ -83,7 +84,7 @@ def take_turns(
     """
     times = {name: Times() for name in calls}
     order = list(calls)
-    long: dict[str, bool] = {}
+    long: dict[Name, bool] = {}
     for call in calls.values():
         call()  # compiles, loads, allocates
     begun = clock()

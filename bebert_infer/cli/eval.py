@@ -67,7 +67,7 @@ def evaluate(
         raise InputError("pass a labelled file, or --task NAME for the dev split of a GLUE task")
     sigmas = [] if noise is None else _sigmas(noise)
     _check_targets(json, plots)
-    reports, files = load_export("evaluate"), load_export("data.examples")
+    reports = load_export("evaluate")
     pictures = load_export("evaluation.plots") if plots is not None else None  # now, not after minutes of work
 
     from bebert_infer.ensemble import Ensemble
@@ -75,10 +75,7 @@ def evaluate(
     ensemble = Ensemble.from_pretrained(model, threads=threads)
     known = reports.task_of(task, ensemble.config)
     file = load_export("data.glue").data_file(data, known if task else None, "dev")
-    examples = files.read_examples(
-        file, known, multi_label=ensemble.config.multi_label, names=list(ensemble.config.labels)
-    )
-    reports.targets_of(examples, ensemble.config)  # wrong labels are told before anything slow
+    examples = reports.examples_of(file, ensemble.config, known)
     encoded = _encoded(ensemble, examples, reports.texts_of(examples), truncate)
     logits = None
     if full_precision is not None:

@@ -4,12 +4,13 @@ Every figure of members and ensembles comes from the packed engine. Nothing here
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_export.data.examples import Examples, named_class_ids, scores
+from bebert_export.data.examples import Examples, named_class_ids, read_examples, scores
 from bebert_export.data.metrics import CLASS_RULES, VALUE_RULES, evaluate, main_first, main_metric
 from bebert_export.data.tasks import TASKS, Task, find_task
 from bebert_export.evaluation.early_exits import early_exit_curve
@@ -31,6 +32,13 @@ class Bootstrap:
 
     resamples: int
     seed: int
+
+
+def examples_of(file: Path, config: Config, task: Task | None) -> Examples:
+    """A labelled file as a model reads it, its labels checked: wrong ones are told before anything slow."""
+    examples = read_examples(file, task, multi_label=config.multi_label, names=list(config.labels))
+    targets_of(examples, config)
+    return examples
 
 
 def texts_of(examples: Examples) -> list[Text]:
