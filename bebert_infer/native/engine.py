@@ -101,7 +101,7 @@ def _stages(members: list[Member]) -> list[str]:
     found = ["linear", "bitsliced_encode", "embed"]
     found += ["bitsliced_sign_epilogue"] if boolean else []
     found += ["lookup_gemm", "lookup_encode"] if softmax else []
-    found += ["lookup_epilogue", "popcount_encode", "by_rows", "norm", "gather", "classify", RUN.name]
+    found += ["popcount_epilogue", "popcount_encode", "by_rows", "norm", "gather", "classify", RUN.name]
     found += ["attend_on_bits"] if boolean else []
     found += ["attend_on_codes"] if softmax else []
     if rest:

@@ -13,12 +13,21 @@ from bebert_kernels.abi.sink import Input, Sink
 from bebert_kernels.abi.stage import Stage
 from bebert_kernels.bitsliced.product import BITSLICED
 from bebert_kernels.program.layer import PRODUCTS, Layer
+from bebert_kernels.rows.reciprocal import multiplies_exactly
 from bebert_kernels.tuning.autotune import choose_gemm
 
 
-def code_rule(quantizer: Quantizer) -> int:
-    """How floats become its codes, see `bebert_kernels/rows/quantize.py`."""
-    return rule.SIGN if quantizer.is_sign else rule.CODES
+def code_rule(quantizer: Quantizer, relu: bool = False) -> int:
+    """How floats become its codes, see `bebert_kernels/rows/quantize.py`; relu : of max(x, 0)."""
+    if quantizer.is_sign:
+        return rule.SIGN
+    low, high = quantizer.range
+    plain = quantizer.kind == "codes" and quantizer.shift is None and quantizer.minimum == 0
+    if relu and not (low == 0 and quantizer.step > 0):  # else codes below the lowest one, 0, are what it takes away
+        plain = False
+    if plain and multiplies_exactly(quantizer.step, low, high):
+        return rule.PLAIN_CODES
+    return rule.RELU_CODES if relu else rule.CODES
 
 
 def code_bits(quantizer: Quantizer) -> int:

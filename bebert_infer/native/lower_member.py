@@ -134,11 +134,7 @@ class MemberProgram(Program):
         width = len(block.intermediate.bias)
         for index, branch in enumerate(block.output.branches):
             quantizer = branch.quantizer
-            coded = rule.SIGN
-            if block.gelu:
-                coded = rule.GELU_SIGN
-            elif not quantizer.is_sign:
-                coded = rule.RELU_CODES
+            coded = rule.GELU_SIGN if block.gelu else code_rule(quantizer, relu=True)
             to, flags = (place + slot.INPUT * index for place in (slot.BYTES, slot.BYTES_NO_ZEROS))
             sinks.append(Sink(TO_BYTES, 0, width, to, flags, coded, numbers(quantizer), shift(quantizer, width)))
         add_linear(self, block.intermediate, hidden, sinks, "intermediate")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kernel_cases import floats, planes
 
 from bebert_kernels import packing
@@ -20,6 +22,7 @@ from bebert_kernels.reference import integers as reference
 from bebert_kernels.rows import embed as row_embed
 from bebert_kernels.rows import layer_norm as row_norm
 from bebert_kernels.rows import quantize as row_codes
+from bebert_kernels.rows.reciprocal import multiplies_exactly
 
 WIDTHS = [1, 2, 3, 5, 15, 16, 17, 31, 46, 47, 48, 49, 63, 64, 65, 127, 128, 129, 191, 192, 384, 768, 3072]
 LIMITS = [(-8, 7), (-2, 1), (-1, 0), (-128, 127), (0, 255), (0, 15), (0, 1)]
@@ -115,6 +118,46 @@ def test_codes_of_every_half_and_its_neighbours():
             out, _ = quantize_row(x, np.zeros_like(x), rule.CODES, (step, 0.0, low, high))
             expected = reference.quantize(x[None], None, step, 0.0, low, high)[0].astype(int) - low
             assert np.array_equal(out, expected)
+
+
+STEPS = [1.0, 0.1, 0.037, -0.7, 0.25, 1 / 3, 2.0**-20, -3e5, 1e17]
+FAR = np.float32([0, -0.0, 1e-45, -1e-45, 3.4e38, -3.4e38, 1e30, -1e30, 2.0**31, -(2.0**31), 2.0**33, -(2.0**33)])
+
+
+def check_plain_codes(x: np.ndarray, step: float, low: int, high: int) -> None:
+    out, no_zeros = quantize_row(x, np.zeros_like(x), rule.PLAIN_CODES, (step, 0.0, low, high))
+    with np.errstate(over="ignore"):
+        expected = reference.quantize(x[None], None, step, 0.0, low, high)[0].astype(int) - low
+    assert np.array_equal(out, expected), (step, low, high)
+    assert no_zeros == 0
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_plain_code_bytes_equal_the_codes(width):
+    """By two multiplications where the engine may: around each place where codes change, and as far as floats go."""
+    for step in STEPS:
+        for low, high in LIMITS:
+            assert multiplies_exactly(step, low, high)
+            check_plain_codes(np.resize(np.append(FAR, 2 * floats(rng(width), width)), width), step, low, high)
+
+
+def around_halves(step: float, low: int, high: int) -> np.ndarray:
+    """The 200 floats on either side of each place where the code changes."""
+    middles = ((np.arange(low, high) + 0.5) * float(np.float32(step))).astype(np.float32)
+    return (middles.view(np.int32)[:, None] + np.arange(-200, 201, dtype=np.int32)).reshape(-1).view(np.float32)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.floats(2.0**-19, 2.0**59, width=32), st.booleans(), st.sampled_from(LIMITS))
+def test_whatever_multiplies_exactly_gives_the_codes_of_the_division(step, negative, limits):
+    step = -step if negative else step
+    if multiplies_exactly(step, *limits):
+        check_plain_codes(around_halves(step, *limits), step, *limits)
+
+
+def test_steps_that_are_too_small_or_large_are_divided_by():
+    for step in (0.0, 1e-45, 2.0**-21, -(2.0**-21), 2.0**61, float("inf"), float("nan")):
+        assert not multiplies_exactly(step, -8, 7)
 
 
 # index planes

@@ -17,6 +17,7 @@ class Encode(NamedTuple):
     inputs, input_count : list of `sink.Input`, its length
     planes, sign        : as in `branch.Branch`, the same for all inputs
     triples             : of a row (bitsliced, else 0)
+    low                 : the lowest code, what byte 0 stands for (lookup)
     """
 
     source: int
@@ -26,6 +27,7 @@ class Encode(NamedTuple):
     planes: int
     sign: int
     triples: int
+    low: int
 
 
 class Linear(NamedTuple):

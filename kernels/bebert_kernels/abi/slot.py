@@ -33,7 +33,7 @@ STATE = 37  # what a gemm leaves for its epilogue, as the product wants it; of b
 # Of an input of a linear layer; those of input 1 follow those of input 0.
 ENCODED = 39  # what an encode stage leaves for gemms, as the product wants it
 PARITIES = 40  # uint8[rows, planes], what triples leave over (bitsliced)
-TOTALS = 41  # int32[rows], sums of codes (lookup)
+TOTALS = 41  # int32[rows], sums of codes (popcount)
 NO_ZEROS = 42  # uint8[rows], 1 = no sign of this row is 0
 BYTES = 43  # byte codes uint8[rows, K] that an earlier stage has left for a layer with rule ALREADY_CODED
 # Flags that come with BYTES. A layer writes them panel by panel while it still needs NO_ZEROS, the flags of its own
@@ -49,4 +49,6 @@ ATTENTION, LANES = 56, 57
 # codes float32[2, rows, 2].
 DOTS = 58
 CODED = 60
-COUNT = 61
+# Of one thread, of a look-up product: indices of a block of outputs.
+INDICES = 62
+COUNT = 63

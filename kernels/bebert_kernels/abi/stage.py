@@ -21,9 +21,9 @@ _PROTOTYPE = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * COUNT)  # a call lets ot
 DEFINED = {
     "bitsliced.gemm": ("bitsliced_gemm",),
     "program.linear": ("linear",),
-    "lookup.stages": ("lookup_gemm", "lookup_encode", "lookup_epilogue"),
+    "lookup.stages": ("lookup_gemm", "lookup_encode"),
     "bitsliced.epilogue": ("bitsliced_epilogue", "bitsliced_sign_epilogue"),
-    "popcount.stages": ("popcount_gemm", "popcount_encode"),
+    "popcount.stages": ("popcount_gemm", "popcount_encode", "popcount_epilogue"),
     "bitsliced.encode": ("bitsliced_encode",),
     "program.stages": ("by_rows", "embed", "norm", "attend_on_bits", "attend_on_codes", "gather", "classify"),
     "program.unfused": ("measure_rows", "quantize_rows", "combine_branches", "activate", "attend_on_floats"),

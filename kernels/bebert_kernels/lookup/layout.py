@@ -1,9 +1,9 @@
-"""The look-up product's shape on this CPU, and the weights and tables in the order in which its code reads them.
+"""The look-up product's shape on this CPU, and the weights and rows in the order in which its code reads them.
 
-Panels and tables depend on the CPU: neither is for files.
+Weights and rows in this form depend on the CPU: neither is for files.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,54 +14,68 @@ from bebert_kernels.packing import Words
 
 Bytes = NDArray[np.uint8]
 
-FIELD_WORDS = 2184  # words whose codes add up to less than 2**16 in each field of `stages._total`, 30 at most a word
+LINE = 64  # bytes of a cache line
+TOGETHER = 8  # groups of codes that are encoded at a time
+HIGHEST = 15  # code, counted from the lowest one
+DEEPEST = 4369  # codes of a row: 15 * K must stay below 2**16
+NEAR = 32 << 10  # bytes of the indices of a block of outputs that the first-level cache should hold
 
 
 class Shape(NamedTuple):
-    """A way to look up: the shuffle, its vector, and the block that fits into the registers.
+    """A way to look up.
 
-    shuffle : key of `tile.SHUFFLES`
+    shuffle : key of `shuffles.SHUFFLES`
     lanes   : bytes of a vector, one for each output
-    inputs  : codes in a table, 4 or 6
-    rows    : rows of a block, 4 or 8
-    vectors : vectors of outputs of a block
+    inputs  : codes of a group, which share a table: 4 or 6
+    widths  : vectors of outputs that fit into the registers together, widest first, each a power of two
     """
 
     shuffle: str
     lanes: int
     inputs: int
-    rows: int
-    vectors: int
+    widths: tuple[int, ...]
 
     @property
-    def panel(self) -> int:
-        """Outputs of a panel."""
-        return self.lanes * self.vectors
+    def entries(self) -> int:
+        """Bytes of a table."""
+        return 1 << self.inputs
 
     @property
-    def tables(self) -> int:
-        """Tables of a step."""
+    def packed(self) -> bool:
+        """Whether two indices share a byte of the weights."""
+        return self.inputs == 4
+
+    @property
+    def unit(self) -> int:
+        """Groups of one row whose sums always fit into a byte together."""
         return 4 if self.inputs == 4 else 2
 
-    @property
-    def step(self) -> int:
-        """Codes of a step."""
-        return self.tables * self.inputs
+    def groups(self, depth: int) -> int:
+        """Groups of a row, in whole bytes of weights and whole blocks of the encoder."""
+        return -(-depth // (TOGETHER * self.inputs)) * TOGETHER
 
-    @property
-    def step_bytes(self) -> int:
-        """Bytes that the tables of a step take for one row."""
-        return self.tables << self.inputs
+    def vector_bytes(self, depth: int) -> int:
+        """Bytes of the weights of one vector of outputs."""
+        return self.groups(depth) * self.lanes // (2 if self.packed else 1)
+
+    def widest(self, depth: int) -> int:
+        """Vectors of the widest block: its indices should stay in the first-level cache for all rows."""
+        fit = [width for width in self.widths if self.groups(depth) * self.lanes * width <= NEAR]
+        return max(fit[0] if fit else 1, min(2, self.widths[0]))
+
+    def index_bytes(self, depth: int) -> int:
+        """Bytes of the scratch in which the indices of a block are unpacked."""
+        return self.groups(depth) * self.lanes * self.widest(depth) if self.packed else 0
 
 
 SHAPES = {  # feature of the CPU: shape, the best first
-    "avx512vbmi": Shape("vpermb", 64, 6, 4, 2),
-    "avx512bw": Shape("vpshufb 512", 64, 4, 4, 2),
-    "avx2": Shape("vpshufb 256", 32, 4, 4, 1),
-    "ssse3": Shape("pshufb 128", 16, 4, 4, 1),
-    "neon": Shape("tbl", 16, 4, 4, 1),  # two vectors of outputs need more than 32 registers: a fifth was copies
+    "avx512vbmi": Shape("vpermb", 64, 6, (4, 2, 1)),
+    "avx512bw": Shape("vpshufb 512", 64, 4, (4, 2, 1)),
+    "avx2": Shape("vpshufb 256", 32, 4, (4, 2, 1)),
+    "ssse3": Shape("pshufb 128", 16, 4, (4, 2, 1)),
+    "neon": Shape("tbl", 16, 4, (8, 4, 2, 1)),
 }
-PORTABLE = Shape("portable", 16, 4, 4, 1)
+PORTABLE = Shape("portable", 16, 4, (4, 2, 1))
 
 
 def best_shape(features: Iterable[str]) -> Shape:
@@ -74,38 +88,85 @@ def best_shape(features: Iterable[str]) -> Shape:
 
 
 SHAPE = best_shape(code_features())
-PANEL = SHAPE.panel
+
+
+def runs(vectors: int, widest: int, shape: Shape = SHAPE) -> Iterator[tuple[int, int, int]]:
+    """(first vector, blocks, width) of the blocks in which outputs are computed, in order, as wide as possible."""
+    first = 0
+    for width in shape.widths:
+        count = (vectors - first) // width
+        if width <= widest and count:
+            yield first, count, width
+            first += count * width
 
 
 def lut_weights(signs: Words, depth: int, shape: Shape = SHAPE) -> Bytes:
-    """Indices into the tables, in the order in which `lut_panel` reads them.
+    """Indices into the tables, in the order in which `tile.py` reads them.
 
     signs   : uint64[N, W]   bit 1 = -1, W = ceil(depth / 64)
-    returns : uint8[ceil(N/panel), steps, vectors, 2, lanes]; outputs beyond N and inputs beyond depth count as +1
+    returns : uint8[ceil(N / lanes) * vector_bytes]; outputs beyond N and inputs beyond depth count as +1
 
-    Output h * lanes/2 + i of a vector is byte 2*i + h. With six inputs to a table, byte t of a step is the index into
-    its table t; with four, the low nibble of byte t is that for table 2*t, the high one that for 2*t + 1.
+    A block of `width` vectors is uint8[groups, width, lanes], with four inputs uint8[groups / 2, width, lanes]: the low
+    nibble for an even group, the high one for the next. Output h * lanes/2 + i of a vector is byte 2*i + h.
     """
-    outputs, steps = len(signs), -(-depth // shape.step)
-    panels = -(-outputs // shape.panel)
+    outputs, groups = len(signs), shape.groups(depth)
+    vectors, half = -(-outputs // shape.lanes), shape.lanes // 2
     octets = np.ascontiguousarray(signs, "<u8").view(np.uint8)
-    columns = 2 * steps if shape.inputs == 4 else 3 * -(-steps // 2)  # four times six bits in three bytes
+    columns = groups * shape.inputs // 8
     used = min(octets.shape[1], columns)
-    padded = np.zeros((panels * shape.panel, columns), np.uint8)
+    padded = np.zeros((vectors * shape.lanes, columns), np.uint8)
     padded[:outputs, :used] = octets[:, :used]
     # Two outputs that become neighbours move as one: half the steps of the slow part, which is turning rows to columns.
-    low, high = padded.reshape(panels * shape.vectors, 2, shape.lanes // 2, columns).transpose(1, 0, 2, 3)
-    pairs = high.astype("<u2") << 8 | low
-    turned = np.ascontiguousarray(pairs.transpose(2, 0, 1)).view(np.uint8)  # (columns, vectors of all panels, lanes)
-    if shape.inputs == 6:
-        a, b, c = turned[0::3], turned[1::3], turned[2::3]
-        turned = np.stack([a, a >> 6 | b << 2, b >> 4 | c << 4, c >> 2], axis=1)
-        turned &= 63
-    index = turned.reshape(-1, panels, shape.vectors, shape.lanes)[: 2 * steps]
-    ordered = index.reshape(steps, 2, panels, shape.vectors, shape.lanes).transpose(2, 0, 3, 1, 4)
-    return np.ascontiguousarray(ordered)
+    low, high = padded.reshape(vectors, 2, half, columns).transpose(1, 0, 2, 3)
+    pairs = high.astype("<u2") << 8 | low  # (vectors, half, columns)
+    out, size = np.empty(vectors * shape.vector_bytes(depth), np.uint8), shape.vector_bytes(depth)
+    for first, count, width in runs(vectors, shape.widest(depth), shape):
+        part = pairs[first : first + count * width].reshape(count, width, half, columns)
+        turned = np.ascontiguousarray(part.transpose(0, 3, 1, 2)).view(np.uint8)  # (blocks, columns, width, lanes)
+        indices = turned if shape.packed else _six_bits(turned)
+        out[first * size : (first + count * width) * size] = indices.reshape(-1)
+    return out
 
 
-def lut_bytes(rows: int, depth: int, shape: Shape = SHAPE) -> int:
-    """Bytes of the tables of this many rows."""
-    return -(-rows // shape.rows) * shape.rows * -(-depth // shape.step) * shape.step_bytes
+def _six_bits(octets: Bytes) -> Bytes:
+    """Three bytes along axis 1 to four numbers of six bits, a byte each."""
+    a, b, c = octets[:, 0::3], octets[:, 1::3], octets[:, 2::3]
+    found = np.stack([a, a >> 6 | b << 2, b >> 4 | c << 4, c >> 2], axis=2)
+    found &= 63
+    return found.reshape(len(octets), -1, *octets.shape[2:])
+
+
+class RowLayout(NamedTuple):
+    """Where the parts of an encoded row stand, in bytes from its start, for rows of one depth.
+
+    A row begins with its header: float32 total, uint16 base, uint16 count of windows (`encode.py`).
+
+    windows : uint16[groups / 2 + 1], the end of each window in the list
+    list    : uint16[groups + 8], entries * the number of each group that has a code other than 0
+    tables  : uint8[groups, entries]
+    size    : of all
+    """
+
+    windows: int
+    list: int
+    tables: int
+    size: int
+
+
+def row_layout(depth: int, shape: Shape = SHAPE) -> RowLayout:
+    """Layout of an encoded row of so many codes."""
+    groups, windows = shape.groups(depth), LINE
+    entries = windows + -(-2 * (groups // 2 + 1) // LINE) * LINE
+    tables = entries + -(-2 * (groups + TOGETHER) // LINE) * LINE
+    return RowLayout(windows, entries, tables, tables + groups * shape.entries)
+
+
+def bias_of(low: int, bits: int) -> int:
+    """What the bytes of a window start from, so that the sums of a unit of codes of some bits stay within 0..255.
+
+    low : the lowest code, -15..0
+    """
+    high = low + (1 << bits) - 1
+    if -8 <= low < 0 and high < 8:
+        return 128
+    return -16 * low

@@ -2,6 +2,8 @@
 
 from bebert_kernels.packing import WORD_BITS
 
+PANEL = 128  # outputs at a time
+
 
 def plane_words(depth: int) -> int:
     """Words of a plane of a row, a whole number of cache lines."""

@@ -11,17 +11,18 @@ from bebert_kernels.abi.frame import BLOCK
 from bebert_kernels.abi.stage import stage
 from bebert_kernels.bitsliced.layout import PANEL_OUTPUTS
 from bebert_kernels.emit.memory import array, as_float32, as_int32, as_uint8, as_uint64, floats_at, slots_at
+from bebert_kernels.emit.scale import make_add, make_scale
 from bebert_kernels.emit.tables import read_branch, read_encode, read_input, read_numbers
 from bebert_kernels.jit.kernel import kernel
-from bebert_kernels.lookup.layout import PANEL
 from bebert_kernels.packing import WORD_BITS, Words
-from bebert_kernels.popcount.layout import plane_words
+from bebert_kernels.popcount.layout import PANEL, plane_words
 from bebert_kernels.popcount.planes import pack_row
 from bebert_kernels.popcount.tile import make_tile
 from bebert_kernels.rows.quantize import quantize_row
 
 _one_of_signs, _two_of_signs = make_tile(1, False), make_tile(2, False)
 _one_of_codes, _two_of_codes = make_tile(1, True), make_tile(2, True)
+_scale_panel, _add_panel = make_scale(PANEL), make_add(PANEL)
 
 
 _plane_words = kernel(plane_words)
@@ -50,7 +51,7 @@ def popcount_encode(arguments: int, slot_address: int, frame: int, domain: int, 
 
 @stage
 def popcount_gemm(branches: int, slot_address: int, number: int, start: int, rows: int, outputs: int) -> None:
-    """Sums of all rows for PANEL_OUTPUTS outputs of a branch, to its state, as `lookup_gemm` leaves them."""
+    """Sums of all rows for PANEL_OUTPUTS outputs of a branch, to its state, int32[PANEL_OUTPUTS / PANEL, BLOCK, PANEL]."""
     branch, slots = read_branch(branches, number), slots_at(slot_address)
     words = (branch.depth + WORD_BITS - 1) // WORD_BITS
     weights = array(as_uint64(branch.panels), (outputs, words))
@@ -62,6 +63,25 @@ def popcount_gemm(branches: int, slot_address: int, number: int, start: int, row
             return
         sums = array(as_int32(slots[slot.STATE + number] + 4 * part * BLOCK * PANEL), (rows, PANEL))
         popcount_panel(planes, weights[output : min(output + PANEL, outputs)], branch.sign != 0, sums)
+
+
+@stage
+def popcount_epilogue(branches: int, slot_address: int, number: int, start: int, row: int, rows: int) -> None:
+    """Floats of some rows of a panel from their sums, to OUT or (number 1) added to what is there."""
+    branch, slots = read_branch(branches, number), slots_at(slot_address)
+    totals = array(as_int32(slots[slot.TOTALS + slot.INPUT * branch.input]), (row + rows,))
+    for part in range(PANEL_OUTPUTS // PANEL):
+        output = start + part * PANEL
+        if output >= branch.outputs:
+            return
+        scale, add = branch.scale + 4 * output, branch.add + 4 * output
+        offset = branch.offset + 4 * output if branch.offset != 0 else slots[slot.NOTHING]
+        for r in range(row, row + rows):
+            sums = slots[slot.STATE + number] + 4 * PANEL * (part * BLOCK + r)
+            out = slots[slot.OUT] + slots[slot.OUT_STRIDE] * (r - row) + 4 * PANEL * part
+            if number and branch.add != 0:  # a second branch has an addend only if its codes have a minimum
+                _add_panel(out, add)
+            _scale_panel(sums, np.int64(-2), np.int64(totals[r]), offset, scale, out if number else add, out)
 
 
 @kernel

@@ -20,7 +20,7 @@ PRODUCTS = {product.name: product for product in (POPCOUNT, BITSLICED, LOOKUP)}
 
 
 class Layer(NamedTuple):
-    """One or two branches on one or two inputs, all of one depth and with codes of as many bits.
+    """One or two branches on one or two inputs, all of one depth and with codes of the same bits and lowest code.
 
     source : slot of the floats that inputs are made of      inputs : how, the second one for a branch that says so
     sinks  : where the outputs go
@@ -48,8 +48,9 @@ class Layer(NamedTuple):
 
     def encode(self, product: Product) -> Encode:
         """The instruction for `product.encode`."""
-        planes, triples = self.branches[0].planes, product.triples(self.depth)
-        return Encode(self.source, self.depth, self.inputs, len(self.inputs), planes, not self.bits, triples)
+        first, triples = self.branches[0], product.triples(self.depth)
+        inputs = self.inputs, len(self.inputs)
+        return Encode(self.source, self.depth, *inputs, first.planes, not self.bits, triples, first.low)
 
     def linear(self, product: Product) -> Linear:
         """The instruction for `linear.linear`."""

@@ -13,7 +13,8 @@ All products give the same integers. For each input i, with place = INPUT * i, a
                        (PARITIES or TOTALS + place); NO_ZEROS + place if codes are signs
     gemm      called for each panel of PANEL_OUTPUTS outputs, which begins with output `start`:
               (branches, slots, b, start, rows, N)
-              leaves   STATE + b: sums of all rows of the block for this panel, in any form
+              leaves   STATE + b: sums of all rows of the block for this panel, in any form; or, if the branch has no
+                       epilogue, in STATE what an epilogue leaves: float32[rows, PANEL_OUTPUTS]
     epilogue  called for each strip of at most STRIP rows of the panel: (branches, slots, b, start, row, rows)
               leaves   float32[rows, PANEL_OUTPUTS] = float32(dot) * scale + add at the address OUT, rows OUT_STRIDE
                        bytes apart; branch 1 adds to what branch 0 has left there. dot is an int32 that includes `low`,
@@ -57,7 +58,8 @@ def linear(arguments: int, slot_address: int, frame: int, domain: int, first: in
     o, slots = read_linear(arguments, 0), slots_at(slot_address)
     outputs, branch, sink = o.outputs, read_branch(o.branches, 0), read_sink(o.sinks, 0)
     no_zeros = array(as_uint8(slots[slot.NO_ZEROS + slot.INPUT * branch.input]), (rows,))
-    direct = o.sink_count == 1 and sink.kind == TO_FLOATS
+    finished = branch.epilogue == 0
+    direct = o.sink_count == 1 and sink.kind == TO_FLOATS and not finished
     for start in range(0, outputs, PANEL_OUTPUTS):
         end = min(start + PANEL_OUTPUTS, outputs)
         # A panel whose lanes are all outputs goes straight to a matrix of floats.
@@ -71,13 +73,15 @@ def linear(arguments: int, slot_address: int, frame: int, domain: int, first: in
             thresholds = array(as_int64(branch.thresholds), (-(-outputs // PANEL_OUTPUTS),))[start // PANEL_OUTPUTS]
         for row in range(0, rows, STRIP):
             strip = min(STRIP, rows - row)
-            decided = thresholds != 0
+            decided, y = thresholds != 0, slots[slot.Y]
             for r in range(row, row + strip):
                 decided = decided and no_zeros[r] != 0
             if decided:
                 call(branch.sign_epilogue, o.branches, slot_address, thresholds, start, row, strip)
+            elif finished:
+                y = slots[slot.STATE] + 4 * PANEL_OUTPUTS * row
             else:
-                slots[slot.OUT], slots[slot.OUT_STRIDE] = slots[slot.Y], 4 * PANEL_OUTPUTS
+                slots[slot.OUT], slots[slot.OUT_STRIDE] = y, 4 * PANEL_OUTPUTS
                 if whole:
                     to = row_of(sink.to, first) + row
                     slots[slot.OUT] = slots[sink.to] + 4 * (to * outputs + start)
@@ -91,28 +95,28 @@ def linear(arguments: int, slot_address: int, frame: int, domain: int, first: in
                 begin, stop = max(start, part.start), min(end, part.start + part.width)
                 if begin < stop:
                     columns = (begin - start, stop - begin, begin - part.start)
-                    store_outputs(decided, columns, part, slots, first, row, strip)
+                    store_outputs(decided, y, columns, part, slots, first, row, strip)
 
 
 @kernel
 def store_outputs(
-    decided: bool, columns: tuple[int, int, int], sink: Sink, slots: Table, first: int, row: int, strip: int
+    decided: bool, floats: int, columns: tuple[int, int, int], sink: Sink, slots: Table, first: int, row: int, strip: int
 ) -> None:
     """Hand some columns of a strip of a panel to a sink.
 
-    decided : whether the strip is signs in BITS, else it is floats in Y
+    decided : whether the strip is signs in BITS, else it is floats float32[strip, PANEL_OUTPUTS] at an address
     columns : the first of the panel, how many, and the first of the sink
     first   : row of the batch with which the block begins;     row : row of the block with which the strip begins
     """
     begin, count, column = columns
     width = sink.width
-    y = array(as_float32(slots[slot.Y]), (strip, PANEL_OUTPUTS))
+    y = array(as_float32(floats), (strip, PANEL_OUTPUTS))
     to = row_of(sink.to, first) + row
     place = slots[sink.to]
     if sink.kind == TO_FLOATS or sink.kind == TO_SUM:
-        floats = array(as_float32(place + 4 * to * width), (strip, width))
+        target = array(as_float32(place + 4 * to * width), (strip, width))
         for r in range(strip):
-            out, row_of_y = floats[r, column : column + count], y[r, begin : begin + count]
+            out, row_of_y = target[r, column : column + count], y[r, begin : begin + count]
             if sink.kind == TO_SUM:
                 for i in range(count):
                     out[i] = out[i] + row_of_y[i]

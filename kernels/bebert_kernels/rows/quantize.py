@@ -6,7 +6,8 @@ Other codes are counted from the smallest one, so that every code is an unsigned
 Rounding without a rounding instruction: clamping to integer limits first gives the same code, and adding
 1.5 * 2**23 to a float of small magnitude rounds it, half to even, into the low bits of the sum.
 
-Division without division: v * (1 / step) differs from v / step by less than 2**-14 where the code is within its
+PLAIN_CODES have a step whose inverse in two parts gives the same codes as the division (`reciprocal.py`); where a
+multiply-add is one instruction, that is all there is to do. Else, division without division: v * (1 / step) differs from v / step by less than 2**-14 where the code is within its
 limits (3 roundings of 2**-24 relative, below 257). So both round alike unless the product is that close to the
 middle of two codes; blocks with such a value, or with a step whose inverse is not a normal float, are divided.
 """
@@ -32,7 +33,9 @@ Octets = NDArray[np.uint8]
 
 ROUNDER = 12582912.0  # 1.5 * 2**23
 
-HAS_PACKS = "avx512bw" in code_features()
+_FEATURES = code_features()
+HAS_PACKS = "avx512bw" in _FEATURES
+HAS_FUSED = bool({"neon", "avx512bw"} & _FEATURES) or {"avx2", "fma"} <= _FEATURES
 # Values at a time: a register of bytes where that is large; 64 of AVX2 and NEON would not stay in their registers.
 BYTE_LANES = 64 if HAS_PACKS else 32
 FLOATS, INTEGERS, BYTES = (ir.VectorType(kind, BYTE_LANES) for kind in (F32, I32, I8))
@@ -159,6 +162,73 @@ def code_bytes(x: Floats, shift: Floats, bottom: np.float32, numbers: Numbers, o
     out[:] = np.rint(np.clip(value, numbers.low, numbers.high)) - numbers.low
 
 
+class _PlainCodes:
+    """Emits `plain_code_bytes` for BYTE_LANES values, a register of floats at a time."""
+
+    def __init__(self, e: Emitter, numbers: Numbers) -> None:
+        self.e, b = e, e.builder
+        self.lanes = 16 if HAS_PACKS else 4 if "neon" in _FEATURES else 8
+        self.floats, self.integers = (ir.VectorType(kind, self.lanes) for kind in (F32, I32))
+        inverse = b.fdiv(F32(1.0), numbers.step)
+        left = e.call("llvm.fma.f32", F32, b.fneg(numbers.step), inverse, F32(1.0))
+        scalars = inverse, b.fmul(left, inverse), numbers.high
+        self.inverse, self.rest, self.high = (e.repeat(value, self.lanes) for value in scalars)
+        self.low = e.repeat(b.trunc(b.fptosi(numbers.low, I32), I16), BYTE_LANES)
+
+    def body(self, i: Value, vectors: list[Value], inside: Value | None) -> list[Value]:
+        e, b, codes = self.e, self.e.builder, []
+        for x in e.split(vectors[0], self.lanes):
+            steps = e.call(f"llvm.fma.v{self.lanes}f32", self.floats, x, self.inverse, b.fmul(x, self.rest))
+            steps = b.select(b.fcmp_ordered("<", steps, self.high), steps, self.high)
+            codes.append(self._nearest(steps))
+        return [self._bytes(codes)]
+
+    def _nearest(self, steps: Value) -> Value:
+        """Nearest whole numbers, half to even; far below the lowest code any number that is lower still."""
+        e, kind = self.e, self.integers
+        if self.lanes == 16:
+            return e.call("llvm.x86.avx512.mask.cvtps2dq.512", kind, steps, fill(kind, 0), ir.IntType(16)(-1), I32(4))
+        if self.lanes == 8:
+            return e.call("llvm.x86.avx.cvt.ps2dq.256", kind, steps)
+        return e.call("llvm.aarch64.neon.fcvtns.v4i32.v4f32", kind, steps)
+
+    def _bytes(self, codes: list[Value]) -> Value:
+        """Codes less the lowest one: what is lower saturates to 0."""
+        e, b, kind = self.e, self.e.builder, ir.VectorType(I16, 2 * self.lanes)
+        low = e.split(self.low, 2 * self.lanes)[0]
+
+        def from_low(words: Value) -> Value:
+            return e.call(f"llvm.ssub.sat.v{2 * self.lanes}i16", kind, words, low)
+
+        if self.lanes == 4:
+            halves = [e.call("llvm.aarch64.neon.sqxtn.v4i16", ir.VectorType(I16, 4), part) for part in codes]
+            words = [from_low(e.join(halves[i : i + 2])) for i in range(0, len(halves), 2)]
+            eights = [e.call("llvm.aarch64.neon.sqxtun.v8i8", ir.VectorType(I8, 8), part) for part in words]
+            return e.join(eights)
+        # Packs work in quarters of a register: order the fours again.
+        names = ("avx512.packssdw.512", "avx512.packuswb.512") if HAS_PACKS else ("avx2.packssdw", "avx2.packuswb")
+        words = [from_low(e.call(f"llvm.x86.{names[0]}", kind, *codes[i : i + 2])) for i in (0, 2)]
+        packed = b.bitcast(e.call(f"llvm.x86.{names[1]}", BYTES, *words), self.integers)
+        quarters = self.lanes // 4
+        order = [4 * quarter + source for source in range(4) for quarter in range(quarters)]
+        return b.bitcast(e.shuffle(packed, packed, order), BYTES)
+
+
+def _emit_plain_code_bytes(e: Emitter, x: Any, zeros: Any, numbers: Any, out: Any) -> None:
+    if HAS_FUSED:
+        e.for_blocks(e.size(x), [x.data], [out.data], _PlainCodes(e, numbers).body, BYTE_LANES)
+    else:
+        bottom = F32(float(NOWHERE))
+        e.for_blocks(e.size(x), [x.data, zeros.data], [out.data], _Codes(e, bottom, numbers).body, BYTE_LANES)
+
+
+@vector_code(_emit_plain_code_bytes)
+def plain_code_bytes(x: Floats, zeros: Floats, numbers: Numbers, out: Octets) -> None:
+    """Codes of x, counted from low; numbers has minimum 0, `zeros` are as many."""
+    with np.errstate(over="ignore"):
+        out[:] = np.rint(np.clip(x / np.float32(numbers.step), numbers.low, numbers.high)) - numbers.low
+
+
 @kernel
 def quantize_row(x: Floats, shift: Floats, rule: int, numbers: Numbers, out: Octets) -> np.uint8:
     """Byte codes of a row, by a rule of `abi/rule.py`.
@@ -167,6 +237,7 @@ def quantize_row(x: Floats, shift: Floats, rule: int, numbers: Numbers, out: Oct
     GELU_SIGN  : sign of GELU(x): 0 where x == 0 or x <= GELU_ZERO; the shift must be zeros
     CODES      : clamp(rne((x + shift - minimum) / step), low, high) - low
     RELU_CODES : the same of max(x, 0) + shift
+    PLAIN_CODES: CODES where shift and minimum are 0 and `reciprocal.multiplies_exactly` holds for the step
 
     x, shift : float32[K], finite; zeros for no shift
     numbers  : float32, not read for signs. The step is not 0 and may be negative; low and high are whole numbers in
@@ -178,6 +249,9 @@ def quantize_row(x: Floats, shift: Floats, rule: int, numbers: Numbers, out: Oct
     """
     if rule == rules.SIGN or rule == rules.GELU_SIGN:
         return sign_bytes(x, shift, GELU_ZERO if rule == rules.GELU_SIGN else NOWHERE, out)
+    if rule == rules.PLAIN_CODES:
+        plain_code_bytes(x, shift, numbers, out)
+        return np.uint8(0)
     bottom = np.float32(0) if rule == rules.RELU_CODES else NOWHERE
     code_bytes(x, shift, bottom, numbers, out)
     return np.uint8(0)

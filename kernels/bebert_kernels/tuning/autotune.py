@@ -28,7 +28,7 @@ from bebert_kernels.abi.product import Product
 from bebert_kernels.bitsliced.layout import PANEL_OUTPUTS
 from bebert_kernels.bitsliced.product import BITSLICED
 from bebert_kernels.bitsliced.triples import panel_lanes
-from bebert_kernels.lookup.layout import PANEL
+from bebert_kernels.lookup.layout import SHAPE
 from bebert_kernels.lookup.product import LOOKUP
 from bebert_kernels.popcount.product import POPCOUNT
 from bebert_kernels.tuning.costs import DEPTH, LONGEST, MANY, ROWS, Costs, GemmCosts, entry
@@ -55,7 +55,7 @@ def panels_of(name: str, outputs: int) -> float:
     """What the outputs of a layer cost a product, in panels of PANEL_OUTPUTS."""
     if name == BITSLICED.name:
         return SHARED_CORE * sum(1 if lanes == PANEL_OUTPUTS else HALF_PANEL for lanes in panel_lanes(outputs))
-    return (-(-outputs // PANEL) * PANEL if name == LOOKUP.name else outputs) / PANEL_OUTPUTS
+    return (-(-outputs // SHAPE.lanes) * SHAPE.lanes if name == LOOKUP.name else outputs) / PANEL_OUTPUTS
 
 
 def choose_gemm(outputs: int, depth: int, bits: int) -> Choice:

@@ -1,0 +1,230 @@
+"""A row of codes to what `tile.py` reads: a table for each group, the list of groups, and the windows of the list.
+
+A window is a run of groups whose sums fit into a byte, from a bias on, whatever the weights: its codes above 0 add up to
+at most 255 - bias, those below 0 to at most bias. *Units* of a few groups always fit, since codes are at most 15 apart;
+a window takes as many units as fit, which for usual rows is four to six times as many.
+
+Eight groups are encoded at a time. Tables are built in two steps, the four sums of every pair of codes first, and every
+entry as a sum of two or three of those.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+
+from bebert_kernels.emit.emitter import Emitter, Value, emitted
+from bebert_kernels.emit.vectors import F32, I8, I16, I32, I64, fill
+from bebert_kernels.lookup.layout import HIGHEST, TOGETHER, Shape
+from bebert_kernels.lookup.shuffles import QUARTER, Lookups
+from bebert_kernels.lookup.tile import BASE, BIAS, TOTAL, WINDOWS, Rows
+
+HALF = TOGETHER // 2  # groups whose sums are added to a window at a time
+_NONE = 128  # an index that gives 0 where tables have 16 entries
+_PAIR = 4  # sums of two codes: 0, a, b, a + b
+_FIELD = 32  # bits of the sums of codes above 0 in a word; those of codes below 0 follow
+_LIMIT = 1 << 15  # the bit of a field that tells of too much
+
+
+def make_encode(shape: Shape) -> Any:
+    """Intrinsic that encodes rows of bytes; all arguments are int64, codes and out addresses.
+
+    codes : uint8[rows, depth], at most 15; a code is its byte plus `low`      bias : that of `layout.bias_of`
+    out   : rows of `layout.row_layout`
+    """
+
+    @emitted()
+    def encode(e: Emitter, codes: Value, rows: Value, depth: Value, low: Value, bias: Value, out: Value) -> None:
+        b, size = e.builder, Rows(e, shape, depth).size
+        with e.loop(I64(0), rows) as (r, _):
+            row = _Row(e, shape, depth, low, bias, b.add(out, b.mul(r, size)))
+            row.emit(b.add(codes, b.mul(r, depth)))
+
+    return encode
+
+
+class _Row(Lookups):
+    def __init__(self, e: Emitter, shape: Shape, depth: Value, low: Value, bias: Value, row: Value) -> None:
+        super().__init__(e, shape)
+        b = e.builder
+        self.depth, self.low, self.bias, self.row, self.layout = depth, low, bias, row, Rows(e, shape, depth)
+        self.span = TOGETHER * shape.inputs
+        self.codes = ir.VectorType(I8, self.span)
+        self.lows = e.repeat(b.trunc(low, I8), self.span)
+        self.list, self.tables = (b.add(row, place) for place in (self.layout.list, self.layout.tables))
+        # Of a word of sums: what a field lacks to reach _LIMIT when its sum is one too many.
+        rooms = b.sub(I64(255), bias), bias
+        lacks = [b.sub(I64(_LIMIT - 1), room) for room in rooms]
+        self.lack = b.or_(lacks[0], b.shl(lacks[1], I64(_FIELD)))
+        self.listed, self.windows, self.sums, self.all, self.wide = (e.variable(I64(0)) for _ in range(5))
+        self.chosen_groups = _numbers_of_bits(e, shape.entries)
+
+    def emit(self, codes: Value) -> None:
+        e, b = self.e, self.e.builder
+        whole = b.udiv(self.depth, I64(self.span))
+        with e.loop(I64(0), whole) as (i, _):
+            self._eight_groups(e.load(codes, b.mul(i, I64(self.span)), self.codes), i)
+        rest = b.sub(self.depth, b.mul(whole, I64(self.span)))
+        with b.if_then(b.icmp_unsigned("!=", rest, I64(0)), likely=False):
+            end = e.variable(b.sub(fill(self.codes, 0), self.lows))  # code 0 behind the last one
+            source = e.pointer(codes, b.mul(whole, I64(self.span)), I8)
+            cgutils.raw_memcpy(b, b.bitcast(end, I8.as_pointer()), source, rest, 1, align=1)
+            self._eight_groups(b.load(end), whole)
+        self._end_of_window(b.load(self.listed))
+        b.store(b.add(b.load(self.windows), I64(1)), self.windows)
+        if self.shape.unit < HALF:
+            with b.if_then(b.icmp_unsigned("!=", b.load(self.wide), I64(0)), likely=False):
+                self._smallest_windows()
+        self._header()
+
+    def _eight_groups(self, codes: Value, number: Value) -> None:
+        """Everything about the codes of eight groups: the number of the eight tells which."""
+        e, b, shape = self.e, self.e.builder, self.shape
+        codes = b.add(codes, self.lows)
+        if shape.inputs == 6:  # eight bytes a group, the last two 0
+            order = [g * 6 + k if k < 6 else self.span for g in range(TOGETHER) for k in range(8)]
+            codes = e.shuffle(codes, fill(self.codes, 0), order)
+        first = b.mul(number, I64(TOGETHER))
+        self._write_tables(codes, b.add(self.tables, b.mul(first, I64(shape.entries))))
+        listed, kind = b.load(self.listed), ir.VectorType(ir.IntType(8 * codes.type.count // TOGETHER), TOGETHER)
+        used = b.bitcast(b.icmp_unsigned("!=", b.bitcast(codes, kind), fill(kind, 0)), I8)
+        above = self._at_least_0(codes)
+        sums = self._sums_of_halves(above, b.sub(above, codes))
+        used_by_half = b.zext(b.and_(used, I8(15)), I64), b.zext(b.lshr(used, I8(HALF)), I64)
+        place = listed
+        for half, bits in zip(sums, used_by_half, strict=True):
+            self._add_to_window(half, place)
+            place = b.add(place, e.call("llvm.ctpop.i64", I64, bits))
+        numbers = e.load(self.chosen_groups, b.mul(b.zext(used, I64), I64(TOGETHER)), ir.VectorType(I16, TOGETHER), 2)
+        base = e.repeat(b.trunc(b.mul(first, I64(shape.entries)), I16), TOGETHER)
+        e.store(b.add(numbers, base), self.list, b.mul(listed, I64(2)), 2)
+        b.store(place, self.listed)
+
+    def _at_least_0(self, codes: Value) -> Value:
+        return self.e.builder.select(
+            self.e.builder.icmp_signed(">", codes, fill(codes.type, 0)), codes, fill(codes.type, 0)
+        )
+
+    def _sums_of_halves(self, above: Value, below: Value) -> list[Value]:
+        """Of each four groups a word: the sum of what is above 0, and 2**32 times that of what is below, negated."""
+        e, b = self.e, self.e.builder
+        kind = ir.VectorType(I64, above.type.count // 8)
+        words = b.add(self._eights(above, kind), b.shl(self._eights(below, kind), fill(kind, _FIELD)))
+        found = []
+        for half in e.split(words, kind.count // 2):
+            lanes = [b.extract_element(half, I32(i)) for i in range(half.type.count)]
+            while len(lanes) > 1:
+                lanes = [b.add(*lanes[i : i + 2]) for i in range(0, len(lanes), 2)]
+            found += lanes
+        return found
+
+    def _eights(self, values: Value, kind: ir.VectorType) -> Value:
+        """Sums of eight bytes each, none above 31."""
+        e, b = self.e, self.e.builder
+        name = {
+            ("vpermb", 64): "llvm.x86.avx512.psad.bw.512",
+            ("vpshufb 512", 32): "llvm.x86.avx2.psad.bw",
+            ("vpshufb 256", 32): "llvm.x86.avx2.psad.bw",
+        }.get((self.shape.shuffle, values.type.count))
+        if name:
+            return e.call(name, kind, values, fill(values.type, 0))
+        words, odd = b.bitcast(values, kind), fill(kind, 0x00FF00FF00FF00FF)
+        fours = b.add(b.and_(words, odd), b.and_(b.lshr(words, fill(kind, 8)), odd))
+        twos = b.add(fours, b.lshr(fours, fill(kind, 32)))
+        return b.and_(b.add(twos, b.lshr(twos, fill(kind, 16))), fill(kind, 0xFFFF))
+
+    def _add_to_window(self, sums: Value, place: Value) -> None:
+        """Begin a window at a place of the list if these sums do not fit into the present one."""
+        b = self.e.builder
+        flags = I64(_LIMIT | _LIMIT << _FIELD)
+        b.store(b.add(b.load(self.all), sums), self.all)
+        b.store(b.or_(b.load(self.wide), b.and_(b.add(sums, self.lack), flags)), self.wide)
+        together = b.add(b.load(self.sums), sums)
+        full = b.icmp_unsigned("!=", b.and_(b.add(together, self.lack), flags), I64(0))
+        self._end_of_window(place)
+        b.store(b.add(b.load(self.windows), b.zext(full, I64)), self.windows)
+        b.store(b.select(full, sums, together), self.sums)
+
+    def _end_of_window(self, place: Value) -> None:
+        """Write the end of the present window; it counts once the number of windows does."""
+        b = self.e.builder
+        where = b.add(self.layout.windows, b.mul(b.load(self.windows), I64(2)))
+        self.e.store(b.trunc(place, I16), self.row, where, 2)
+
+    def _smallest_windows(self) -> None:
+        """All groups, in windows of a unit: for rows in which four groups do not fit."""
+        e, b, unit = self.e, self.e.builder, self.shape.unit
+        with e.loop(I64(0), self.layout.groups) as (i, _):
+            e.store(b.trunc(b.mul(i, I64(self.shape.entries)), I16), self.list, b.mul(i, I64(2)), 2)
+        count = b.udiv(self.layout.groups, I64(unit))
+        with e.loop(I64(0), count) as (i, _):
+            b.store(i, self.windows)
+            self._end_of_window(b.mul(b.add(i, I64(1)), I64(unit)))
+        b.store(count, self.windows)
+
+    def _header(self) -> None:
+        """Total and base such that dot = total - 2 * (16-bit sums - base), which lie in -2**15 .. 2**15 - 1."""
+        e, b, field = self.e, self.e.builder, I64((1 << _FIELD) - 1)
+        every, windows = b.load(self.all), b.load(self.windows)
+        total = b.sub(b.and_(every, field), b.lshr(every, I64(_FIELD)))
+        # The sums lie between low * depth and (low + 15) * depth: their middle.
+        middle = b.ashr(b.mul(self.depth, b.add(b.mul(self.low, I64(2)), I64(HIGHEST))), I64(1))
+        base = b.add(b.mul(self.bias, windows), middle)
+        e.store(b.sitofp(b.sub(total, b.mul(middle, I64(2))), F32), self.row, TOTAL, 4)
+        e.store(b.trunc(base, I16), self.row, BASE, 2)
+        e.store(b.trunc(windows, I16), self.row, WINDOWS, 2)
+        e.store(b.trunc(self.bias, I8), self.row, BIAS)
+
+    def _write_tables(self, codes: Value, place: Value) -> None:
+        """Tables of eight groups, one behind the other."""
+        e, shape = self.e, self.shape
+        for half in (0, 1):
+            where = e.place(place, half, HALF * shape.entries)
+            if shape.inputs == 4:
+                self._sixteen(e.split(codes, codes.type.count // 2)[half], where)
+            else:
+                self._sixty_four(codes, HALF * half, where)
+
+    def _sixteen(self, codes: Value, place: Value) -> None:
+        """Four tables of four codes each, as many in a vector as it has quarters."""
+        quarters, lanes = self.shape.lanes // QUARTER, self.shape.lanes
+        source, vectors, pairs = self.e.repeat(codes, lanes), HALF // quarters, []
+        for first in range(0, vectors, 2):  # the pairs of two tables fill a quarter, eight bytes each
+            orders: list[list[int]] = [[], []]
+            for j in range(lanes):
+                vector, pair, sums = first + j % QUARTER // 8, j % 8 // _PAIR, j % _PAIR
+                group = vector * quarters + j // QUARTER
+                for code, order in enumerate(orders):
+                    wanted = vector < vectors and sums >> code & 1
+                    order.append(4 * group + 2 * pair + code if wanted else _NONE)
+            pairs.append(self.chosen(source, orders))
+        for vector in range(vectors):
+            at = [8 * (vector % 2) + _PAIR * pair for pair in (0, 1)]
+            orders = [[at[pair] + (j >> 2 * pair & 3) for j in range(lanes)] for pair in (0, 1)]
+            self.e.store(self.chosen(pairs[vector // 2], orders), place, vector * lanes)
+
+    def _sixty_four(self, codes: Value, first: int, place: Value) -> None:
+        """Tables of four groups of six codes: sums of four codes, plus in each quarter a sum of the last two."""
+        e, b, lanes, zero = self.e, self.e.builder, self.shape.lanes, 6  # the last two bytes of a group are 0
+        orders: list[list[int]] = [[], []]
+        for j in range(lanes):  # the pairs of a group fill twelve bytes of a quarter
+            pair, sums = j % QUARTER // _PAIR, j % _PAIR
+            for code, order in enumerate(orders):
+                wanted = pair < 3 and sums >> code & 1
+                order.append(8 * (first + j // QUARTER) + (2 * pair + code if wanted else zero))
+        pairs = self.chosen(codes, orders)
+        orders = [[j // QUARTER * QUARTER + _PAIR * pair + (j >> 2 * pair & 3) for j in range(lanes)] for pair in (0, 1)]
+        # From memory a quarter goes to all four without a shuffle; from a register LLVM would take one.
+        fours = e.unknown(b.ptrtoint(e.variable(self.chosen(pairs, orders)), I64))
+        for group in range(HALF):
+            last = self.chosen(pairs, [[QUARTER * group + 2 * _PAIR + j // QUARTER for j in range(lanes)]])
+            e.store(b.add(self.quarters(fours, QUARTER * group), last), place, group * lanes)
+
+
+def _numbers_of_bits(e: Emitter, factor: int) -> Value:
+    """uint16[256, 8]: of each byte the numbers of its bits, times a factor, in order."""
+    rows = [[i * factor for i in range(TOGETHER) if byte >> i & 1] for byte in range(256)]
+    values = [number for row in rows for number in row + [0] * (TOGETHER - len(row))]
+    kind = ir.ArrayType(I16, len(values))
+    table = cgutils.global_constant(e.builder.module, f"numbers_of_bits_{factor}", ir.Constant(kind, values))
+    return e.builder.bitcast(table, I16.as_pointer())
