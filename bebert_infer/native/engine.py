@@ -6,8 +6,8 @@ sizes, and `bebert_kernels/program/interpreter.py` executes them in one call a t
 
 import importlib
 from collections import deque
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +18,13 @@ from bebert_infer.model.member import Member
 from bebert_infer.model.noise import Noise
 from bebert_infer.native.lower_unfused import can_fuse, lowered
 from bebert_infer.native.memory import workspace_bytes
-from bebert_infer.native.workspace import Workspace
-from bebert_infer.threads import ThreadTeam
-from bebert_kernels.abi import frame
+from bebert_infer.native.team import ThreadTeam
+from bebert_infer.native.workspace import CheckedBatch, Workspace, check_batch
 from bebert_kernels.abi.frame import Frame
 from bebert_kernels.abi.stage import Stage
 from bebert_kernels.machine_code import library
 
 RUN = Stage.named("run_program")
-RunParallel = Callable[[list[Callable[[], None]], Callable[[], None]], None]  # `ThreadTeam.run`
 
 ROWS_A_THREAD = 4  # with fewer, waking and waiting take longer than the rows: 4 rows 0.37 ms on one thread, 0.45 on two
 
@@ -50,28 +48,21 @@ class NativeEngine:
 
         noise : of each member
         """
-        logits: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(self.members)
         whole = len(self.members) // self.threads * self.threads
-
-        def run(index: int, threads: int = 1) -> None:
-            own = None if noise is None else noise[index]
-            logits[index] = self.members[index].forward(batch, self.team.run, threads=threads, noise=own)
-
-        def lane(first: int) -> None:
-            for index in range(first, whole, self.threads):
-                run(index)
-
+        drawn: Sequence[Noise | None] = noise or [None] * len(self.members)
         with self.team.turn:
+            logits = []
             if whole:
-                self.team.run([partial(lane, first) for first in range(self.threads)])
+                shares = [1] * whole
+                logits += run_members(self.members[:whole], batch, self.team, shares, drawn[:whole], self.threads)
             for index in range(whole, len(self.members)):
-                run(index, self.threads)
+                logits += run_members([self.members[index]], batch, self.team, [self.threads], [drawn[index]])
         return np.stack(logits)
 
     def one_member_logits(self, member: int, batch: Batch) -> NDArray[np.float32]:
         """Logits float32[S, labels] of one member, its rows split among all threads."""
         with self.team.turn:
-            return self.members[member].forward(batch, self.team.run, threads=self.threads)
+            return self.members[member].forward(batch, self.team, threads=self.threads)
 
     def pinned(self) -> list[dict[int, NDArray]]:
         """Arrays that programs point to, by address, of each program: weights as kernels read them, tables."""
@@ -101,7 +92,17 @@ def _stages(members: list[Member]) -> list[str]:
     found = ["linear", "bitsliced_encode", "embed"]
     found += ["bitsliced_sign_epilogue"] if boolean else []
     found += ["lookup_gemm", "lookup_encode"] if softmax else []
-    found += ["popcount_epilogue", "popcount_encode", "by_rows", "norm", "gather", "classify", RUN.name]
+    found += [
+        "popcount_epilogue",
+        "popcount_encode",
+        "by_rows",
+        "norm",
+        "gather",
+        "classify",
+        RUN.name,
+        "serve",
+        "run_team",
+    ]
     found += ["attend_on_bits"] if boolean else []
     found += ["attend_on_codes"] if softmax else []
     if rest:
@@ -120,7 +121,7 @@ class NativeMember:
     def forward(
         self,
         batch: Batch,
-        run_parallel: RunParallel | None = None,
+        team: ThreadTeam | None = None,
         *,
         threads: int = 1,
         noise: Noise | None = None,
@@ -128,43 +129,66 @@ class NativeMember:
     ) -> NDArray[np.float32]:
         """Return the logits float32[S, labels]; as `Member.forward`.
 
-        run_parallel : runs the shares of `threads` threads at the same time (`ThreadTeam.run`); None: one thread
-        times        : int64[instructions], receives nanoseconds of each, of all threads together
+        team  : runs the shares of `threads` threads at the same time; None: one thread
+        times : int64[instructions], receives nanoseconds of each, of all threads together
         """
-        program = self.program
-        threads = max(1, min(threads, batch.rows // ROWS_A_THREAD)) if run_parallel is not None else 1
+        return run_members([self], batch, team, [threads if team is not None else 1], [noise], times=times)[0]
+
+    @contextmanager
+    def workspace(self) -> Iterator[Workspace]:
+        """A workspace that nobody else has until the end."""
         try:
-            workspace = self._free.pop()
+            found = self._free.pop()
         except IndexError:
-            workspace = Workspace(program.sizes)
+            found = Workspace(self.program.sizes)
         try:
-            rows = slice(0, batch.rows)
-            drawn = None if noise is None else noise.draw(batch, rows, program.sizes.hidden)
-            logits = workspace.prepare(batch, threads, drawn)
-            barrier = np.zeros(8, np.int64)  # a cache line of its own
-            spent = np.zeros((threads, 0 if times is None else len(times)), np.int64)
-
-            def work(thread: int) -> None:
-                try:
-                    address = spent[thread].ctypes.data if times is not None else 0
-                    sizes = batch.rows, batch.sentences, threads
-                    call = Frame(*sizes, barrier.ctypes.data, address, workspace.scratch_words, program.block)
-                    table = np.array(call, np.int64)
-                    slots = workspace.slots[thread].ctypes.data
-                    RUN(*program.addresses, len(program.phases), slots, table.ctypes.data, thread)
-                except BaseException:
-                    open_barrier()
-                    raise
-
-            def open_barrier() -> None:
-                barrier[0] = frame.FREE  # nobody waits any more for a thread that never comes
-
-            if run_parallel is None or threads == 1:
-                work(0)
-            else:
-                run_parallel([partial(work, thread) for thread in range(threads)], open_barrier)
-            if times is not None:
-                times += spent.sum(axis=0)
-            return logits.copy()
+            yield found
         finally:
-            self._free.append(workspace)
+            self._free.append(found)
+
+
+def run_members(
+    members: Sequence[NativeMember],
+    batch: Batch,
+    team: ThreadTeam | None,
+    threads: Sequence[int],
+    noise: Sequence[Noise | None],
+    lanes: int = 1,
+    times: NDArray[np.int64] | None = None,
+) -> list[NDArray[np.float32]]:
+    """Run members at the same time, and return the logits float32[S, labels] of each.
+
+    threads : of each member; lanes : threads that take whole members in turn, where members have one thread each
+    times   : int64[instructions] of the one member there is, receives nanoseconds of each, of all threads together
+    """
+    with ExitStack() as stack:
+        jobs, pinned, logits = [], [], []
+        checked: dict[tuple[int, int, int], CheckedBatch] = {}
+        for member, wanted, own in zip(members, threads, noise, strict=True):
+            count, workspace = max(1, min(wanted, batch.rows // ROWS_A_THREAD)), stack.enter_context(member.workspace())
+            program, sizes = member.program, member.program.sizes
+            tables = sizes.vocabulary, sizes.positions, sizes.types
+            if tables not in checked:
+                checked[tables] = check_batch(batch, sizes)
+            drawn = None if own is None else own.draw(batch, slice(0, batch.rows), sizes.hidden)
+            logits.append(workspace.prepare(checked[tables], count, drawn))
+            barrier = np.zeros(8, np.int64)  # a cache line of its own
+            spent = np.zeros((count, 0 if times is None else len(times)), np.int64)
+            timed = [0 if times is None else row.ctypes.data for row in spent]
+            call, rest = (batch.rows, batch.sentences, count), (workspace.scratch_words, program.block)
+            frames = np.array([Frame(*call, barrier.ctypes.data, address, *rest) for address in timed], np.int64)
+            first = *program.addresses, len(program.phases)
+            slots, frame = workspace.slots.ctypes.data, frames.ctypes.data
+            step, width = workspace.slots.strides[0], frames.strides[0]
+            jobs += [(*first, slots + step * t, frame + width * t, t) for t in range(count)]
+            pinned += [barrier, frames, spent]
+        ways = max(lanes, len(jobs) if len(members) == 1 else 1)
+        shares = [np.array(jobs[way::ways], np.int64) for way in range(ways)]
+        if team is None:
+            for job in jobs:
+                RUN(*job)
+        else:
+            team.run(shares)
+        if times is not None:
+            times += spent.sum(axis=0)
+        return [found.copy() for found in logits]

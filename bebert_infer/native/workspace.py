@@ -5,6 +5,7 @@ each thread has scratch for BLOCK rows. Nothing is allocated during a call unles
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from msgspec import Struct
@@ -46,7 +47,35 @@ class Sizes(Struct):
     scratch: Callable[[int], int] = lambda keys: 8  # noqa: E731
 
 
+OF_A_CALL = [slot.IDS, slot.POSITIONS, slot.TYPES, slot.OFFSETS, slot.NOISE]
 FURTHER_FLAGS = np.arange(1, slot.STORE - slot.FLAGS)  # those behind the first ones, in rows
+
+
+class CheckedBatch(NamedTuple):
+    """A batch that programs can take: the tokens of its longest sentence, and where its arrays stand (OF_A_CALL)."""
+
+    batch: Batch
+    longest: int
+    addresses: list[int]
+
+
+def check_batch(batch: Batch, sizes: Sizes) -> CheckedBatch:
+    """Raises ValueError for a batch that a program of these sizes cannot take."""
+    rows = len(batch.ids)
+    for name, values, table, count in (
+        ("ids", batch.ids, "the word tables", sizes.vocabulary),
+        ("positions", batch.positions, "the position table", sizes.positions),
+        ("types", batch.types, "the type table", sizes.types),
+    ):
+        checked_rows(name, values, rows, table, count)
+    offsets = checked_array("offsets", batch.offsets, np.int64, ("S + 1",))
+    lengths = offsets[1:] - offsets[:-1]
+    if lengths.size == 0 or offsets[0] != 0 or offsets[-1] != rows or lengths.min() < 1:
+        raise ValueError(f"offsets do not cut {rows} rows into sentences of at least 1; accepted: rising 0 .. {rows}")
+    if batch.key_mask is not None:
+        raise ValueError("batch has a key mask; programs take batches without padding (`batch.ragged_batch`)")
+    addresses = [array.ctypes.data for array in (batch.ids, batch.positions, batch.types, batch.offsets)]
+    return CheckedBatch(batch, int(lengths.max()), addresses)
 
 
 class Workspace:
@@ -56,19 +85,25 @@ class Workspace:
         self.sizes = sizes
         self.slots = np.zeros((0, slot.COUNT), np.int64)
         self._rows = self._sentences = self._keys = 0
+        self._flags_of = 0  # rows for which the slots of flags are right
         self._shared: list[NDArray] = []
         self._own: list[dict[int, NDArray]] = []
         self._addresses: list[int] = []  # of _shared
         self._call: tuple[Batch, NDArray[np.float32] | None] | None = None
 
-    def prepare(self, batch: Batch, threads: int, noise: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    def prepare(
+        self, checked: CheckedBatch, threads: int, noise: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """Make room for a batch and return the logits float32[S, labels] that a run will fill.
 
-        noise : float32[R, C], contiguous, to add to the embeddings
+        checked : the batch, checked for a program with the same tables
+        noise   : float32[R, C], contiguous, to add to the embeddings
 
-        Raises ValueError for a batch that a program cannot take: from here on it is addresses.
+        Raises ValueError for noise of another shape: from here on it is addresses.
         """
-        keys = self._check(batch, noise)
+        batch, keys = checked.batch, checked.longest
+        if noise is not None:
+            checked_array("noise", noise, np.float32, (batch.rows, self.sizes.hidden))
         if batch.rows > self._rows or batch.sentences > self._sentences or keys > self._keys:
             self._rows = max(self._rows, rounded(batch.rows))
             self._sentences = max(self._sentences, batch.sentences)
@@ -80,14 +115,14 @@ class Workspace:
         if len(self.slots) < threads or not self._addresses:
             self._addresses = [array.ctypes.data for array in self._shared]
             self.slots = np.array([self._fixed_slots(own) for own in self._own], np.int64)
+            self._flags_of = 0
         self._call = (batch, noise)  # keeps the arrays below alive
-        slots = self.slots[:threads]
-        slots[:, slot.NOISE] = 0 if noise is None else noise.ctypes.data
-        slots[:, slot.IDS], slots[:, slot.POSITIONS] = batch.ids.ctypes.data, batch.positions.ctypes.data
-        slots[:, slot.TYPES], slots[:, slot.OFFSETS] = batch.types.ctypes.data, batch.offsets.ctypes.data
-        for store in (slot.QUERY, slot.QUERY + slot.STORE):  # the flags of queries, keys and values lie in one array
-            first = store + slot.FLAGS
-            slots[:, first + 1 : store + slot.STORE] = slots[:, first : first + 1] + batch.rows * FURTHER_FLAGS
+        self.slots[:, OF_A_CALL] = [*checked.addresses, 0 if noise is None else noise.ctypes.data]
+        if self._flags_of != batch.rows:  # the flags of queries, keys and values lie in one array
+            self._flags_of = batch.rows
+            for store in (slot.QUERY, slot.QUERY + slot.STORE):
+                first, slots = store + slot.FLAGS, self.slots
+                slots[:, first + 1 : store + slot.STORE] = slots[:, first : first + 1] + batch.rows * FURTHER_FLAGS
         return self._shared[2][: batch.sentences * self.sizes.labels].reshape(batch.sentences, -1)
 
     def _fixed_slots(self, own: dict[int, NDArray]) -> NDArray[np.int64]:
@@ -101,27 +136,6 @@ class Workspace:
         for place, array in own.items():
             slots[place] = array.ctypes.data
         return slots
-
-    def _check(self, batch: Batch, noise: NDArray[np.float32] | None) -> int:
-        """Return the tokens of the longest sentence."""
-        sizes, rows = self.sizes, len(batch.ids)
-        for name, values, table, count in (
-            ("ids", batch.ids, "the word tables", sizes.vocabulary),
-            ("positions", batch.positions, "the position table", sizes.positions),
-            ("types", batch.types, "the type table", sizes.types),
-        ):
-            checked_rows(name, values, rows, table, count)
-        offsets = checked_array("offsets", batch.offsets, np.int64, ("S + 1",))
-        lengths = offsets[1:] - offsets[:-1]
-        if lengths.size == 0 or offsets[0] != 0 or offsets[-1] != rows or lengths.min() < 1:
-            raise ValueError(
-                f"offsets do not cut {rows} rows into sentences of at least 1; accepted: rising 0 .. {rows}"
-            )
-        if batch.key_mask is not None:
-            raise ValueError("batch has a key mask; programs take batches without padding (`batch.ragged_batch`)")
-        if noise is not None:
-            checked_array("noise", noise, np.float32, (rows, sizes.hidden))
-        return int(lengths.max())
 
     @property
     def scratch_words(self) -> int:

@@ -147,7 +147,7 @@ def _member(guard: Guard, name: str, model: Ensemble) -> None:
                 tables = program.program.instructions, program.program.phases
                 program.program.addresses = tuple(table.ctypes.data for table in tables)
                 program._free.clear()  # exactly the memory of this batch
-                np.testing.assert_array_equal(program.forward(batch, model.engine.team.run, threads=threads), expected)
+                np.testing.assert_array_equal(program.forward(batch, model.engine.team, threads=threads), expected)
             guard.check()
 
 

@@ -9,7 +9,6 @@ import pickle
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ import pytest
 
 from bebert_infer import Ensemble, InputError, ModelFormatError
 from bebert_infer.measure.sample_models import random_model
-from bebert_infer.threads import ThreadTeam, _cgroup_quota, thread_budget
+from bebert_infer.threads import _cgroup_quota, thread_budget
 
 FROZEN = Path(__file__).parents[1] / "data" / "artifacts" / "v1"
 FOLDER = FROZEN / "bebert_ensemble"
@@ -340,50 +339,3 @@ def test_the_smaller_of_quota_and_affinity_counts(monkeypatch):
         assert thread_budget() == (
             (1, "cgroup quota") if quota == 1 else (len(os.sched_getaffinity(0)), "CPU affinity")
         )
-
-
-def test_a_call_that_is_interrupted_returns_when_its_threads_have_ended():
-    """Their memory is used again by the next call."""
-    team, begun, gate, ended = ThreadTeam(2), threading.Event(), threading.Event(), []
-
-    def first() -> None:
-        assert begun.wait(LIMIT)
-        raise KeyboardInterrupt
-
-    def other() -> None:
-        begun.set()
-        gate.wait(LIMIT)
-        time.sleep(0.1)
-        ended.append(True)
-
-    with pytest.raises(KeyboardInterrupt):
-        team.run([first, other], gate.set)
-    assert ended == [True]
-    team.run([lambda: None, lambda: ended.append(False)])
-    assert ended == [True, False]
-
-
-def test_a_second_interrupt_while_the_threads_end_changes_nothing():
-    code = """
-from bebert_infer.threads import ThreadTeam
-team, ended, abandoned = ThreadTeam(3), [], []
-bells = []
-def bell(*_):
-    bells.append(True)
-    if len(bells) <= 3:
-        raise KeyboardInterrupt
-signal.signal(signal.SIGALRM, bell)
-def other():
-    time.sleep(0.5)
-    ended.append(True)
-signal.setitimer(signal.ITIMER_REAL, 0.1, 0.05)  # while the caller waits, again and again: three of them interrupt
-try:
-    team.run([lambda: None, other, other], lambda: abandoned.append(True))
-except KeyboardInterrupt:
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    assert (ended, abandoned) == ([True, True], [True]), (ended, abandoned)
-    assert len(bells) > 3
-else:
-    raise AssertionError("no interrupt")
-"""
-    run(code)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from invariance import LONGEST, NAMES, load, write_requests
 
 from bebert_infer import ensemble as ensemble_module
-from bebert_infer.threads import ThreadTeam
+from bebert_infer.native.team import ThreadTeam
 from bebert_kernels.cpu import isa
 
 HELPERS = Path(__file__).parents[1] / "helpers"

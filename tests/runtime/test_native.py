@@ -59,7 +59,7 @@ def test_any_shape(shape, scheme, monkeypatch):
         batch = _batch(rng, 50, lengths)
         expected = _truth(model, batch)
         np.testing.assert_array_equal(model.engine.members[0].forward(batch), expected)
-        shared = model.engine.members[0].forward(batch, model.engine.team.run, threads=3)
+        shared = model.engine.members[0].forward(batch, model.engine.team, threads=3)
         np.testing.assert_array_equal(shared, expected)
 
 

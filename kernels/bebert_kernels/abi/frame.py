@@ -7,7 +7,6 @@ from bebert_kernels.abi.table import Address
 ROWS, SENTENCES = range(2)  # domains of phases: what their rows are
 
 BLOCK = 128  # rows at a time, or fewer (`Frame.block`): what they need stays in the second-level cache
-FREE = 1 << 40  # a count of arrivals at the barrier that lets everybody through: a thread has failed
 
 
 class Frame(NamedTuple):

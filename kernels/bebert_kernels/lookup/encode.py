@@ -213,7 +213,9 @@ class _Row(Lookups):
                 wanted = pair < 3 and sums >> code & 1
                 order.append(8 * (first + j // QUARTER) + (2 * pair + code if wanted else zero))
         pairs = self.chosen(codes, orders)
-        orders = [[j // QUARTER * QUARTER + _PAIR * pair + (j >> 2 * pair & 3) for j in range(lanes)] for pair in (0, 1)]
+        orders = [
+            [j // QUARTER * QUARTER + _PAIR * pair + (j >> 2 * pair & 3) for j in range(lanes)] for pair in (0, 1)
+        ]
         # From memory a quarter goes to all four without a shuffle; from a register LLVM would take one.
         fours = e.unknown(b.ptrtoint(e.variable(self.chosen(pairs, orders)), I64))
         for group in range(HALF):

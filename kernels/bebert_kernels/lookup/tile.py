@@ -161,7 +161,9 @@ def make_multiply(shape: Shape) -> Any:
                 next_weights = b.add(weights, b.mul(b.load(next_vector), size))
                 lines = b.udiv(b.mul(size, I64(width)), I64(LINE))
                 with e.loop(I64(0), count) as (r, _):
-                    _prefetch(e, next_weights, b.udiv(b.mul(lines, r), count), b.udiv(b.mul(lines, b.add(r, I64(1))), count))
+                    _prefetch(
+                        e, next_weights, b.udiv(b.mul(lines, r), count), b.udiv(b.mul(lines, b.add(r, I64(1))), count)
+                    )
                     row, to = b.add(rows, b.mul(r, layout.size)), b.add(place, b.mul(r, I64(4 * PANEL_OUTPUTS)))
                     block = RowBlock(e, shape, width, row, layout, indices)
                     addend = b.add(b.add(add, place), b.mul(r, stride))

@@ -63,6 +63,12 @@ def run(instructions: Table, phases: Table, slots: Table, frame: Table, thread: 
 @stage
 def run_program(instructions: int, phases: int, count: int, slots: int, frame: int, thread: int) -> None:
     """`run`, by addresses; count : of phases, at least one."""
+    run_rows(instructions, phases, count, slots, frame, thread)
+
+
+@kernel
+def run_rows(instructions: int, phases: int, count: int, slots: int, frame: int, thread: int) -> None:
+    """The same for kernels."""
     table = array(as_int64(phases), (count, PHASE))
     rows = array(as_int64(instructions), (read_phase(phases, count - 1).end, FIELDS))
     run(rows, table, array(as_int64(slots), (slot.COUNT,)), array(as_int64(frame), (FRAME,)), thread)
@@ -77,7 +83,7 @@ def barrier(counter: int, threads: int) -> None:
     arrived = atomic_add(counter, np.int64(1))
     target = (arrived // threads + 1) * threads
     tries = 0
-    while atomic_load(counter) < min(target, frames.FREE):  # a thread may fail before or after we arrive
+    while atomic_load(counter) < target:
         tries += 1
         if tries > SPINS_BEFORE_YIELD:
             sched_yield()

@@ -100,7 +100,14 @@ def linear(arguments: int, slot_address: int, frame: int, domain: int, first: in
 
 @kernel
 def store_outputs(
-    decided: bool, floats: int, columns: tuple[int, int, int], sink: Sink, slots: Table, first: int, row: int, strip: int
+    decided: bool,
+    floats: int,
+    columns: tuple[int, int, int],
+    sink: Sink,
+    slots: Table,
+    first: int,
+    row: int,
+    strip: int,
 ) -> None:
     """Hand some columns of a strip of a panel to a sink.
 
