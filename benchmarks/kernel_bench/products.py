@@ -19,18 +19,20 @@ from bebert_kernels.abi.product import Product
 from bebert_kernels.bitsliced.epilogue import bitsliced_epilogue
 from bebert_kernels.bitsliced.gemm import bitsliced_gemm
 from bebert_kernels.bitsliced.product import BITSLICED
-from bebert_kernels.bitsliced.triples import aligned
-from bebert_kernels.lookup.gemm import lut_gemm
-from bebert_kernels.lookup.layout import PANEL, lut_bytes, lut_weights
-from bebert_kernels.lookup.stages import lookup_epilogue
+from bebert_kernels.lookup.product import LOOKUP
+from bebert_kernels.lookup.stages import lookup_gemm
 from bebert_kernels.popcount.product import POPCOUNT
-from bebert_kernels.popcount.stages import popcount_gemm
+from bebert_kernels.popcount.stages import popcount_epilogue, popcount_gemm
 from bebert_kernels.program.linear import linear
 from bebert_kernels.rows.layout import MINUS, PLUS, ZERO
 from bebert_kernels.tuning.single_layer import OneLayer
 
 ZEROS = "signs with zeros"
-STAGES = {POPCOUNT.name: (popcount_gemm, lookup_epilogue), BITSLICED.name: (bitsliced_gemm, bitsliced_epilogue)}
+STAGES = {  # of each product, beside its encode stage
+    POPCOUNT.name: (popcount_gemm, popcount_epilogue),
+    BITSLICED.name: (bitsliced_gemm, bitsliced_epilogue),
+    LOOKUP.name: (lookup_gemm,),
+}
 NUMKONG_U1 = "NumKong u1"  # the peer that tables compare with
 
 
@@ -99,20 +101,6 @@ def _of_engine(data: Data, product: Product, kind: str, made: bool = False) -> W
     return Work(of_engine(data, product, kind, made), expected, functions, macs=_macs(data), planes=planes)
 
 
-def _look_up(data: Data) -> Work:
-    """Byte look-up tables of the activations, built inside; the product of the codes counted from 0."""
-    (rows, depth), outputs = data.codes.shape, len(data.weights)
-    codes, panels = data.unsigned, lut_weights(data.packed, depth).reshape(-1)
-    tables, sums = aligned((lut_bytes(BLOCK, depth),), np.uint8), aligned((BLOCK, PANEL), np.int32)
-    totals, out = np.empty(BLOCK, np.int32), np.empty((rows, outputs), np.int32)
-
-    def call() -> NDArray:
-        lut_gemm(codes, panels, tables, sums, totals, out)
-        return out
-
-    return Work(call, lambda: data.dots(codes), (lut_gemm,), macs=_macs(data), planes=BITS)
-
-
 def _macs(data: Data) -> int:
     return data.signs.size * len(data.weights)
 
@@ -176,7 +164,7 @@ PRODUCTS: list[tuple[str, str, Callable[[Data], Work], str]] = [  # a new one ge
     ("bitsliced", "signs from index planes", partial(_of_engine, product=BITSLICED, kind="signs", made=True), ""),
     ("bitsliced", "signs from bytes", partial(_of_engine, product=BITSLICED, kind="signs"), ""),
     ("bitsliced", "4-bit codes from bytes", partial(_of_engine, product=BITSLICED, kind="4-bit codes"), ""),
-    ("lookup", "4-bit codes from bytes", _look_up, ""),
+    ("lookup", "4-bit codes from bytes", partial(_of_engine, product=LOOKUP, kind="4-bit codes"), ""),
     (NUMKONG_U1, "hamming from bits", _numkong_hamming, "numkong"),
     (NUMKONG_U1, "dot from bits", _numkong_dot, "numkong"),
     ("NumKong int8", "from bytes", _numkong_int8, "numkong"),

@@ -63,14 +63,14 @@ def assembly(board: str) -> dict[str, str]:
 
 
 def loops(code: str) -> list[list[str]]:
-    """Bodies of the innermost loops: lines from a label to the jump back to it, with no other label between."""
+    """Bodies of the innermost loops, of x86 too: lines from a label to the jump back to it, no other label between."""
     found, body, label = [], [], ""
     for line in (line.strip() for line in code.splitlines()):
         if match := re.fullmatch(r"(\.L\w+):.*", line):
             label, body = match[1], []
         elif line and line[0] not in ".#/":
             body.append(line.replace("\t", " "))
-            if re.match(rf"(b\.\w+|cbn?z|tbn?z) .*{re.escape(label)}$", body[-1]) and label:
+            if re.match(rf"(b\.\w+|cbn?z|tbn?z|j\w+) .*{re.escape(label)}$", body[-1]) and label:
                 found.append(body)
                 label, body = "", []
     return found

@@ -167,8 +167,10 @@ class _Row(Lookups):
         e, b, field = self.e, self.e.builder, I64((1 << _FIELD) - 1)
         every, windows = b.load(self.all), b.load(self.windows)
         total = b.sub(b.and_(every, field), b.lshr(every, I64(_FIELD)))
-        # The sums lie between low * depth and (low + 15) * depth: their middle.
-        middle = b.ashr(b.mul(self.depth, b.add(b.mul(self.low, I64(2)), I64(HIGHEST))), I64(1))
+        # The sums lie between low * depth and (low + 15) * depth: their middle. Rounded up, as there is one number more
+        # below 0 than above.
+        ends = b.mul(self.depth, b.add(b.mul(self.low, I64(2)), I64(HIGHEST)))
+        middle = b.ashr(b.add(ends, I64(1)), I64(1))
         base = b.add(b.mul(self.bias, windows), middle)
         e.store(b.sitofp(b.sub(total, b.mul(middle, I64(2))), F32), self.row, TOTAL, 4)
         e.store(b.trunc(base, I16), self.row, BASE, 2)
