@@ -57,9 +57,12 @@ def kernel_modules() -> Iterator[ModuleType]:
 
 
 @cache
+NOT_OF_PROGRAMS = ("run_program", "serve", "run_team", "add_planes")
+
+
 def stages() -> dict[int, Stage]:
     """Every stage of programs by its address."""
-    return {stage.address: stage for name, stage in STAGE_NAMES.items() if name not in ("run_program", "add_planes")}
+    return {stage.address: stage for name, stage in STAGE_NAMES.items() if name not in NOT_OF_PROGRAMS}
 
 
 @cache

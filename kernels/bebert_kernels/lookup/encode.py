@@ -1,8 +1,8 @@
 """A row of codes to what `tile.py` reads: a table for each group, the list of groups, and the windows of the list.
 
-A window is a run of groups whose sums fit into a byte, from a bias on, whatever the weights: its codes above 0 add up to
-at most 255 - bias, those below 0 to at most bias. *Units* of a few groups always fit, since codes are at most 15 apart;
-a window takes as many units as fit, which for usual rows is four to six times as many.
+A window is a run of groups whose sums fit into a byte, from a bias on, whatever the weights: its codes above 0 add up
+to at most 255 - bias, those below 0 to at most bias. *Units* of a few groups always fit, since codes are at most 15
+apart; a window takes as many units as fit, which for usual rows is four to six times as many.
 
 Eight groups are encoded at a time. Tables are built in two steps, the four sums of every pair of codes first, and every
 entry as a sum of two or three of those.
@@ -56,7 +56,9 @@ class _Row(Lookups):
         rooms = b.sub(I64(255), bias), bias
         lacks = [b.sub(I64(_LIMIT - 1), room) for room in rooms]
         self.lack = b.or_(lacks[0], b.shl(lacks[1], I64(_FIELD)))
-        self.listed, self.windows, self.sums, self.all, self.wide = (e.variable(I64(0)) for _ in range(5))
+        self.listed, self.windows, self.sums, self.wide = (e.variable(I64(0)) for _ in range(4))
+        self.words = ir.VectorType(I64, 4 if shape.inputs == 4 else TOGETHER)  # each the sums of eight bytes
+        self.all = e.variable(fill(self.words, 0))
         self.chosen_groups = _numbers_of_bits(e, shape.entries)
 
     def emit(self, codes: Value) -> None:
@@ -107,9 +109,9 @@ class _Row(Lookups):
 
     def _sums_of_halves(self, above: Value, below: Value) -> list[Value]:
         """Of each four groups a word: the sum of what is above 0, and 2**32 times that of what is below, negated."""
-        e, b = self.e, self.e.builder
-        kind = ir.VectorType(I64, above.type.count // 8)
+        e, b, kind = self.e, self.e.builder, self.words
         words = b.add(self._eights(above, kind), b.shl(self._eights(below, kind), fill(kind, _FIELD)))
+        b.store(b.add(b.load(self.all), words), self.all)
         found = []
         for half in e.split(words, kind.count // 2):
             lanes = [b.extract_element(half, I32(i)) for i in range(half.type.count)]
@@ -137,13 +139,14 @@ class _Row(Lookups):
         """Begin a window at a place of the list if these sums do not fit into the present one."""
         b = self.e.builder
         flags = I64(_LIMIT | _LIMIT << _FIELD)
-        b.store(b.add(b.load(self.all), sums), self.all)
         b.store(b.or_(b.load(self.wide), b.and_(b.add(sums, self.lack), flags)), self.wide)
         together = b.add(b.load(self.sums), sums)
-        full = b.icmp_unsigned("!=", b.and_(b.add(together, self.lack), flags), I64(0))
+        full = b.zext(b.icmp_unsigned("!=", b.and_(b.add(together, self.lack), flags), I64(0)), I64)
         self._end_of_window(place)
-        b.store(b.add(b.load(self.windows), b.zext(full, I64)), self.windows)
-        b.store(b.select(full, sums, together), self.sums)
+        b.store(b.add(b.load(self.windows), full), self.windows)
+        # No branch: nobody can foresee where windows end.
+        kept = b.and_(b.load(self.sums), b.sub(full, I64(1)))
+        b.store(b.add(kept, sums), self.sums)
 
     def _end_of_window(self, place: Value) -> None:
         """Write the end of the present window; it counts once the number of windows does."""
@@ -165,7 +168,7 @@ class _Row(Lookups):
     def _header(self) -> None:
         """Total and base such that dot = total - 2 * (16-bit sums - base), which lie in -2**15 .. 2**15 - 1."""
         e, b, field = self.e, self.e.builder, I64((1 << _FIELD) - 1)
-        every, windows = b.load(self.all), b.load(self.windows)
+        every, windows = e.fold(b.load(self.all), b.add), b.load(self.windows)
         total = b.sub(b.and_(every, field), b.lshr(every, I64(_FIELD)))
         # The sums lie between low * depth and (low + 15) * depth: their middle. Rounded up, as there is one number more
         # below 0 than above.

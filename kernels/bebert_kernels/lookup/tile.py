@@ -14,10 +14,10 @@ outputs as the vector has bytes, four multiply-adds each:
 `vpermb` (AVX-512 VBMI) has 64 entries: six codes.
 
 Two instructions a look-up and nothing else, as long as the sums stay bytes. How long that is depends on the codes, and
-most are small: the encoder cuts each row into *windows* of groups whose sums fit whatever the weights are, fifteen
-groups of four in a usual row where the largest codes would allow four. It lists the groups to look up; those whose codes
-are all 0, half of them after a ReLU, are not in the list. At the end of a window the bytes go to 16-bit sums, twice: as
-they are, and shifted right by 8. The latter are the sums of the odd bytes; the former, less 256 times the latter, those
+most are small: the encoder cuts each row into *windows* of groups whose sums fit whatever the weights are, about
+twenty groups of four in a usual row where the largest codes would allow four. It lists the groups to look up; those
+whose codes are all 0, half of them after a ReLU, are not in the list. At the end of a window the bytes go to 16-bit
+sums, twice: as they are, and shifted right by 8. The latter are the sums of the odd bytes; the former, less 256 times the latter, those
 of the even ones: three instructions for all outputs of a vector. Bytes count from a bias, so that sums below 0 stay
 bytes too. Integers wrap around and come right in the end, for a row's sums span less than 2**16 (`layout.DEEPEST`).
 

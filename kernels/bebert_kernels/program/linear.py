@@ -35,6 +35,7 @@ from numba import types
 from numpy.typing import NDArray
 
 from bebert_kernels.abi import rule, slot
+from bebert_kernels.abi.branch import Branch
 from bebert_kernels.abi.sink import TO_CODES, TO_FLOATS, TO_SUM, TO_WORDS, Sink
 from bebert_kernels.abi.stage import stage
 from bebert_kernels.abi.table import Table
@@ -68,9 +69,7 @@ def linear(arguments: int, slot_address: int, frame: int, domain: int, first: in
         )
         for b in range(o.branch_count):
             call(read_branch(o.branches, b).gemm, o.branches, slot_address, b, start, rows, outputs)
-        thresholds = np.int64(0)
-        if branch.thresholds != 0:
-            thresholds = array(as_int64(branch.thresholds), (-(-outputs // PANEL_OUTPUTS),))[start // PANEL_OUTPUTS]
+        thresholds = _thresholds_of(branch, start)
         for row in range(0, rows, STRIP):
             strip = min(STRIP, rows - row)
             decided, y = thresholds != 0, slots[slot.Y]
@@ -96,6 +95,15 @@ def linear(arguments: int, slot_address: int, frame: int, domain: int, first: in
                 if begin < stop:
                     columns = (begin - start, stop - begin, begin - part.start)
                     store_outputs(decided, y, columns, part, slots, first, row, strip)
+
+
+@kernel
+def _thresholds_of(branch: Branch, start: int) -> int:
+    """Address of the thresholds of the panel that begins with an output, 0 if it has none."""
+    panel = start // PANEL_OUTPUTS
+    if branch.thresholds == 0:
+        return 0
+    return array(as_int64(branch.thresholds), (panel + 1,))[panel]  # type: ignore[no-any-return]
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""Several threads for one call, without the interpreter in between: how they get their programs and wait for each other.
+"""Several threads for one call, without the interpreter in between: how they get programs and wait for each other.
 
 A worker is a thread that Python has started and that has come here (`serve`). It has a mailbox, a cache line:
 
@@ -8,8 +8,8 @@ A worker is a thread that Python has started and that has come here (`serve`). I
     WORKING   it has the work
     DONE      it has done the work; it waits until the caller has seen that
 
-To wake a sleeping thread takes longer than many a short sentence, and so does handing over Python's lock, twice for each
-thread: 0.35 of 1.2 ms for two members and 16 tokens. A worker that is still here starts within a microsecond.
+To wake a sleeping thread takes longer than many a short sentence, and so does handing over Python's lock, twice for
+each thread: 0.35 of 1.2 ms for two members and 16 tokens. A worker that is still here starts within a microsecond.
 """
 
 import numpy as np
