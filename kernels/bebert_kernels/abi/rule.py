@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-# ALREADY_CODED: byte codes stand in BYTES, an earlier stage has made them. PLAIN_CODES: CODES without shift and minimum,
-# of a step by which one can multiply instead of divide (`rows/reciprocal.py`).
+# ALREADY_CODED: byte codes stand in BYTES, an earlier stage has made them. PLAIN_CODES: CODES without shift and
+# minimum, of a step by which one can multiply instead of divide (`rows/reciprocal.py`).
 SIGN, GELU_SIGN, CODES, RELU_CODES, ALREADY_CODED, PLAIN_CODES = range(6)
 
 # Where step and minimum of a quantizer come from: they are stored, or statistics of a sentence (`rows/ranges.py`).

@@ -69,4 +69,3 @@ class Lookups:
         for part in parts[1:]:
             found = self.e.builder.add(found, part)
         return found
-

@@ -3,8 +3,8 @@
     division     rne(clamp(fl(x / step)))
     instead      rne(clamp(fma(x, inverse, fl(x * rest))))       inverse + rest = 1 / step, both float32
 
-Both rise (or fall) with x, so they agree for every float32 if they agree around each place where the code changes. There
-x lies next to (code + 1/2) * step. Source of the rule: `reference.integers.quantize`.
+Both rise (or fall) with x, so they agree for every float32 if they agree around each place where the code changes.
+There x lies next to (code + 1/2) * step. Source of the rule: `reference.integers.quantize`.
 """
 
 import numpy as np
