@@ -50,9 +50,9 @@ def test_arrays_and_lists_stand_in_a_row_by_their_addresses():
 
     shift = np.zeros(3, np.float32)
     inputs = [sink.Input(rule.CODES, None, shift), sink.Input(rule.ALREADY_CODED)]
-    written = row(instruction.Encode(slot.HIDDEN, 3, inputs, 2, 4, False, 0), pin)
+    written = row(instruction.Encode(slot.HIDDEN, 3, inputs, 2, 4, False, 0, -8), pin)
     table = pinned[written[2]]
-    assert written[:2] == [slot.HIDDEN, 3] and written[3:] == [2, 4, 0, 0]
+    assert written[:2] == [slot.HIDDEN, 3] and written[3:] == [2, 4, 0, 0, -8]
     assert table.tolist() == [[rule.CODES, 0, shift.ctypes.data], [rule.ALREADY_CODED, 0, 0]]
 
 
