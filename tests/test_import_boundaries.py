@@ -45,8 +45,7 @@ ROOMS = {
     "kernels.bitsliced": "kernels.rows kernels.emit kernels.abi kernels.jit kernels.machine_code kernels.packing",
     "kernels.lookup": "kernels.bitsliced kernels.rows kernels.emit kernels.abi kernels.jit kernels.machine_code "
     "kernels.packing",
-    "kernels.popcount": "kernels.lookup kernels.bitsliced kernels.rows kernels.emit kernels.abi kernels.jit "
-    "kernels.packing",
+    "kernels.popcount": "kernels.bitsliced kernels.rows kernels.emit kernels.abi kernels.jit kernels.packing",
     "kernels.program": f"{PRODUCTS} kernels.attention kernels.rows kernels.emit kernels.abi kernels.jit "
     "kernels.reference kernels.packing",
     "kernels.tuning": f"kernels.program {PRODUCTS} kernels.machine_code kernels.abi kernels.emit kernels.cpu "

@@ -44,7 +44,7 @@ def check(done: subprocess.CompletedProcess[str]) -> None:
 
 
 @pytest.mark.parametrize("side", ["start", "end"])
-@pytest.mark.parametrize("what", ["arrays", "layers"])
+@pytest.mark.parametrize("what", ["arrays", "layers", "lookups"])
 def test_kernels_stay_inside_their_arrays(what, side):
     check(run(what, side))
 

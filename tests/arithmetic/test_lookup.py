@@ -124,7 +124,13 @@ def test_blocks_are_as_wide_as_the_weights_say_around_the_depth_where_they_becom
     for depth in sorted(depth for depth in depths if 0 < depth <= layout.DEEPEST):
         found.add(shape.widest(depth))
         check(shape, random_codes(depth, 2, depth), random_weights(depth, outputs, depth), -8)
-    assert len(found) > 1, "no depth made blocks narrower"
+    assert len(found) > 1 or shape.widths[0] <= 2, "no depth made blocks narrower"
+
+
+@ALL
+def test_a_panel_is_whole_blocks(shape):
+    """Weights are cut into blocks from the first output to the last, and multiplied panel by panel."""
+    assert PANEL_OUTPUTS % (shape.lanes * shape.widths[0]) == 0
 
 
 @ALL

@@ -69,7 +69,7 @@ def test_a_look_up_is_one_shuffle_and_one_addition(feature, triple, cpu, shuffle
         assert mnemonics(body)[shuffle] == vectors == width, body
         assert not [line for line in body if re.search(r"[%\[](rsp|sp)\b", line)], "registers do not suffice"
         # Beside these: the table, indices that no shuffle takes from memory, and counting.
-        assert len(body) <= 4 * width + 12, body
+        assert len(body) <= 4 * width + 6, body
 
 
 ZEN4 = """

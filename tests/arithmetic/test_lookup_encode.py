@@ -140,6 +140,18 @@ def test_one_code_anywhere_is_one_group(shape):
         assert (row.ends, row.list) == ([1], [place // shape.inputs * shape.entries])
 
 
+@ALL
+@pytest.mark.parametrize(
+    ("low", "code", "most"), [(0, 1, 255), (-8, 1, 127), (-8, -1, 128), (-15, -1, 240), (-1, 1, 239)]
+)
+def test_a_window_is_full_at_the_last_sum_that_fits(shape, low, code, most):
+    """Codes of 1 or -1, one behind the other, until there is one too many."""
+    for count, windows in ((most - 1, 1), (most, 1), (most + 1, 2)):
+        codes = np.zeros(300, np.int64)
+        codes[:count] = code
+        assert len(encoded(shape, codes, low).ends) == windows, count
+
+
 @FOURS
 def test_windows_of_ones_by_hand(shape):
     """31 times four groups of four; fifteen such add up to 240. The last four groups of the row are behind its end."""

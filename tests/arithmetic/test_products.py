@@ -1,7 +1,7 @@
 """Every product computes the same integers: signs with and without zeros, codes of 1 to 8 bits, every shape and tail.
 
 One set of sentences for the NumPy reference, popcount, bitsliced tables and byte look-up; what only one of them has
-follows below, or stands in `test_lut_gemm.py` and `test_sliced.py`.
+follows below, or stands in `test_lookup.py` and `test_sliced.py`.
 """
 
 from concurrent.futures import ThreadPoolExecutor

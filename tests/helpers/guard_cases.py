@@ -1,4 +1,6 @@
-"""Runs kernels on guarded memory, in a process of its own: `guard_cases.py arrays|layers|members|broken start|end`.
+"""Runs kernels on guarded memory, in a process of its own.
+
+    guard_cases.py arrays|layers|lookups|members|broken start|end
 
 Before each case its name goes to standard output, so that the last line names the case that ended the process.
 """
@@ -9,6 +11,7 @@ import sys
 from pathlib import Path
 
 import engine_kernels
+import lookup_shapes
 import numba
 import numpy as np
 from guard import Guard
@@ -93,6 +96,20 @@ def layers(guard: Guard) -> None:
         guard.check()
 
 
+def lookups(guard: Guard) -> None:
+    """The look-up product in the shapes of all CPUs."""
+    for shape in lookup_shapes.EVERY:
+        sizes = [(rows, outputs, depth) for rows, outputs in ((1, 1), (3, 65)) for depth in range(1, 101)]
+        sizes += [(3, outputs, 37) for outputs in (*EDGES, PANEL_OUTPUTS - 1, PANEL_OUTPUTS + 1)] + [(65, 5, 65)]
+        for rows, outputs, depth in sizes:
+            say(f"{shape} of {rows} rows, {outputs} outputs, depth {depth}")
+            codes = lookup_shapes.random_codes(depth, rows, depth)
+            negative = lookup_shapes.random_weights(depth, outputs, depth)
+            codes[-1] = 15  # windows of a unit, if shapes have them
+            found = lookup_shapes.product(shape, codes, negative, room=guard)
+            assert np.array_equal(found, lookup_shapes.dots(codes, negative))
+
+
 def members(guard: Guard) -> None:
     """Whole programs: weights, tables, inputs, workspaces and scratch guarded, rows not rounded up."""
     workspace.aligned, workspace.ROUND = guard.aligned, 1
@@ -159,5 +176,6 @@ def broken(guard: Guard) -> None:
 
 
 if __name__ == "__main__":
-    {"arrays": arrays, "layers": layers, "members": members, "broken": broken}[sys.argv[1]](Guard(sys.argv[2]))
+    every = {"arrays": arrays, "layers": layers, "lookups": lookups, "members": members, "broken": broken}
+    every[sys.argv[1]](Guard(sys.argv[2]))
     say("done")

@@ -19,7 +19,10 @@ from bebert_kernels.lookup.layout import PORTABLE, SHAPES, Shape, bias_of, lut_w
 from bebert_kernels.lookup.tile import BASE, BIAS, TOTAL, WINDOWS, make_multiply
 
 HERE = [shape for feature, shape in SHAPES.items() if feature in cpu_features()]
-SIX = SHAPES["avx512vbmi"]._replace(shuffle="portable")  # six codes a table, on any CPU
+# Six codes a table, on any CPU. A panel must be whole blocks; on small CPUs it is too narrow for the widest of these.
+_WIDE = SHAPES["avx512vbmi"]
+_WIDTHS = tuple(width for width in _WIDE.widths if width * _WIDE.lanes <= PANEL_OUTPUTS)
+SIX = _WIDE._replace(shuffle="portable", widths=_WIDTHS)
 EVERY = [*HERE, PORTABLE, SIX]  # the shapes that run here
 NAMES = [f"{shape.shuffle} {shape.inputs}" for shape in EVERY]
 KEPT = 77  # what arrays hold, and what lies behind them, before a kernel writes

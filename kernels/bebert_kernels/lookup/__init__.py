@@ -1,3 +1,3 @@
 """Products by byte look-up tables of the activations."""
 
-__all__ = ["gemm", "layout", "product", "stages"]
+__all__ = ["layout", "product", "stages"]

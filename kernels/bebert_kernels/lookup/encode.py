@@ -2,7 +2,7 @@
 
 A window is a run of groups whose sums fit into a byte, from a bias on, whatever the weights: its codes above 0 add up
 to at most 255 - bias, those below 0 to at most bias. *Units* of a few groups always fit, since codes are at most 15
-apart; a window takes as many units as fit, which for usual rows is four to six times as many.
+apart. A window takes four groups after four as long as they fit, for usual rows four to six times as many as a unit.
 
 Eight groups are encoded at a time. Tables are built in two steps, the four sums of every pair of codes first, and every
 entry as a sum of two or three of those.
@@ -218,9 +218,8 @@ class _Row(Lookups):
                 wanted = pair < 3 and sums >> code & 1
                 order.append(8 * (first + j // QUARTER) + (2 * pair + code if wanted else zero))
         pairs = self.chosen(codes, orders)
-        orders = [
-            [j // QUARTER * QUARTER + _PAIR * pair + (j >> 2 * pair & 3) for j in range(lanes)] for pair in (0, 1)
-        ]
+        starts = [j // QUARTER * QUARTER for j in range(lanes)]
+        orders = [[starts[j] + _PAIR * pair + (j >> 2 * pair & 3) for j in range(lanes)] for pair in (0, 1)]
         # From memory a quarter goes to all four without a shuffle; from a register LLVM would take one.
         fours = e.unknown(b.ptrtoint(e.variable(self.chosen(pairs, orders)), I64))
         for group in range(HALF):

@@ -139,7 +139,7 @@ def _six_bits(octets: Bytes) -> Bytes:
 class RowLayout(NamedTuple):
     """Where the parts of an encoded row stand, in bytes from its start, for rows of one depth.
 
-    A row begins with its header: float32 total, uint16 base, uint16 count of windows (`encode.py`).
+    A row begins with its header: float32 total, uint16 base, uint16 count of windows, uint8 bias.
 
     windows : uint16[groups / 2 + 1], the end of each window in the list
     list    : uint16[groups + 8], entries * the number of each group that has a code other than 0

@@ -1,7 +1,7 @@
 """The product of codes by byte look-up as stages of a program (`program/linear.py`).
 
-ENCODED   rows of `layout.row_layout`
-STATE     float32[BLOCK, PANEL_OUTPUTS], outputs of a panel; a second branch adds to those of the first
+ENCODED : rows of `layout.row_layout`
+STATE   : float32[BLOCK, PANEL_OUTPUTS], outputs of a panel; a second branch adds to those of the first
 """
 
 from bebert_kernels.abi import rule, slot

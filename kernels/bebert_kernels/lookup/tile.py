@@ -15,11 +15,12 @@ outputs as the vector has bytes, four multiply-adds each:
 
 Two instructions a look-up and nothing else, as long as the sums stay bytes. How long that is depends on the codes, and
 most are small: the encoder cuts each row into *windows* of groups whose sums fit whatever the weights are, about
-twenty groups of four in a usual row where the largest codes would allow four. It lists the groups to look up; those
-whose codes are all 0, half of them after a ReLU, are not in the list. At the end of a window the bytes go to 16-bit
-sums, twice: as they are, and shifted right by 8. The latter are the sums of the odd bytes; the former, less 256 times the latter, those
-of the even ones: three instructions for all outputs of a vector. Bytes count from a bias, so that sums below 0 stay
-bytes too. Integers wrap around and come right in the end, for a row's sums span less than 2**16 (`layout.DEEPEST`).
+twenty groups of four in a usual row where the largest codes would allow four. It lists the groups to look up; those whose
+codes are all 0, half of them after a ReLU, are not in the list. At the end of a window the bytes go to 16-bit sums,
+twice: as they are, and shifted right by 8. The latter are the sums of the odd bytes; the former, less 256 times the
+latter, those of the even ones: three instructions for all outputs of a vector. Bytes count from a bias, so that sums
+below 0 stay bytes too. Integers wrap around and come right in the end, for a row's sums span less than 2**16
+(`layout.DEEPEST`).
 
 One row at a time: its sums stay in registers from the first group to the scaled floats, and one row costs what each of
 many costs. What rows share is the indices of a block of outputs. Two of them lie in a byte of the weights; they are
@@ -161,9 +162,8 @@ def make_multiply(shape: Shape) -> Any:
                 next_weights = b.add(weights, b.mul(b.load(next_vector), size))
                 lines = b.udiv(b.mul(size, I64(width)), I64(LINE))
                 with e.loop(I64(0), count) as (r, _):
-                    _prefetch(
-                        e, next_weights, b.udiv(b.mul(lines, r), count), b.udiv(b.mul(lines, b.add(r, I64(1))), count)
-                    )
+                    first, last = (b.udiv(b.mul(lines, number), count) for number in (r, b.add(r, I64(1))))
+                    _prefetch(e, next_weights, first, last)
                     row, to = b.add(rows, b.mul(r, layout.size)), b.add(place, b.mul(r, I64(4 * PANEL_OUTPUTS)))
                     block = RowBlock(e, shape, width, row, layout, indices)
                     addend = b.add(b.add(add, place), b.mul(r, stride))

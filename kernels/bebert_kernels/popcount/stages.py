@@ -51,10 +51,7 @@ def popcount_encode(arguments: int, slot_address: int, frame: int, domain: int, 
 
 @stage
 def popcount_gemm(branches: int, slot_address: int, number: int, start: int, rows: int, outputs: int) -> None:
-    """Sums of all rows for PANEL_OUTPUTS outputs of a branch, to its state.
-
-    The state is int32[PANEL_OUTPUTS / PANEL, BLOCK, PANEL].
-    """
+    """Sums of all rows for PANEL_OUTPUTS outputs, to a branch's state: int32[PANEL_OUTPUTS / PANEL, BLOCK, PANEL]."""
     branch, slots = read_branch(branches, number), slots_at(slot_address)
     words = (branch.depth + WORD_BITS - 1) // WORD_BITS
     weights = array(as_uint64(branch.panels), (outputs, words))

@@ -72,9 +72,7 @@ def linear(arguments: int, slot_address: int, frame: int, domain: int, first: in
         thresholds = _thresholds_of(branch, start)
         for row in range(0, rows, STRIP):
             strip = min(STRIP, rows - row)
-            decided, y = thresholds != 0, slots[slot.Y]
-            for r in range(row, row + strip):
-                decided = decided and no_zeros[r] != 0
+            decided, y = thresholds != 0 and no_zeros[row : row + strip].all(), slots[slot.Y]
             if decided:
                 call(branch.sign_epilogue, o.branches, slot_address, thresholds, start, row, strip)
             elif finished:
@@ -108,18 +106,11 @@ def _thresholds_of(branch: Branch, start: int) -> int:
 
 @kernel
 def store_outputs(
-    decided: bool,
-    floats: int,
-    columns: tuple[int, int, int],
-    sink: Sink,
-    slots: Table,
-    first: int,
-    row: int,
-    strip: int,
+    signs: bool, floats: int, columns: tuple[int, int, int], sink: Sink, slots: Table, first: int, row: int, strip: int
 ) -> None:
     """Hand some columns of a strip of a panel to a sink.
 
-    decided : whether the strip is signs in BITS, else it is floats float32[strip, PANEL_OUTPUTS] at an address
+    signs   : whether the strip is signs in BITS, else it is floats float32[strip, PANEL_OUTPUTS] at an address
     columns : the first of the panel, how many, and the first of the sink
     first   : row of the batch with which the block begins;     row : row of the block with which the strip begins
     """
@@ -144,11 +135,11 @@ def store_outputs(
         for r in range(strip):
             flags[r] = 1
     if sink.kind == TO_WORDS:
-        if not decided:
+        if not signs:
             _signs_of_floats(y, slots[slot.BITS])
         signs_to_words(columns, sink, slots, to, flags)
         return
-    if decided:
+    if signs:
         signs_to_bytes(slots[slot.BITS], count, place + to * width + column, width, flags)
         return
     _store_codes(y, columns, sink, place + to * width, flags)

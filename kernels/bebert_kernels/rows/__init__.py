@@ -1,3 +1,3 @@
 """What happens to one row: embeddings, quantizers, LayerNorm."""
 
-__all__ = ["embed", "layer_norm", "layout", "quantize", "ranges"]
+__all__ = ["embed", "layer_norm", "layout", "quantize", "ranges", "reciprocal"]

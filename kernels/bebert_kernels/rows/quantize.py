@@ -7,10 +7,11 @@ Rounding without a rounding instruction: clamping to integer limits first gives 
 1.5 * 2**23 to a float of small magnitude rounds it, half to even, into the low bits of the sum.
 
 PLAIN_CODES have a step whose inverse in two parts gives the same codes as the division (`reciprocal.py`); where a
-multiply-add is one instruction, that is all there is to do. Else, division without division: v * (1 / step) differs
-from v / step by less than 2**-14 where the code is within its limits (3 roundings of 2**-24 relative, below 257). So
-both round alike unless the product is that close to the middle of two codes; blocks with such a value, or with a step
-whose inverse is not a normal float, are divided.
+multiply-add is one instruction, that is all there is to do.
+
+Else, division without division: v * (1 / step) differs from v / step by less than 2**-14 where the code is within its
+limits (3 roundings of 2**-24 relative, below 257). So both round alike unless the product is that close to the
+middle of two codes; blocks with such a value, or with a step whose inverse is not a normal float, are divided.
 """
 
 from typing import Any
