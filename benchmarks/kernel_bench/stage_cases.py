@@ -59,7 +59,8 @@ def kernel_modules() -> Iterator[ModuleType]:
 @cache
 def stages() -> dict[int, Stage]:
     """Every stage of programs by its address."""
-    return {stage.address: stage for name, stage in STAGE_NAMES.items() if name not in ("run_program", "add_planes")}
+    others = ("run_program", "add_planes", "add_in_turn")
+    return {stage.address: stage for name, stage in STAGE_NAMES.items() if name not in others}
 
 
 @cache

@@ -33,11 +33,8 @@ from llvmlite import ir
 from bebert_kernels.bitsliced.layout import PANEL_OUTPUTS
 from bebert_kernels.emit.emitter import Emitter, Value, emitted
 from bebert_kernels.emit.vectors import F32, FLOAT_LANES, I8, I16, I32, I64, fill
-from bebert_kernels.lookup.layout import LINE, NEAR, TOGETHER, Shape
+from bebert_kernels.lookup.layout import BASE, BIAS, LINE, NEAR, TOGETHER, TOTAL, WINDOWS, Shape
 from bebert_kernels.lookup.shuffles import Lookups
-
-# Places in the header of a row (`layout.RowLayout`).
-TOTAL, BASE, WINDOWS, BIAS = 0, 4, 6, 8
 
 
 class RowBlock(Lookups):
