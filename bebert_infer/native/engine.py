@@ -45,27 +45,33 @@ class NativeEngine:
         self.threads = threads
         self.team = ThreadTeam(threads)
 
-    def member_logits(self, batch: Batch, noise: list[Noise] | None = None) -> NDArray[np.float32]:
+    def member_logits(
+        self, batch: Batch, noise: list[Noise] | None = None, *, times: list[NDArray[np.int64]] | None = None
+    ) -> NDArray[np.float32]:
         """Logits float32[members, S, labels] of a ragged batch; one call runs at a time.
 
         noise : of each member
+        times : of each member int64[threads, instructions], receives nanoseconds of each on each thread
         """
         logits: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(self.members)
         whole = len(self.members) // self.threads * self.threads
 
-        def run(index: int, threads: int = 1) -> None:
+        def run(index: int, threads: range) -> None:
             own = None if noise is None else noise[index]
-            logits[index] = self.members[index].forward(batch, self.team.run, threads=threads, noise=own)
+            spent = None if times is None else times[index][threads.start : threads.stop]
+            logits[index] = self.members[index].forward(
+                batch, self.team.run, threads=len(threads), noise=own, times=spent
+            )
 
         def lane(first: int) -> None:
             for index in range(first, whole, self.threads):
-                run(index)
+                run(index, range(first, first + 1))
 
         with self.team.turn:
             if whole:
                 self.team.run([partial(lane, first) for first in range(self.threads)])
             for index in range(whole, len(self.members)):
-                run(index, self.threads)
+                run(index, range(self.threads))
         return np.stack(logits)
 
     def one_member_logits(self, member: int, batch: Batch) -> NDArray[np.float32]:
@@ -129,7 +135,8 @@ class NativeMember:
         """Return the logits float32[S, labels]; as `Member.forward`.
 
         run_parallel : runs the shares of `threads` threads at the same time (`ThreadTeam.run`); None: one thread
-        times        : int64[instructions], receives nanoseconds of each, of all threads together
+        times        : int64[instructions], receives nanoseconds of each, of all threads together; or of each thread,
+                       int64[threads, instructions]
         """
         program = self.program
         threads = max(1, min(threads, batch.rows // ROWS_A_THREAD)) if run_parallel is not None else 1
@@ -142,7 +149,7 @@ class NativeMember:
             drawn = None if noise is None else noise.draw(batch, rows, program.sizes.hidden)
             logits = workspace.prepare(batch, threads, drawn)
             barrier = np.zeros(8, np.int64)  # a cache line of its own
-            spent = np.zeros((threads, 0 if times is None else len(times)), np.int64)
+            spent = np.zeros((threads, 0 if times is None else times.shape[-1]), np.int64)
 
             def work(thread: int) -> None:
                 try:
@@ -164,7 +171,10 @@ class NativeMember:
             else:
                 run_parallel([partial(work, thread) for thread in range(threads)], open_barrier)
             if times is not None:
-                times += spent.sum(axis=0)
+                if times.ndim > 1:
+                    times[:threads] += spent
+                else:
+                    times += spent.sum(axis=0)
             return logits.copy()
         finally:
             self._free.append(workspace)
