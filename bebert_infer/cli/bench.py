@@ -55,7 +55,7 @@ OF_A_RUN = ("data", "full_precision", "rounds", "quick", "peers_folder", "output
 @option("--quick", is_flag=True, help="Fewer of everything: three minutes on two cores.")
 @option("--peers/--no-peers", default=True, help="Compare with PyTorch, ONNX Runtime and OpenVINO.")
 @option("--peers-folder", type=path, help="Keep the files of peers here. Default: the user's cache folder.")
-@option("--profile", is_flag=True, help="Instead, the time of each operation of one member on one thread.")
+@option("--profile", is_flag=True, help="Instead, where the time of one model goes.")
 @option(
     "--sustained",
     type=float,
@@ -248,7 +248,8 @@ def _one_model(
     """The modes that measure one packed model at one length."""
     from bebert_infer.artifact.folder import read_artifact
     from bebert_infer.bench.turns import random_tokens
-    from bebert_infer.cli.bench_modes import show_profile, show_sustained
+    from bebert_infer.cli.bench_modes import show_sustained
+    from bebert_infer.cli.bench_profile import show_profile
     from bebert_infer.ensemble import Ensemble
 
     artifact = read_artifact(model) if model else _random(size or "base", scheme, members)
@@ -259,7 +260,7 @@ def _one_model(
     tokens = min(tokens, limit)
     facts = {"model": str(artifact.path), "members": len(artifact.config.members), "tokens": tokens, "threads": threads}
     if sustained is None:
-        show_profile(artifact, tokens, facts | {"members": 1, "threads": 1}, as_json)
+        show_profile(artifact, tokens, threads, facts | {"members": 1, "threads": 1}, as_json)
         return
     ensemble, ids = Ensemble(artifact, threads=threads), random_tokens(artifact.config.vocab_size, 1, tokens)
     show_sustained(lambda: ensemble.logits(ids), sustained, facts, as_json)

@@ -1,3 +1,14 @@
 """Bits, operations, watts and time of a model and of the machine it runs on."""
 
-__all__ = ["cost", "inspection", "machine", "paper_cost", "power", "profiling", "sample_models", "sustained"]
+__all__ = [
+    "cost",
+    "inspection",
+    "layer_profile",
+    "machine",
+    "paper_cost",
+    "power",
+    "profiling",
+    "sample_models",
+    "sustained",
+    "waiting",
+]

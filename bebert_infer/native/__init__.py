@@ -1,3 +1,3 @@
 """The engine: a member lowered to a program of compiled stages."""
 
-__all__ = ["engine", "memory"]
+__all__ = ["engine", "linear_parts", "memory", "stepping"]

@@ -43,20 +43,31 @@ class NativeEngine:
         self.threads = threads
         self.team = ThreadTeam(threads)
 
-    def member_logits(self, batch: Batch, noise: list[Noise] | None = None) -> NDArray[np.float32]:
+    def member_logits(
+        self,
+        batch: Batch,
+        noise: list[Noise] | None = None,
+        *,
+        times: Sequence[NDArray[np.int64]] | None = None,
+    ) -> NDArray[np.float32]:
         """Logits float32[members, S, labels] of a ragged batch; one call runs at a time.
 
         noise : of each member
+        times : of each member int64[threads, instructions], receives nanoseconds of each on each thread
         """
         whole = len(self.members) // self.threads * self.threads
         drawn: Sequence[Noise | None] = noise or [None] * len(self.members)
         with self.team.turn:
             logits = []
             if whole:
-                shares = [1] * whole
-                logits += run_members(self.members[:whole], batch, self.team, shares, drawn[:whole], self.threads)
+                spent = None if times is None else times[:whole]
+                some, lanes = self.members[:whole], self.threads
+                logits += run_members(some, batch, self.team, [1] * whole, drawn[:whole], lanes, spent)
             for index in range(whole, len(self.members)):
-                logits += run_members([self.members[index]], batch, self.team, [self.threads], [drawn[index]])
+                spent = None if times is None else [times[index]]
+                logits += run_members(
+                    [self.members[index]], batch, self.team, [self.threads], [drawn[index]], times=spent
+                )
         return np.stack(logits)
 
     def one_member_logits(self, member: int, batch: Batch) -> NDArray[np.float32]:
@@ -130,9 +141,15 @@ class NativeMember:
         """Return the logits float32[S, labels]; as `Member.forward`.
 
         team  : runs the shares of `threads` threads at the same time; None: one thread
-        times : int64[instructions], receives nanoseconds of each, of all threads together
+        times : int64[instructions], receives nanoseconds of each, of all threads together; or of each thread,
+                int64[threads, instructions]
         """
-        return run_members([self], batch, team, [threads if team is not None else 1], [noise], times=times)[0]
+        count = threads if team is not None else 1
+        spent = None if times is None else [np.zeros((count, times.shape[-1]), np.int64)]
+        logits = run_members([self], batch, team, [count], [noise], times=spent)[0]
+        if times is not None and spent is not None:
+            times += spent[0] if times.ndim > 1 else spent[0].sum(axis=0)
+        return logits
 
     @contextmanager
     def workspace(self) -> Iterator[Workspace]:
@@ -154,17 +171,17 @@ def run_members(
     threads: Sequence[int],
     noise: Sequence[Noise | None],
     lanes: int = 1,
-    times: NDArray[np.int64] | None = None,
+    times: Sequence[NDArray[np.int64]] | None = None,
 ) -> list[NDArray[np.float32]]:
     """Run members at the same time, and return the logits float32[S, labels] of each.
 
-    threads : of each member; lanes : threads that take whole members in turn, where members have one thread each
-    times   : int64[instructions] of the one member there is, receives nanoseconds of each, of all threads together
+    threads : of each member      lanes : threads that take whole members in turn, where members have one thread each
+    times   : of each member int64[threads, instructions], receives nanoseconds of each on each thread
     """
     with ExitStack() as stack:
         jobs, pinned, logits = [], [], []
         checked: dict[tuple[int, int, int], CheckedBatch] = {}
-        for member, wanted, own in zip(members, threads, noise, strict=True):
+        for index, (member, wanted, own) in enumerate(zip(members, threads, noise, strict=True)):
             count, workspace = max(1, min(wanted, batch.rows // ROWS_A_THREAD)), stack.enter_context(member.workspace())
             program, sizes = member.program, member.program.sizes
             tables = sizes.vocabulary, sizes.positions, sizes.types
@@ -173,15 +190,17 @@ def run_members(
             drawn = None if own is None else own.draw(batch, slice(0, batch.rows), sizes.hidden)
             logits.append(workspace.prepare(checked[tables], count, drawn))
             barrier = np.zeros(8, np.int64)  # a cache line of its own
-            spent = np.zeros((count, 0 if times is None else len(times)), np.int64)
-            timed = [0 if times is None else row.ctypes.data for row in spent]
+            timed = [0] * count
+            if times is not None:
+                first_row = index % lanes
+                timed = [row.ctypes.data for row in times[index][first_row : first_row + count]]
             call, rest = (batch.rows, batch.sentences, count), (workspace.scratch_words, program.block)
             frames = np.array([Frame(*call, barrier.ctypes.data, address, *rest) for address in timed], np.int64)
             first = *program.addresses, len(program.phases)
             slots, frame = workspace.slots.ctypes.data, frames.ctypes.data
             step, width = workspace.slots.strides[0], frames.strides[0]
             jobs += [(*first, slots + step * t, frame + width * t, t) for t in range(count)]
-            pinned += [barrier, frames, spent]
+            pinned += [barrier, frames]
         ways = max(lanes, len(jobs) if len(members) == 1 else 1)
         shares = [np.array(jobs[way::ways], np.int64) for way in range(ways)]
         if team is None:
@@ -189,6 +208,4 @@ def run_members(
                 RUN(*job)
         else:
             team.run(shares)
-        if times is not None:
-            times += spent.sum(axis=0)
         return [found.copy() for found in logits]

@@ -319,3 +319,17 @@ def test_the_profile_names_operations_and_rates():
         pytest.skip("no native program on this machine")
     assert {"attention", "norm", "output"} <= {row.operation for row in rows}
     assert sum(row.share for row in rows) == pytest.approx(1)
+
+
+def test_the_profile_is_three_tables_or_one_object():
+    arguments = ["bench", "--size", "tiny", "--members", "1", "--tokens", "4", "--threads", "1", "--profile"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    if "the reference has no profile" in done.output:
+        pytest.skip("no native program on this machine")
+    for part in ("one pass of one member, 4 tokens", "cycles an output", "one call: 1 member, 4 tokens, 1 thread"):
+        assert part in done.output
+    found = json.loads(CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False).stdout)
+    assert {"model", "members", "tokens", "threads", "ms", "products_ms", "operations"} <= set(found)
+    assert {"layer", "part", "ms", "share", "ns_an_output", "cycles_an_output"} == set(found["parts"][0])
+    assert found["gigahertz"] > 0 and found["cycles_counted"] in (True, False)
+    assert found["call"]["threads"] == len(found["call"]["computes_ms"]) == 1

@@ -15,7 +15,7 @@ from typing import Any
 from bebert_kernels.machine_code import library, may_compile
 
 COUNT = 6  # arguments
-_PROTOTYPE = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * COUNT)  # a call lets other threads run
+PROTOTYPE = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * COUNT)  # a call lets other threads run
 
 # Module of `bebert_kernels` -> stages that it defines. A library has all of them (`compile/object_file.py`).
 DEFINED = {
@@ -30,6 +30,7 @@ DEFINED = {
     "program.interpreter": ("run_program",),
     "program.team": ("serve", "run_team"),
     "tuning.adders": ("add_planes",),
+    "tuning.chain": ("add_in_turn",),
 }
 
 
@@ -70,7 +71,7 @@ class Stage:
     def resolve(self) -> Callable[..., None]:
         """Look it up, or have it compiled, and return it as a function of six integers."""
         if self._call is None:
-            self._call = _PROTOTYPE(self.address)
+            self._call = PROTOTYPE(self.address)
         return self._call
 
     def __call__(self, *arguments: int) -> None:

@@ -15,9 +15,9 @@ from numba.core import cgutils
 
 from bebert_kernels.emit.emitter import Emitter, Value, emitted
 from bebert_kernels.emit.vectors import F32, I8, I16, I32, I64, fill
-from bebert_kernels.lookup.layout import HIGHEST, TOGETHER, Shape
+from bebert_kernels.lookup.layout import BASE, BIAS, HIGHEST, TOGETHER, TOTAL, WINDOWS, Shape
 from bebert_kernels.lookup.shuffles import QUARTER, Lookups
-from bebert_kernels.lookup.tile import BASE, BIAS, TOTAL, WINDOWS, Rows
+from bebert_kernels.lookup.tile import Rows
 
 HALF = TOGETHER // 2  # groups whose sums are added to a window at a time
 _NONE = 128  # an index that gives 0 where tables have 16 entries

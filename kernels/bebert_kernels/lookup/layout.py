@@ -18,6 +18,7 @@ LINE = 64  # bytes of a cache line
 TOGETHER = 8  # groups of codes that are encoded at a time
 HIGHEST = 15  # code, counted from the lowest one
 DEEPEST = 4369  # codes of a row: 15 * K must stay below 2**16
+TOTAL, BASE, WINDOWS, BIAS = 0, 4, 6, 8  # places in the header of a row, `RowLayout`
 NEAR = 32 << 10  # bytes of the indices of a block of outputs that the first-level cache should hold
 
 

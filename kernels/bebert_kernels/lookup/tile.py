@@ -15,9 +15,9 @@ outputs as the vector has bytes, four multiply-adds each:
 
 Two instructions a look-up and nothing else, as long as the sums stay bytes. How long that is depends on the codes, and
 most are small: the encoder cuts each row into *windows* of groups whose sums fit whatever the weights are, about
-twenty groups of four in a usual row where the largest codes would allow four. It lists the groups to look up; those whose
-codes are all 0, half of them after a ReLU, are not in the list. At the end of a window the bytes go to 16-bit sums,
-twice: as they are, and shifted right by 8. The latter are the sums of the odd bytes; the former, less 256 times the
+twenty groups of four in a usual row where the largest codes would allow four. It lists the groups to look up; those
+whose codes are all 0, half of them after a ReLU, are not in the list. At the end of a window the bytes go to 16-bit
+sums, twice: as they are, and shifted right by 8. The latter are the sums of the odd bytes; the former, less 256 times the
 latter, those of the even ones: three instructions for all outputs of a vector. Bytes count from a bias, so that sums
 below 0 stay bytes too. Integers wrap around and come right in the end, for a row's sums span less than 2**16
 (`layout.DEEPEST`).
@@ -34,11 +34,8 @@ from llvmlite import ir
 from bebert_kernels.bitsliced.layout import PANEL_OUTPUTS
 from bebert_kernels.emit.emitter import Emitter, Value, emitted
 from bebert_kernels.emit.vectors import F32, FLOAT_LANES, I8, I16, I32, I64, fill
-from bebert_kernels.lookup.layout import LINE, NEAR, TOGETHER, Shape
+from bebert_kernels.lookup.layout import BASE, BIAS, LINE, NEAR, TOGETHER, TOTAL, WINDOWS, Shape
 from bebert_kernels.lookup.shuffles import Lookups
-
-# Places in the header of a row (`layout.RowLayout`).
-TOTAL, BASE, WINDOWS, BIAS = 0, 4, 6, 8
 
 
 class RowBlock(Lookups):

@@ -1,3 +1,3 @@
-"""Which product for which layer, measured; the roofline; one layer alone."""
+"""Which product for which layer, measured; the roofline and the clock; one layer alone."""
 
-__all__ = ["autotune", "costs", "roofline", "single_layer"]
+__all__ = ["autotune", "clock", "costs", "roofline", "single_layer"]
