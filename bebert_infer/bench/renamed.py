@@ -1,6 +1,7 @@
 """Names in earlier records, and what the same thing is called today: records of years ago stay comparable."""
 
 PRODUCTS = {"sliced": "bitsliced"}  # in `machine.products` of a run
+LOOKUP_EPILOGUE = "popcount_epilogue"  # what both shared: the gemm of look-up leaves floats since
 KERNELS = {  # kernels and stages, in results/kernels.jsonl and the shares of results/arm.jsonl
     "attend_bits": "boolean_attention",
     "attend_codes": "softmax_attention",
@@ -11,7 +12,8 @@ KERNELS = {  # kernels and stages, in results/kernels.jsonl and the shares of re
     "finish": "bitsliced_epilogue",
     "look_up": "lookup_gemm",
     "look_up_encode": "lookup_encode",
-    "look_up_finish": "lookup_epilogue",
+    "look_up_finish": LOOKUP_EPILOGUE,
+    "lookup_epilogue": LOOKUP_EPILOGUE,
     "lut_gemm": "lookup",
     "sliced": "bitsliced",
 }

@@ -28,7 +28,7 @@ from bebert_kernels.abi.stage import STAGES as STAGE_NAMES
 from bebert_kernels.abi.stage import Stage
 from bebert_kernels.bitsliced.product import BITSLICED
 from bebert_kernels.lookup.product import LOOKUP
-from bebert_kernels.program.interpreter import run
+from bebert_kernels.program.interpreter import run_rows
 from bebert_kernels.program.stages import by_rows
 
 PROGRAMS = {"1-1-1": BITSLICED, "1-1-4": LOOKUP, "1-1-8": BITSLICED}  # scheme -> product of its codes or signs
@@ -125,7 +125,7 @@ def _whole(sizes: Sizes, scheme: str, few: bool) -> Work:
     infos = made.native.program.instruction_info
     macs = sum(info.macs * (1 if info.sentences else made.batch.rows) for info in infos)
     call = partial(made.native.forward, made.batch)
-    return Work(call, lambda: made.reference.logits(made.ids), (run, by_rows), macs=macs)
+    return Work(call, lambda: made.reference.logits(made.ids), (run_rows, by_rows), macs=macs)
 
 
 def _shape(s: Sizes, scheme: str, operation: str, name: str) -> str:

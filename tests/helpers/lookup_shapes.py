@@ -15,7 +15,7 @@ from bebert_kernels import packing
 from bebert_kernels.bitsliced.layout import PANEL_OUTPUTS
 from bebert_kernels.jit.kernel import cpu_features
 from bebert_kernels.lookup.encode import make_encode
-from bebert_kernels.lookup.layout import PORTABLE, SHAPES, Shape, bias_of, lut_weights, row_layout
+from bebert_kernels.lookup.layout import PORTABLE, SHAPES, EncodedRows, Shape, bias_of, lut_weights, row_layout
 from bebert_kernels.lookup.tile import BASE, BIAS, TOTAL, WINDOWS, make_multiply
 
 HERE = [shape for feature, shape in SHAPES.items() if feature in cpu_features()]
@@ -44,7 +44,7 @@ def kernels_for(shape: Shape) -> Kernels:
         emit_encode(codes, rows, depth, low, bias, out)
 
     def multiply(rows, count, depth, weights, vectors, scratch, scale, add, stride, out):  # type: ignore[no-untyped-def]
-        emit_multiply(rows, count, depth, weights, vectors, scratch, scale, add, stride, out)
+        emit_multiply(EncodedRows(rows, count, depth), weights, vectors, scratch, scale, add, stride, out)
 
     found = []
     for function in (encode, multiply):

@@ -5,7 +5,6 @@ import pickle
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from bebert_infer import Ensemble, InputError
 from bebert_infer.combine import class_probabilities, combine
 from bebert_infer.measure.sample_models import random_model
-from bebert_infer.native import engine as native_module
+from bebert_infer.native.workspace import Workspace
 
 SCHEMES = ("1-1-1", "1-1-4")
 
@@ -113,24 +112,25 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
 
 
-def test_an_error_in_one_thread_reaches_the_caller_and_the_model_goes_on(artifact, monkeypatch):
-    """The other threads wait at a barrier for the one that failed, and must be let go."""
+def test_an_error_before_one_member_runs_reaches_the_caller_and_the_model_goes_on(artifact, monkeypatch):
+    """Nothing has run then, and the memory of those that were ready is free again."""
     model = Ensemble(artifact, threads=2)
     ids = np.arange(30)[None]
     expected = model.member_logits(ids)
-    run = native_module.RUN
+    prepare, calls = Workspace.prepare, []
 
     def failing(*arguments):
-        if arguments[-1] == 1:
-            raise MemoryError("out of memory in a worker")
-        time.sleep(0.2)  # the other thread has failed before this one comes to the barrier: it once waited for ever
-        run(*arguments)
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise MemoryError("no room for the second member")
+        return prepare(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(native_module, "RUN", failing)
-        with pytest.raises(MemoryError, match="in a worker"):
+        patched.setattr(Workspace, "prepare", failing)
+        with pytest.raises(MemoryError, match="second member"):
             model.member_logits(ids)
     np.testing.assert_array_equal(model.member_logits(ids), expected)
+    assert [len(member._free) for member in model.engine.members] == [1, 1, 1]
 
 
 def test_an_empty_batch_gives_an_empty_answer(artifact):

@@ -137,6 +137,14 @@ def _six_bits(octets: Bytes) -> Bytes:
     return found.reshape(len(octets), -1, *octets.shape[2:])
 
 
+class EncodedRows(NamedTuple):
+    """Rows of one depth as `encode.py` leaves them, one behind the other from an address on."""
+
+    address: int
+    number: int
+    depth: int
+
+
 class RowLayout(NamedTuple):
     """Where the parts of an encoded row stand, in bytes from its start, for rows of one depth.
 

@@ -12,7 +12,7 @@ from bebert_kernels.emit.scale import make_add
 from bebert_kernels.emit.tables import read_branch, read_encode, read_input, read_numbers
 from bebert_kernels.jit.kernel import kernel
 from bebert_kernels.lookup.encode import make_encode
-from bebert_kernels.lookup.layout import SHAPE, TOGETHER, bias_of
+from bebert_kernels.lookup.layout import SHAPE, TOGETHER, EncodedRows, bias_of
 from bebert_kernels.lookup.tile import make_multiply
 from bebert_kernels.rows.quantize import quantize_row
 
@@ -50,6 +50,6 @@ def lookup_gemm(branches: int, slot_address: int, number: int, start: int, rows:
             for r in range(rows):
                 _add_panel(slots[slot.STATE] + 4 * PANEL_OUTPUTS * r, add)
         add, stride = slots[slot.STATE], 4 * PANEL_OUTPUTS
-    encoded = slots[slot.ENCODED + slot.INPUT * branch.input]
+    encoded = EncodedRows(slots[slot.ENCODED + slot.INPUT * branch.input], rows, branch.depth)
     scratch, out = slots[slot.INDICES], slots[slot.STATE]
-    _multiply(encoded, rows, branch.depth, weights, vectors, scratch, scale, add, stride, out)
+    _multiply(encoded, weights, vectors, scratch, scale, add, stride, out)

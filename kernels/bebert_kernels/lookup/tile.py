@@ -17,9 +17,9 @@ Two instructions a look-up and nothing else, as long as the sums stay bytes. How
 most are small: the encoder cuts each row into *windows* of groups whose sums fit whatever the weights are, about
 twenty groups of four in a usual row where the largest codes would allow four. It lists the groups to look up; those
 whose codes are all 0, half of them after a ReLU, are not in the list. At the end of a window the bytes go to 16-bit
-sums, twice: as they are, and shifted right by 8. The latter are the sums of the odd bytes; the former, less 256 times the
-latter, those of the even ones: three instructions for all outputs of a vector. Bytes count from a bias, so that sums
-below 0 stay bytes too. Integers wrap around and come right in the end, for a row's sums span less than 2**16
+sums, twice: as they are, and shifted right by 8. The latter are the sums of the odd bytes; the former, less 256 times
+the latter, those of the even ones: three instructions for all outputs of a vector. Bytes count from a bias, so that
+sums below 0 stay bytes too. Integers wrap around and come right in the end, for a row's sums span less than 2**16
 (`layout.DEEPEST`).
 
 One row at a time: its sums stay in registers from the first group to the scaled floats, and one row costs what each of
@@ -34,7 +34,7 @@ from llvmlite import ir
 from bebert_kernels.bitsliced.layout import PANEL_OUTPUTS
 from bebert_kernels.emit.emitter import Emitter, Value, emitted
 from bebert_kernels.emit.vectors import F32, FLOAT_LANES, I8, I16, I32, I64, fill
-from bebert_kernels.lookup.layout import BASE, BIAS, LINE, NEAR, TOGETHER, TOTAL, WINDOWS, Shape
+from bebert_kernels.lookup.layout import BASE, BIAS, LINE, NEAR, TOGETHER, TOTAL, WINDOWS, EncodedRows, Shape
 from bebert_kernels.lookup.shuffles import Lookups
 
 
@@ -120,7 +120,7 @@ def make_multiply(shape: Shape) -> Any:
 
     All arguments are int64, addresses but for the counts and the stride:
 
-    rows       : encoded rows, `count` of them, of `depth` codes
+    rows       : `layout.EncodedRows`
     weights    : of the first of `vectors` vectors of outputs       scratch : uint8[shape.index_bytes(depth)]
     scale, out : float32[vectors * lanes], out one for each row, PANEL_OUTPUTS floats apart
     add        : the addend of the first row                        stride  : bytes to that of the next row
@@ -129,9 +129,7 @@ def make_multiply(shape: Shape) -> Any:
     @emitted()
     def multiply(
         e: Emitter,
-        rows: Value,
-        count: Value,
-        depth: Value,
+        rows: EncodedRows,
         weights: Value,
         vectors: Value,
         scratch: Value,
@@ -140,7 +138,7 @@ def make_multiply(shape: Shape) -> Any:
         stride: Value,
         out: Value,
     ) -> None:
-        b, layout, lanes = e.builder, Rows(e, shape, depth), shape.lanes
+        b, layout, lanes = e.builder, Rows(e, shape, rows.depth), shape.lanes
         size = b.mul(layout.groups, I64(lanes // (2 if shape.packed else 1)))  # bytes of the weights of a vector
         next_vector = e.variable(I64(0))
         for width in shape.widths:
@@ -158,10 +156,10 @@ def make_multiply(shape: Shape) -> Any:
                 place = b.mul(vector, I64(4 * lanes))
                 next_weights = b.add(weights, b.mul(b.load(next_vector), size))
                 lines = b.udiv(b.mul(size, I64(width)), I64(LINE))
-                with e.loop(I64(0), count) as (r, _):
-                    first, last = (b.udiv(b.mul(lines, number), count) for number in (r, b.add(r, I64(1))))
+                with e.loop(I64(0), rows.number) as (r, _):
+                    first, last = (b.udiv(b.mul(lines, number), rows.number) for number in (r, b.add(r, I64(1))))
                     _prefetch(e, next_weights, first, last)
-                    row, to = b.add(rows, b.mul(r, layout.size)), b.add(place, b.mul(r, I64(4 * PANEL_OUTPUTS)))
+                    row, to = b.add(rows.address, b.mul(r, layout.size)), b.add(place, b.mul(r, I64(4 * PANEL_OUTPUTS)))
                     block = RowBlock(e, shape, width, row, layout, indices)
                     addend = b.add(b.add(add, place), b.mul(r, stride))
                     block.emit(b.add(scale, place), addend, b.add(out, to))
