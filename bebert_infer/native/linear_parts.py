@@ -31,7 +31,7 @@ from bebert_kernels.abi.instruction import Encode, Linear
 from bebert_kernels.abi.sink import TO_FLOATS, TO_SUM, Input, Sink
 from bebert_kernels.abi.stage import Stage
 from bebert_kernels.abi.table import row, width
-from bebert_kernels.lookup.layout import SHAPE, WINDOWS, row_layout
+from bebert_kernels.lookup.layout import WINDOWS, row_layout
 
 PARTS = (
     *("codes in", "tables", "planes", "indices", "look-ups", "widening", "product", "epilogue"),
@@ -146,10 +146,8 @@ class LinearParts:
                 no_widening = self._warm(gemms)
             before_sinks = self._warm(gemms)
             found |= {"look-ups": no_widening - no_groups, "widening": before_sinks - no_widening}
-            found["epilogue"] = no_groups
-            if SHAPE.packed:
-                found["indices"] = self._warm(gemms._replace(rows=0))
-                found["epilogue"] = no_groups - found["indices"]
+            found["indices"] = self._warm(gemms._replace(rows=0))
+            found["epilogue"] = no_groups - found["indices"]
         else:
             product = self._warm(gemms)
             before_sinks = self._warm(linear._replace(arguments=made.without_sinks))

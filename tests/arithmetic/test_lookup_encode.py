@@ -8,23 +8,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lookup_shapes import EVERY, NAMES, SIX, Row, encode, groups_of, random_codes, read_row
+from lookup_shapes import EVERY, NAMES, Row, encode, groups_of, random_codes, read_row
 
 from bebert_kernels.lookup import layout
-from bebert_kernels.lookup.layout import PORTABLE, Shape, bias_of
+from bebert_kernels.lookup.layout import Shape, bias_of
 
 pytestmark = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="the look-up product has no form without JIT")
 
 ALL = pytest.mark.parametrize("shape", EVERY, ids=NAMES)
-FOURS = pytest.mark.parametrize("shape", [shape for shape in EVERY if shape.inputs == 4], ids=str)
-SIXES = pytest.mark.parametrize("shape", [shape for shape in EVERY if shape.inputs == 6], ids=str)
-TOGETHER = 4  # groups that come into a window or stay out of it together
 
 
 def encoded(shape: Shape, codes: np.ndarray, low: int = 0, bits: int = 4) -> Row:
     """One row of plain codes."""
     counted = (np.asarray(codes) - low).astype(np.uint8)
-    return read_row(encode(shape, counted[None], low, bits)[0], len(counted), shape)
+    return read_row(encode(shape, counted[None], low, bits)[0], len(counted))
 
 
 def parts_of(values: np.ndarray, count: int) -> list[tuple[int, int]]:
@@ -38,20 +35,19 @@ def fits(part: tuple[int, int], bias: int) -> bool:
     return part[0] <= 255 - bias and part[1] <= bias
 
 
-def check_row(row: Row, values: np.ndarray, low: int, bits: int, shape: Shape) -> None:
+def check_row(row: Row, values: np.ndarray, low: int, bits: int) -> None:
     """Everything that the product relies on, and that windows are as long as they may be."""
-    bias, groups = bias_of(low, bits), len(values)
+    bias = bias_of(low, bits)
     assert row.bias == bias
-    used = [number for number in range(groups) if values[number].any()]
-    wide = not all(fits(part, bias) for part in parts_of(values, TOGETHER))
-    assert row.list == [number * shape.entries for number in (range(groups) if wide else used)]
+    used = [number for number in range(len(values)) if values[number].any()]
+    assert row.list == [number * layout.ENTRIES for number in used]
     assert row.ends[-1] == len(row.list)
     assert all(a < b for a, b in zip(row.ends, row.ends[1:], strict=False)), "a window without groups"
     for begin, end in zip([0, *row.ends], row.ends, strict=False):
-        numbers = [place // shape.entries for place in row.list[begin:end]]
+        numbers = [place // layout.ENTRIES for place in row.list[begin:end]]
         window = values[numbers]
         assert fits((np.maximum(window, 0).sum(), np.maximum(-window, 0).sum()), bias), "bytes overflow"
-    assert row.ends == (list(range(shape.unit, groups + 1, shape.unit)) if wide else longest(values, bias))
+    assert row.ends == longest(values, bias)
     # dot = total - 2 * (16-bit sums - base), and the sums hold the bias once for each window.
     least, most = int(np.minimum(values, 0).sum()), int(np.maximum(values, 0).sum())
     base = row.base - bias * len(row.ends)
@@ -63,13 +59,13 @@ def check_row(row: Row, values: np.ndarray, low: int, bits: int, shape: Shape) -
 def longest(values: np.ndarray, bias: int) -> list[int]:
     """Ends of the windows, by taking four groups after four as long as they fit."""
     ends, listed, together = [], 0, (0, 0)
-    for number, part in enumerate(parts_of(values, TOGETHER)):
+    for number, part in enumerate(parts_of(values, layout.UNIT)):
         more = together[0] + part[0], together[1] + part[1]
         if not fits(more, bias):
             ends.append(listed)
             more = part
         together = more
-        listed += int(values[TOGETHER * number :][:TOGETHER].any(axis=1).sum())
+        listed += int(values[layout.UNIT * number :][: layout.UNIT].any(axis=1).sum())
     return [*ends, listed]
 
 
@@ -102,7 +98,7 @@ def test_no_window_can_overflow_and_none_is_shorter_than_it_need_be(shape, data,
     low = -min(below, (1 << bits) - 1)
     codes = np.array(data.draw(patterns(low, low + (1 << bits) - 1)))
     row = encoded(shape, codes, low, bits)
-    check_row(row, groups_of((codes - low).astype(np.uint8), low, shape), low, bits, shape)
+    check_row(row, groups_of((codes - low).astype(np.uint8), low), low, bits)
 
 
 @ALL
@@ -110,7 +106,7 @@ def test_no_window_can_overflow_and_none_is_shorter_than_it_need_be(shape, data,
 def test_rows_of_one_code_at_every_tail(shape, low, code):
     for depth in [*range(1, 100), 767, 768, 769, layout.DEEPEST]:
         codes = np.full(depth, code)
-        check_row(encoded(shape, codes, low), groups_of((codes - low).astype(np.uint8), low, shape), low, 4, shape)
+        check_row(encoded(shape, codes, low), groups_of((codes - low).astype(np.uint8), low), low, 4)
 
 
 @ALL
@@ -120,8 +116,8 @@ def test_rows_of_a_block_are_encoded_alone(shape):
     codes[[0, 4]], codes[[1, 5]], codes[6, 30:] = 15, 0, 8
     rows = encode(shape, codes, -8)
     for number, row in enumerate(rows):
-        found = read_row(row, 150, shape)
-        check_row(found, groups_of(codes[number], -8, shape), -8, 4, shape)
+        found = read_row(row, 150)
+        check_row(found, groups_of(codes[number], -8), -8, 4)
 
 
 @ALL
@@ -137,7 +133,7 @@ def test_one_code_anywhere_is_one_group(shape):
         codes = np.zeros(150, np.int64)
         codes[place] = -3
         row = encoded(shape, codes, -8)
-        assert (row.ends, row.list) == ([1], [place // shape.inputs * shape.entries])
+        assert (row.ends, row.list) == ([1], [place // layout.INPUTS * layout.ENTRIES])
 
 
 @ALL
@@ -152,7 +148,7 @@ def test_a_window_is_full_at_the_last_sum_that_fits(shape, low, code, most):
         assert len(encoded(shape, codes, low).ends) == windows, count
 
 
-@FOURS
+@ALL
 def test_windows_of_ones_by_hand(shape):
     """31 times four groups of four; fifteen such add up to 240. The last four groups of the row are behind its end."""
     row = encoded(shape, np.ones(31 * 16))
@@ -160,24 +156,11 @@ def test_windows_of_ones_by_hand(shape):
     assert row.list == [16 * number for number in range(124)]
 
 
-@FOURS
+@ALL
 def test_a_unit_of_the_largest_codes_is_a_window_by_hand(shape):
     assert encoded(shape, np.full(48, 15)).ends == [4, 8, 12]
     assert encoded(shape, np.full(48, -8), -8).ends == [4, 8, 12]
     assert encoded(shape, np.tile([-8, 7], 48), -8).ends == [4 * 2 * i for i in (1, 2, 3)]
-
-
-@SIXES
-def test_of_six_codes_two_groups_are_a_window_where_four_do_not_fit(shape):
-    """24 codes of 11 are 264. Groups of zeros are in the list too then: windows count groups."""
-    codes = np.full(96, 10)
-    assert encoded(shape, codes).ends == [4, 8, 12, 16]
-    codes[24:48] = 11
-    assert encoded(shape, codes).ends == [2, 4, 6, 8, 10, 12, 14, 16]
-    codes[6:18] = 0
-    row = encoded(shape, codes)
-    assert row.list == [64 * number for number in range(16)]
-    assert row.ends == [2, 4, 6, 8, 10, 12, 14, 16]
 
 
 @ALL
@@ -189,7 +172,7 @@ def test_usual_codes_need_few_windows(shape, relu):
     low = 0 if relu else -8
     codes = np.clip(np.rint(values / (0.35 if relu else 0.5)), low, low + 15).astype(np.int64)
     count = np.mean([len(encoded(shape, row, low).ends) for row in codes])
-    always = shape.groups(768) / shape.unit
+    always = layout.groups_of(768) / layout.UNIT
     assert count <= always / 3, (count, always)
 
 
@@ -197,16 +180,15 @@ def test_usual_codes_need_few_windows(shape, relu):
 @pytest.mark.parametrize(("bits", "low"), [(4, 0), (4, -8), (4, -15), (2, -2), (1, 0)])
 def test_a_table_holds_the_sums_of_all_choices_of_its_codes(shape, bits, low):
     """Zeros stand behind the last code."""
-    depth = 5 * layout.TOGETHER * shape.inputs + 5
+    depth = 5 * layout.SPAN + 5
     codes = random_codes(7, 3, depth, bits)
-    choices = np.arange(shape.entries)[:, None] >> np.arange(shape.inputs) & 1
+    choices = np.arange(layout.ENTRIES)[:, None] >> np.arange(layout.INPUTS) & 1
     for number, row in enumerate(encode(shape, codes, low, bits)):
-        wanted = groups_of(codes[number], low, shape) @ choices.T
-        assert np.array_equal(read_row(row, depth, shape).tables, wanted.astype(np.int8))
+        wanted = groups_of(codes[number], low) @ choices.T
+        assert np.array_equal(read_row(row, depth).tables, wanted.astype(np.int8))
 
 
 def test_the_layout_of_a_row_by_hand():
-    """768 codes: a header, 48 + 49 places of ends, 200 of the list, 192 tables of 16 bytes."""
-    assert layout.row_layout(768, PORTABLE) == (64, 64 + 256, 320 + 448, 768 + 192 * 16)
-    assert layout.row_layout(768, SIX) == (64, 64 + 192, 256 + 320, 576 + 128 * 64)
-    assert layout.row_layout(1, PORTABLE) == (64, 128, 192, 192 + 8 * 16)
+    """768 codes: a header, 49 places of ends, 200 of the list, 192 tables of 16 bytes."""
+    assert layout.row_layout(768) == (64, 64 + 128, 192 + 448, 640 + 192 * 16)
+    assert layout.row_layout(1) == (64, 128, 192, 192 + 8 * 16)

@@ -105,7 +105,7 @@ def lookups(guard: Guard) -> None:
             say(f"{shape} of {rows} rows, {outputs} outputs, depth {depth}")
             codes = lookup_shapes.random_codes(depth, rows, depth)
             negative = lookup_shapes.random_weights(depth, outputs, depth)
-            codes[-1] = 15  # windows of a unit, if shapes have them
+            codes[-1] = 15  # the shortest windows
             found = lookup_shapes.product(shape, codes, negative, room=guard)
             assert np.array_equal(found, lookup_shapes.dots(codes, negative))
 

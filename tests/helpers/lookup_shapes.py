@@ -15,16 +15,23 @@ from bebert_kernels import packing
 from bebert_kernels.bitsliced.layout import PANEL_OUTPUTS
 from bebert_kernels.jit.kernel import cpu_features
 from bebert_kernels.lookup.encode import make_encode
-from bebert_kernels.lookup.layout import PORTABLE, SHAPES, EncodedRows, Shape, bias_of, lut_weights, row_layout
+from bebert_kernels.lookup.layout import (
+    ENTRIES,
+    INPUTS,
+    PORTABLE,
+    SHAPES,
+    EncodedRows,
+    Shape,
+    bias_of,
+    lut_weights,
+    row_layout,
+)
+from bebert_kernels.lookup.layout import groups_of as groups_in
 from bebert_kernels.lookup.tile import BASE, BIAS, TOTAL, WINDOWS, make_multiply
 
 HERE = [shape for feature, shape in SHAPES.items() if feature in cpu_features()]
-# Six codes a table, on any CPU. A panel must be whole blocks; on small CPUs it is too narrow for the widest of these.
-_WIDE = SHAPES["avx512vbmi"]
-_WIDTHS = tuple(width for width in _WIDE.widths if width * _WIDE.lanes <= PANEL_OUTPUTS)
-SIX = _WIDE._replace(shuffle="portable", widths=_WIDTHS)
-EVERY = [*HERE, PORTABLE, SIX]  # the shapes that run here
-NAMES = [f"{shape.shuffle} {shape.inputs}" for shape in EVERY]
+EVERY = [*HERE, PORTABLE]  # the shapes that run here
+NAMES = [shape.shuffle for shape in EVERY]
 KEPT = 77  # what arrays hold, and what lies behind them, before a kernel writes
 
 
@@ -85,7 +92,7 @@ def encode(shape: Shape, codes: NDArray[np.uint8], low: int = 0, bits: int = 4, 
     """Rows uint8[M, row_layout(depth).size] of codes that are counted from low."""
     room = room or Room()
     (rows, depth), codes = codes.shape, copy(room, codes)
-    encoded = room.empty((rows, row_layout(depth, shape).size), np.uint8)
+    encoded = room.empty((rows, row_layout(depth).size), np.uint8)
     kernels_for(shape).encode(codes.ctypes.data, rows, depth, low, bias_of(low, bits), encoded.ctypes.data)
     room.check()
     return encoded
@@ -181,17 +188,17 @@ class Row(NamedTuple):
     tables: NDArray[np.int8]  # (groups, entries)
 
 
-def read_row(row: NDArray[np.uint8], depth: int, shape: Shape) -> Row:
+def read_row(row: NDArray[np.uint8], depth: int) -> Row:
     """Take an encoded row apart."""
-    layout, (base, count) = row_layout(depth, shape), (int(row[at : at + 2].view("<u2")[0]) for at in (BASE, WINDOWS))
+    layout, (base, count) = row_layout(depth), (int(row[at : at + 2].view("<u2")[0]) for at in (BASE, WINDOWS))
     ends = row[layout.windows :][: 2 * count].view("<u2").tolist()
     listed = row[layout.list :][: 2 * ends[-1]].view("<u2").tolist()
-    tables = row[layout.tables :].view(np.int8).reshape(-1, shape.entries)
+    tables = row[layout.tables :].view(np.int8).reshape(-1, ENTRIES)
     return Row(float(row[TOTAL : TOTAL + 4].view("<f4")[0]), base, int(row[BIAS]), ends, listed, tables)
 
 
-def groups_of(codes: NDArray[np.uint8], low: int, shape: Shape) -> NDArray[np.int64]:
+def groups_of(codes: NDArray[np.uint8], low: int) -> NDArray[np.int64]:
     """Codes of one row in groups, (groups, inputs), zeros behind the last."""
-    found = np.zeros(shape.groups(len(codes)) * shape.inputs, np.int64)
+    found = np.zeros(groups_in(len(codes)) * INPUTS, np.int64)
     found[: len(codes)] = codes.astype(np.int64) + low
-    return found.reshape(-1, shape.inputs)
+    return found.reshape(-1, INPUTS)

@@ -18,7 +18,6 @@ from bebert_infer.measure.waiting import profile_call
 from bebert_infer.model.batch import ragged_batch
 from bebert_infer.native.linear_parts import LinearParts
 from bebert_infer.native.stepping import Stepper
-from bebert_kernels.lookup.layout import SHAPE
 from bebert_kernels.tuning.clock import cycles_per_second
 
 CASES = [("1-1-1", ""), ("1-1-8", ""), *(("1-1-4", product) for product in ("popcount", "bitsliced", "lookup"))]
@@ -82,7 +81,7 @@ def test_parts_of_layers_add_up_to_their_operations(ensemble):
 
 def test_a_look_up_has_the_parts_of_a_look_up(ensemble):
     found = {(part.layer, part.part) for part in profile_layers(ensemble, TOKENS, rounds=1).parts}
-    of_products = {"tables", "look-ups", "widening", "epilogue", *(["indices"] if SHAPE.packed else [])}
+    of_products = {"tables", "indices", "look-ups", "widening", "epilogue"}
     assert {part for layer, part in found if layer == "intermediate"} == {*of_products, "codes in", "codes out", OTHER}
     assert {part for layer, part in found if layer == "output"} == {*of_products, "sums out", OTHER}  # codes are there
 

@@ -100,11 +100,6 @@ class Emitter:
         numbers = ir.Constant(ir.VectorType(I8, lanes), list(range(lanes)))
         return self.builder.icmp_signed("<", numbers, self.repeat(self.builder.trunc(count, I8), lanes))
 
-    def unknown(self, address: Value) -> Value:
-        """The same address (int64), of which LLVM does not know what was written there."""
-        kind = ir.FunctionType(I64, [I64])
-        return self.builder.call(ir.InlineAsm(kind, "", "=r,0"), [address])
-
     def call(self, name: str, result: ir.Type, *arguments: Value) -> Value:
         """Return the result of an LLVM intrinsic, or of a function of the C library."""
         kind = ir.FunctionType(result, [argument.type for argument in arguments])

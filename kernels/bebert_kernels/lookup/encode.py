@@ -1,8 +1,8 @@
 """A row of codes to what `tile.py` reads: a table for each group, the list of groups, and the windows of the list.
 
 A window is a run of groups whose sums fit into a byte, from a bias on, whatever the weights: its codes above 0 add up
-to at most 255 - bias, those below 0 to at most bias. *Units* of a few groups always fit, since codes are at most 15
-apart. A window takes four groups after four as long as they fit, for usual rows four to six times as many as a unit.
+to at most 255 - bias, those below 0 to at most bias. Four groups, a *unit*, always fit, since codes are at most 15
+apart. A window takes unit after unit as long as they fit, four to six of usual rows.
 
 Eight groups are encoded at a time. Tables are built in two steps, the four sums of every pair of codes first, and every
 entry as a sum of two or three of those.
@@ -15,11 +15,10 @@ from numba.core import cgutils
 
 from bebert_kernels.emit.emitter import Emitter, Value, emitted
 from bebert_kernels.emit.vectors import F32, I8, I16, I32, I64, fill
-from bebert_kernels.lookup.layout import BASE, BIAS, HIGHEST, TOGETHER, TOTAL, WINDOWS, Shape
+from bebert_kernels.lookup.layout import BASE, BIAS, ENTRIES, HIGHEST, SPAN, TOGETHER, TOTAL, UNIT, WINDOWS, Shape
 from bebert_kernels.lookup.shuffles import QUARTER, Lookups
 from bebert_kernels.lookup.tile import Rows
 
-HALF = TOGETHER // 2  # groups whose sums are added to a window at a time
 _NONE = 128  # an index that gives 0 where tables have 16 entries
 _PAIR = 4  # sums of two codes: 0, a, b, a + b
 _FIELD = 32  # bits of the sums of codes above 0 in a word; those of codes below 0 follow
@@ -35,7 +34,7 @@ def make_encode(shape: Shape) -> Any:
 
     @emitted()
     def encode(e: Emitter, codes: Value, rows: Value, depth: Value, low: Value, bias: Value, out: Value) -> None:
-        b, size = e.builder, Rows(e, shape, depth).size
+        b, size = e.builder, Rows(e, depth).size
         with e.loop(I64(0), rows) as (r, _):
             row = _Row(e, shape, depth, low, bias, b.add(out, b.mul(r, size)))
             row.emit(b.add(codes, b.mul(r, depth)))
@@ -47,58 +46,51 @@ class _Row(Lookups):
     def __init__(self, e: Emitter, shape: Shape, depth: Value, low: Value, bias: Value, row: Value) -> None:
         super().__init__(e, shape)
         b = e.builder
-        self.depth, self.low, self.bias, self.row, self.layout = depth, low, bias, row, Rows(e, shape, depth)
-        self.span = TOGETHER * shape.inputs
-        self.codes = ir.VectorType(I8, self.span)
-        self.lows = e.repeat(b.trunc(low, I8), self.span)
+        self.depth, self.low, self.bias, self.row, self.layout = depth, low, bias, row, Rows(e, depth)
+        self.codes = ir.VectorType(I8, SPAN)
+        self.lows = e.repeat(b.trunc(low, I8), SPAN)
         self.list, self.tables = (b.add(row, place) for place in (self.layout.list, self.layout.tables))
         # Of a word of sums: what a field lacks to reach _LIMIT when its sum is one too many.
         rooms = b.sub(I64(255), bias), bias
         lacks = [b.sub(I64(_LIMIT - 1), room) for room in rooms]
         self.lack = b.or_(lacks[0], b.shl(lacks[1], I64(_FIELD)))
-        self.listed, self.windows, self.sums, self.wide = (e.variable(I64(0)) for _ in range(4))
-        self.words = ir.VectorType(I64, 4 if shape.inputs == 4 else TOGETHER)  # each the sums of eight bytes
+        self.listed, self.windows, self.sums = (e.variable(I64(0)) for _ in range(3))
+        self.words = ir.VectorType(I64, SPAN // 8)  # each the sums of eight bytes
         self.all = e.variable(fill(self.words, 0))
-        self.chosen_groups = _numbers_of_bits(e, shape.entries)
+        self.chosen_groups = _numbers_of_bits(e)
 
     def emit(self, codes: Value) -> None:
         e, b = self.e, self.e.builder
-        whole = b.udiv(self.depth, I64(self.span))
+        whole = b.udiv(self.depth, I64(SPAN))
         with e.loop(I64(0), whole) as (i, _):
-            self._eight_groups(e.load(codes, b.mul(i, I64(self.span)), self.codes), i)
-        rest = b.sub(self.depth, b.mul(whole, I64(self.span)))
+            self._eight_groups(e.load(codes, b.mul(i, I64(SPAN)), self.codes), i)
+        rest = b.sub(self.depth, b.mul(whole, I64(SPAN)))
         with b.if_then(b.icmp_unsigned("!=", rest, I64(0)), likely=False):
             end = e.variable(b.sub(fill(self.codes, 0), self.lows))  # code 0 behind the last one
-            source = e.pointer(codes, b.mul(whole, I64(self.span)), I8)
+            source = e.pointer(codes, b.mul(whole, I64(SPAN)), I8)
             cgutils.raw_memcpy(b, b.bitcast(end, I8.as_pointer()), source, rest, 1, align=1)
             self._eight_groups(b.load(end), whole)
         self._end_of_window(b.load(self.listed))
         b.store(b.add(b.load(self.windows), I64(1)), self.windows)
-        if self.shape.unit < HALF:
-            with b.if_then(b.icmp_unsigned("!=", b.load(self.wide), I64(0)), likely=False):
-                self._smallest_windows()
         self._header()
 
     def _eight_groups(self, codes: Value, number: Value) -> None:
         """Everything about the codes of eight groups: the number of the eight tells which."""
-        e, b, shape = self.e, self.e.builder, self.shape
+        e, b = self.e, self.e.builder
         codes = b.add(codes, self.lows)
-        if shape.inputs == 6:  # eight bytes a group, the last two 0
-            order = [g * 6 + k if k < 6 else self.span for g in range(TOGETHER) for k in range(8)]
-            codes = e.shuffle(codes, fill(self.codes, 0), order)
         first = b.mul(number, I64(TOGETHER))
-        self._write_tables(codes, b.add(self.tables, b.mul(first, I64(shape.entries))))
+        self._write_tables(codes, b.add(self.tables, b.mul(first, I64(ENTRIES))))
         listed, kind = b.load(self.listed), ir.VectorType(ir.IntType(8 * codes.type.count // TOGETHER), TOGETHER)
         used = b.bitcast(b.icmp_unsigned("!=", b.bitcast(codes, kind), fill(kind, 0)), I8)
         above = self._at_least_0(codes)
         sums = self._sums_of_halves(above, b.sub(above, codes))
-        used_by_half = b.zext(b.and_(used, I8(15)), I64), b.zext(b.lshr(used, I8(HALF)), I64)
+        used_by_half = b.zext(b.and_(used, I8(15)), I64), b.zext(b.lshr(used, I8(UNIT)), I64)
         place = listed
         for half, bits in zip(sums, used_by_half, strict=True):
             self._add_to_window(half, place)
             place = b.add(place, e.call("llvm.ctpop.i64", I64, bits))
         numbers = e.load(self.chosen_groups, b.mul(b.zext(used, I64), I64(TOGETHER)), ir.VectorType(I16, TOGETHER), 2)
-        base = e.repeat(b.trunc(b.mul(first, I64(shape.entries)), I16), TOGETHER)
+        base = e.repeat(b.trunc(b.mul(first, I64(ENTRIES)), I16), TOGETHER)
         e.store(b.add(numbers, base), self.list, b.mul(listed, I64(2)), 2)
         b.store(place, self.listed)
 
@@ -123,11 +115,7 @@ class _Row(Lookups):
     def _eights(self, values: Value, kind: ir.VectorType) -> Value:
         """Sums of eight bytes each, none above 31."""
         e, b = self.e, self.e.builder
-        name = {
-            ("vpermb", 64): "llvm.x86.avx512.psad.bw.512",
-            ("vpshufb 512", 32): "llvm.x86.avx2.psad.bw",
-            ("vpshufb 256", 32): "llvm.x86.avx2.psad.bw",
-        }.get((self.shape.shuffle, values.type.count))
+        name = "llvm.x86.avx2.psad.bw" if self.shape.shuffle.startswith("vpshufb") else ""
         if name:
             return e.call(name, kind, values, fill(values.type, 0))
         words, odd = b.bitcast(values, kind), fill(kind, 0x00FF00FF00FF00FF)
@@ -139,7 +127,6 @@ class _Row(Lookups):
         """Begin a window at a place of the list if these sums do not fit into the present one."""
         b = self.e.builder
         flags = I64(_LIMIT | _LIMIT << _FIELD)
-        b.store(b.or_(b.load(self.wide), b.and_(b.add(sums, self.lack), flags)), self.wide)
         together = b.add(b.load(self.sums), sums)
         full = b.zext(b.icmp_unsigned("!=", b.and_(b.add(together, self.lack), flags), I64(0)), I64)
         self._end_of_window(place)
@@ -153,17 +140,6 @@ class _Row(Lookups):
         b = self.e.builder
         where = b.add(self.layout.windows, b.mul(b.load(self.windows), I64(2)))
         self.e.store(b.trunc(place, I16), self.row, where, 2)
-
-    def _smallest_windows(self) -> None:
-        """All groups, in windows of a unit: for rows in which four groups do not fit."""
-        e, b, unit = self.e, self.e.builder, self.shape.unit
-        with e.loop(I64(0), self.layout.groups) as (i, _):
-            e.store(b.trunc(b.mul(i, I64(self.shape.entries)), I16), self.list, b.mul(i, I64(2)), 2)
-        count = b.udiv(self.layout.groups, I64(unit))
-        with e.loop(I64(0), count) as (i, _):
-            b.store(i, self.windows)
-            self._end_of_window(b.mul(b.add(i, I64(1)), I64(unit)))
-        b.store(count, self.windows)
 
     def _header(self) -> None:
         """Total and base such that dot = total - 2 * (16-bit sums - base), which lie in -2**15 .. 2**15 - 1."""
@@ -182,18 +158,13 @@ class _Row(Lookups):
 
     def _write_tables(self, codes: Value, place: Value) -> None:
         """Tables of eight groups, one behind the other."""
-        e, shape = self.e, self.shape
-        for half in (0, 1):
-            where = e.place(place, half, HALF * shape.entries)
-            if shape.inputs == 4:
-                self._sixteen(e.split(codes, codes.type.count // 2)[half], where)
-            else:
-                self._sixty_four(codes, HALF * half, where)
+        for half, part in enumerate(self.e.split(codes, SPAN // 2)):
+            self._four_tables(part, self.e.place(place, half, UNIT * ENTRIES))
 
-    def _sixteen(self, codes: Value, place: Value) -> None:
-        """Four tables of four codes each, as many in a vector as it has quarters."""
+    def _four_tables(self, codes: Value, place: Value) -> None:
+        """Tables of four groups, as many in a vector as it has quarters."""
         quarters, lanes = self.shape.lanes // QUARTER, self.shape.lanes
-        source, vectors, pairs = self.e.repeat(codes, lanes), HALF // quarters, []
+        source, vectors, pairs = self.e.repeat(codes, lanes), UNIT // quarters, []
         for first in range(0, vectors, 2):  # the pairs of two tables fill a quarter, eight bytes each
             orders: list[list[int]] = [[], []]
             for j in range(lanes):
@@ -208,29 +179,11 @@ class _Row(Lookups):
             orders = [[at[pair] + (j >> 2 * pair & 3) for j in range(lanes)] for pair in (0, 1)]
             self.e.store(self.chosen(pairs[vector // 2], orders), place, vector * lanes)
 
-    def _sixty_four(self, codes: Value, first: int, place: Value) -> None:
-        """Tables of four groups of six codes: sums of four codes, plus in each quarter a sum of the last two."""
-        e, b, lanes, zero = self.e, self.e.builder, self.shape.lanes, 6  # the last two bytes of a group are 0
-        orders: list[list[int]] = [[], []]
-        for j in range(lanes):  # the pairs of a group fill twelve bytes of a quarter
-            pair, sums = j % QUARTER // _PAIR, j % _PAIR
-            for code, order in enumerate(orders):
-                wanted = pair < 3 and sums >> code & 1
-                order.append(8 * (first + j // QUARTER) + (2 * pair + code if wanted else zero))
-        pairs = self.chosen(codes, orders)
-        starts = [j // QUARTER * QUARTER for j in range(lanes)]
-        orders = [[starts[j] + _PAIR * pair + (j >> 2 * pair & 3) for j in range(lanes)] for pair in (0, 1)]
-        # From memory a quarter goes to all four without a shuffle; from a register LLVM would take one.
-        fours = e.unknown(b.ptrtoint(e.variable(self.chosen(pairs, orders)), I64))
-        for group in range(HALF):
-            last = self.chosen(pairs, [[QUARTER * group + 2 * _PAIR + j // QUARTER for j in range(lanes)]])
-            e.store(b.add(self.quarters(fours, QUARTER * group), last), place, group * lanes)
 
-
-def _numbers_of_bits(e: Emitter, factor: int) -> Value:
-    """uint16[256, 8]: of each byte the numbers of its bits, times a factor, in order."""
-    rows = [[i * factor for i in range(TOGETHER) if byte >> i & 1] for byte in range(256)]
+def _numbers_of_bits(e: Emitter) -> Value:
+    """uint16[256, 8]: of each byte the numbers of its bits, times ENTRIES, in order."""
+    rows = [[i * ENTRIES for i in range(TOGETHER) if byte >> i & 1] for byte in range(256)]
     values = [number for row in rows for number in row + [0] * (TOGETHER - len(row))]
     kind = ir.ArrayType(I16, len(values))
-    table = cgutils.global_constant(e.builder.module, f"numbers_of_bits_{factor}", ir.Constant(kind, values))
+    table = cgutils.global_constant(e.builder.module, "numbers_of_bits", ir.Constant(kind, values))
     return e.builder.bitcast(table, I16.as_pointer())

@@ -15,7 +15,11 @@ from bebert_kernels.packing import Words
 Bytes = NDArray[np.uint8]
 
 LINE = 64  # bytes of a cache line
+INPUTS = 4  # codes of a group, which share a table
+ENTRIES = 1 << INPUTS  # bytes of a table
+UNIT = 4  # groups whose sums always fit into a byte together
 TOGETHER = 8  # groups of codes that are encoded at a time
+SPAN = TOGETHER * INPUTS  # codes of those
 HIGHEST = 15  # code, counted from the lowest one
 DEEPEST = 4369  # codes of a row: 15 * K must stay below 2**16
 TOTAL, BASE, WINDOWS, BIAS = 0, 4, 6, 8  # places in the header of a row, `RowLayout`
@@ -27,56 +31,41 @@ class Shape(NamedTuple):
 
     shuffle : key of `shuffles.SHUFFLES`
     lanes   : bytes of a vector, one for each output
-    inputs  : codes of a group, which share a table: 4 or 6
     widths  : vectors of outputs that fit into the registers together, widest first, each a power of two
     """
 
     shuffle: str
     lanes: int
-    inputs: int
     widths: tuple[int, ...]
-
-    @property
-    def entries(self) -> int:
-        """Bytes of a table."""
-        return 1 << self.inputs
-
-    @property
-    def packed(self) -> bool:
-        """Whether two indices share a byte of the weights."""
-        return self.inputs == 4
-
-    @property
-    def unit(self) -> int:
-        """Groups of one row whose sums always fit into a byte together."""
-        return 4 if self.inputs == 4 else 2
-
-    def groups(self, depth: int) -> int:
-        """Groups of a row, in whole bytes of weights and whole blocks of the encoder."""
-        return -(-depth // (TOGETHER * self.inputs)) * TOGETHER
 
     def vector_bytes(self, depth: int) -> int:
         """Bytes of the weights of one vector of outputs."""
-        return self.groups(depth) * self.lanes // (2 if self.packed else 1)
+        return groups_of(depth) * self.lanes // 2
 
     def widest(self, depth: int) -> int:
         """Vectors of the widest block: its indices should stay in the first-level cache for all rows."""
-        fit = [width for width in self.widths if self.groups(depth) * self.lanes * width <= NEAR]
+        fit = [width for width in self.widths if groups_of(depth) * self.lanes * width <= NEAR]
         return max(fit[0] if fit else 1, min(2, self.widths[0]))
 
     def index_bytes(self, depth: int) -> int:
         """Bytes of the scratch in which the indices of a block are unpacked."""
-        return self.groups(depth) * self.lanes * self.widest(depth) if self.packed else 0
+        return groups_of(depth) * self.lanes * self.widest(depth)
 
 
-SHAPES = {  # feature of the CPU: shape, the best first
-    "avx512vbmi": Shape("vpermb", 64, 6, (4, 2, 1)),
-    "avx512bw": Shape("vpshufb 512", 64, 4, (4, 2, 1)),
-    "avx2": Shape("vpshufb 256", 32, 4, (4, 2, 1)),
-    "ssse3": Shape("pshufb 128", 16, 4, (4, 2, 1)),
-    "neon": Shape("tbl", 16, 4, (8, 4, 2, 1)),
+def groups_of(depth: int) -> int:
+    """Groups of a row, in whole spans of the encoder."""
+    return -(-depth // SPAN) * TOGETHER
+
+
+# Feature of the CPU: shape, the best first. `vpermb` (AVX-512 VBMI) would look up six codes at a time, in tables four
+# times as large: that was slower, `docs/log.md`.
+SHAPES = {
+    "avx512bw": Shape("vpshufb 512", 64, (4, 2, 1)),
+    "avx2": Shape("vpshufb 256", 32, (4, 2, 1)),
+    "ssse3": Shape("pshufb 128", 16, (4, 2, 1)),
+    "neon": Shape("tbl", 16, (8, 4, 2, 1)),
 }
-PORTABLE = Shape("portable", 16, 4, (4, 2, 1))
+PORTABLE = Shape("portable", 16, (4, 2, 1))
 
 
 def best_shape(features: Iterable[str]) -> Shape:
@@ -107,13 +96,13 @@ def lut_weights(signs: Words, depth: int, shape: Shape = SHAPE) -> Bytes:
     signs   : uint64[N, W]   bit 1 = -1, W = ceil(depth / 64)
     returns : uint8[ceil(N / lanes) * vector_bytes]; outputs beyond N and inputs beyond depth count as +1
 
-    A block of `width` vectors is uint8[groups, width, lanes], with four inputs uint8[groups / 2, width, lanes]: the low
-    nibble for an even group, the high one for the next. Output h * lanes/2 + i of a vector is byte 2*i + h.
+    A block of `width` vectors is uint8[groups / 2, width, lanes]: the low nibble for an even group, the high one for
+    the next. Output h * lanes/2 + i of a vector is byte 2*i + h.
     """
-    outputs, groups = len(signs), shape.groups(depth)
+    outputs, groups = len(signs), groups_of(depth)
     vectors, half = -(-outputs // shape.lanes), shape.lanes // 2
     octets = np.ascontiguousarray(signs, "<u8").view(np.uint8)
-    columns = groups * shape.inputs // 8
+    columns = groups * INPUTS // 8
     used = min(octets.shape[1], columns)
     padded = np.zeros((vectors * shape.lanes, columns), np.uint8)
     padded[:outputs, :used] = octets[:, :used]
@@ -124,17 +113,8 @@ def lut_weights(signs: Words, depth: int, shape: Shape = SHAPE) -> Bytes:
     for first, count, width in runs(vectors, shape.widest(depth), shape):
         part = pairs[first : first + count * width].reshape(count, width, half, columns)
         turned = np.ascontiguousarray(part.transpose(0, 3, 1, 2)).view(np.uint8)  # (blocks, columns, width, lanes)
-        indices = turned if shape.packed else _six_bits(turned)
-        out[first * size : (first + count * width) * size] = indices.reshape(-1)
+        out[first * size : (first + count * width) * size] = turned.reshape(-1)
     return out
-
-
-def _six_bits(octets: Bytes) -> Bytes:
-    """Three bytes along axis 1 to four numbers of six bits, a byte each."""
-    a, b, c = octets[:, 0::3], octets[:, 1::3], octets[:, 2::3]
-    found = np.stack([a, a >> 6 | b << 2, b >> 4 | c << 4, c >> 2], axis=2)
-    found &= 63
-    return found.reshape(len(octets), -1, *octets.shape[2:])
 
 
 class EncodedRows(NamedTuple):
@@ -150,9 +130,9 @@ class RowLayout(NamedTuple):
 
     A row begins with its header: float32 total, uint16 base, uint16 count of windows, uint8 bias.
 
-    windows : uint16[groups / 2 + 1], the end of each window in the list
-    list    : uint16[groups + 8], entries * the number of each group that has a code other than 0
-    tables  : uint8[groups, entries]
+    windows : uint16[groups / UNIT + 1], the end of each window in the list
+    list    : uint16[groups + TOGETHER], ENTRIES * the number of each group that has a code other than 0
+    tables  : uint8[groups, ENTRIES]
     size    : of all
     """
 
@@ -162,12 +142,12 @@ class RowLayout(NamedTuple):
     size: int
 
 
-def row_layout(depth: int, shape: Shape = SHAPE) -> RowLayout:
+def row_layout(depth: int) -> RowLayout:
     """Layout of an encoded row of so many codes."""
-    groups, windows = shape.groups(depth), LINE
-    entries = windows + -(-2 * (groups // 2 + 1) // LINE) * LINE
-    tables = entries + -(-2 * (groups + TOGETHER) // LINE) * LINE
-    return RowLayout(windows, entries, tables, tables + groups * shape.entries)
+    groups, windows = groups_of(depth), LINE
+    numbers = windows + -(-2 * (groups // UNIT + 1) // LINE) * LINE
+    tables = numbers + -(-2 * (groups + TOGETHER) // LINE) * LINE
+    return RowLayout(windows, numbers, tables, tables + groups * ENTRIES)
 
 
 def bias_of(low: int, bits: int) -> int:

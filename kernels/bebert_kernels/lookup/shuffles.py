@@ -9,7 +9,7 @@ from bebert_kernels.emit.emitter import Emitter, Value
 from bebert_kernels.emit.vectors import I8, I64
 from bebert_kernels.lookup.layout import Shape
 
-QUARTER = 16  # bytes in which the shuffles of 16 entries stay
+QUARTER = 16  # bytes in which the shuffles stay: each quarter of a vector has a table of its own
 
 
 Shuffle = Callable[[Emitter, Shape, Value, Value], Value]
@@ -21,23 +21,18 @@ def _call(name: str) -> Shuffle:
 
 
 def _emulate(e: Emitter, shape: Shape, table: Value, index: Value) -> Value:
-    """The same byte by byte: an index from 128 gives 0, if tables have 16 entries."""
+    """The same byte by byte: an index from 128 gives 0."""
     b, places = e.builder, [e.variable(table), e.variable(index), cgutils.alloca_once(e.builder, table.type)]
     entries, indices, out = (b.bitcast(place, I8.as_pointer()) for place in places)
     with e.loop(I64(0), I64(shape.lanes)) as (i, _):
         found = b.load(b.gep(indices, [i]))
-        entry = b.zext(b.and_(found, I8(shape.entries - 1)), I64)
-        if shape.inputs == 4:  # each quarter has its own table
-            entry = b.or_(entry, b.and_(i, I64(-QUARTER)))
-        value = b.load(b.gep(entries, [entry]))
-        if shape.inputs == 4:
-            value = b.select(b.icmp_signed("<", found, I8(0)), I8(0), value)
+        entry = b.or_(b.zext(b.and_(found, I8(QUARTER - 1)), I64), b.and_(i, I64(-QUARTER)))
+        value = b.select(b.icmp_signed("<", found, I8(0)), I8(0), b.load(b.gep(entries, [entry])))
         b.store(value, b.gep(out, [i]))
     return b.load(places[2])
 
 
 SHUFFLES: dict[str, Shuffle] = {
-    "vpermb": _call("llvm.x86.avx512.permvar.qi.512"),
     "vpshufb 512": _call("llvm.x86.avx512.pshuf.b.512"),
     "vpshufb 256": _call("llvm.x86.avx2.pshuf.b"),
     "pshufb 128": _call("llvm.x86.ssse3.pshuf.b.128"),
@@ -59,7 +54,7 @@ class Lookups:
         return self.e.repeat(part, self.shape.lanes) if self.shape.lanes > QUARTER else part
 
     def look_up(self, table: Value, index: Value) -> Value:
-        """table[index] for all bytes; of a table of 16, in each quarter, where an index from 128 gives 0."""
+        """table[index] for all bytes, in each quarter; an index from 128 gives 0."""
         return SHUFFLES[self.shape.shuffle](self.e, self.shape, table, index)
 
     def chosen(self, table: Value, orders: list[list[int]]) -> Value:

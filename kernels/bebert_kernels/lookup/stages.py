@@ -12,12 +12,12 @@ from bebert_kernels.emit.scale import make_add
 from bebert_kernels.emit.tables import read_branch, read_encode, read_input, read_numbers
 from bebert_kernels.jit.kernel import kernel
 from bebert_kernels.lookup.encode import make_encode
-from bebert_kernels.lookup.layout import SHAPE, TOGETHER, EncodedRows, bias_of
+from bebert_kernels.lookup.layout import SHAPE, SPAN, EncodedRows, bias_of
 from bebert_kernels.lookup.tile import make_multiply
 from bebert_kernels.rows.quantize import quantize_row
 
-_LANES, _SPAN = SHAPE.lanes, TOGETHER * SHAPE.inputs
-_SPAN_BYTES = SHAPE.vector_bytes(_SPAN)  # of the weights of a vector, for so many codes
+_LANES = SHAPE.lanes
+_SPAN_BYTES = SHAPE.vector_bytes(SPAN)  # of the weights of a vector, for so many codes
 _encode, _multiply, _add_panel = make_encode(SHAPE), make_multiply(SHAPE), make_add(PANEL_OUTPUTS)
 _bias_of = kernel(bias_of)
 
@@ -42,7 +42,7 @@ def lookup_gemm(branches: int, slot_address: int, number: int, start: int, rows:
     """Floats of all rows for PANEL_OUTPUTS outputs: to STATE, or (number 1) added to what is there."""
     branch, slots = read_branch(branches, number), slots_at(slot_address)
     vectors = (min(PANEL_OUTPUTS, outputs - start) + _LANES - 1) // _LANES
-    vector_bytes = (branch.depth + _SPAN - 1) // _SPAN * _SPAN_BYTES
+    vector_bytes = (branch.depth + SPAN - 1) // SPAN * _SPAN_BYTES
     weights = branch.panels + start // _LANES * vector_bytes
     scale, add, stride = branch.scale + 4 * start, branch.add + 4 * start, 0
     if number:

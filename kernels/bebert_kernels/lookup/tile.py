@@ -11,8 +11,6 @@ outputs as the vector has bytes, four multiply-adds each:
     signs of 64 outputs -->  index |5|15|0|9|...|                          64 times four bits
     shuffle(table, index)          |c0+c2|c0+c1+c2+c3|0|c0+c3|...|         added to 64 sums
 
-`vpermb` (AVX-512 VBMI) has 64 entries: six codes.
-
 Two instructions a look-up and nothing else, as long as the sums stay bytes. How long that is depends on the codes, and
 most are small: the encoder cuts each row into *windows* of groups whose sums fit whatever the weights are, about
 twenty groups of four in a usual row where the largest codes would allow four. It lists the groups to look up; those
@@ -34,7 +32,20 @@ from llvmlite import ir
 from bebert_kernels.bitsliced.layout import PANEL_OUTPUTS
 from bebert_kernels.emit.emitter import Emitter, Value, emitted
 from bebert_kernels.emit.vectors import F32, FLOAT_LANES, I8, I16, I32, I64, fill
-from bebert_kernels.lookup.layout import BASE, BIAS, LINE, NEAR, TOGETHER, TOTAL, WINDOWS, EncodedRows, Shape
+from bebert_kernels.lookup.layout import (
+    BASE,
+    BIAS,
+    ENTRIES,
+    LINE,
+    NEAR,
+    SPAN,
+    TOGETHER,
+    TOTAL,
+    UNIT,
+    WINDOWS,
+    EncodedRows,
+    Shape,
+)
 from bebert_kernels.lookup.shuffles import Lookups
 
 
@@ -89,11 +100,10 @@ class RowBlock(Lookups):
 
     def _group(self, i: Value, bytes_: list[Value]) -> None:
         """Look up entry i of the list for all vectors."""
-        e, b, lanes, entries = self.e, self.e.builder, self.shape.lanes, self.shape.entries
+        e, b, lanes = self.e, self.e.builder, self.shape.lanes
         place = b.zext(e.load(b.add(self.row, self.layout.list), b.mul(i, I64(2)), I16, 2), I64)
-        tables = b.add(self.row, self.layout.tables)
-        table = self.quarters(tables, place) if entries == 16 else e.load(tables, place, self.bytes)
-        index = b.add(self.indices, b.mul(place, I64(self.width * lanes // entries)))
+        table = self.quarters(b.add(self.row, self.layout.tables), place)
+        index = b.add(self.indices, b.mul(place, I64(self.width * lanes // ENTRIES)))
         for v, sums in enumerate(bytes_):
             found = self.look_up(table, e.load(index, v * lanes, self.bytes))
             b.store(b.add(b.load(sums), found), sums)
@@ -102,17 +112,17 @@ class RowBlock(Lookups):
 class Rows:
     """Values of the layout of encoded rows (`layout.row_layout`), for a depth that is known when code runs."""
 
-    def __init__(self, e: Emitter, shape: Shape, depth: Value) -> None:
-        b, span = e.builder, TOGETHER * shape.inputs
+    def __init__(self, e: Emitter, depth: Value) -> None:
+        b = e.builder
 
         def lines(size: Value) -> Value:
             return b.and_(b.add(size, I64(LINE - 1)), I64(-LINE))
 
-        self.groups = b.mul(b.udiv(b.add(depth, I64(span - 1)), I64(span)), I64(TOGETHER))
+        self.groups = b.mul(b.udiv(b.add(depth, I64(SPAN - 1)), I64(SPAN)), I64(TOGETHER))
         self.windows = I64(LINE)
-        self.list = b.add(self.windows, lines(b.add(self.groups, I64(2))))
+        self.list = b.add(self.windows, lines(b.add(b.mul(b.udiv(self.groups, I64(UNIT)), I64(2)), I64(2))))
         self.tables = b.add(self.list, lines(b.mul(b.add(self.groups, I64(TOGETHER)), I64(2))))
-        self.size = b.add(self.tables, b.mul(self.groups, I64(shape.entries)))
+        self.size = b.add(self.tables, b.mul(self.groups, I64(ENTRIES)))
 
 
 def make_multiply(shape: Shape) -> Any:
@@ -138,8 +148,8 @@ def make_multiply(shape: Shape) -> Any:
         stride: Value,
         out: Value,
     ) -> None:
-        b, layout, lanes = e.builder, Rows(e, shape, rows.depth), shape.lanes
-        size = b.mul(layout.groups, I64(lanes // (2 if shape.packed else 1)))  # bytes of the weights of a vector
+        b, layout, lanes = e.builder, Rows(e, rows.depth), shape.lanes
+        size = b.mul(layout.groups, I64(lanes // 2))  # bytes of the weights of a vector
         next_vector = e.variable(I64(0))
         for width in shape.widths:
             blocks = b.udiv(b.sub(vectors, b.load(next_vector)), I64(width))
@@ -149,10 +159,7 @@ def make_multiply(shape: Shape) -> Any:
             with e.loop(I64(0), blocks) as _:
                 vector = b.load(next_vector)
                 b.store(b.add(vector, I64(width)), next_vector)
-                indices = b.add(weights, b.mul(vector, size))
-                if shape.packed:
-                    _unpack(e, shape, indices, scratch, width, layout.groups)
-                    indices = scratch
+                _unpack(e, shape, b.add(weights, b.mul(vector, size)), scratch, width, layout.groups)
                 place = b.mul(vector, I64(4 * lanes))
                 next_weights = b.add(weights, b.mul(b.load(next_vector), size))
                 lines = b.udiv(b.mul(size, I64(width)), I64(LINE))
@@ -160,7 +167,7 @@ def make_multiply(shape: Shape) -> Any:
                     first, last = (b.udiv(b.mul(lines, number), rows.number) for number in (r, b.add(r, I64(1))))
                     _prefetch(e, next_weights, first, last)
                     row, to = b.add(rows.address, b.mul(r, layout.size)), b.add(place, b.mul(r, I64(4 * PANEL_OUTPUTS)))
-                    block = RowBlock(e, shape, width, row, layout, indices)
+                    block = RowBlock(e, shape, width, row, layout, scratch)
                     addend = b.add(b.add(add, place), b.mul(r, stride))
                     block.emit(b.add(scale, place), addend, b.add(out, to))
 
