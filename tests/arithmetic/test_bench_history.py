@@ -16,11 +16,11 @@ sys.path.append(str(BENCHMARKS))  # scripts find their neighbours so
 
 from kernel_bench.case import SIZES
 from kernel_bench.cases import all_cases
-from kernel_bench.stage_cases import stages
 from record import read_records
 
 from bebert_infer.bench.compare import compare
 from bebert_infer.bench.records import parse_run, read_run
+from bebert_kernels.abi.stage import STAGES
 from bebert_kernels.tuning.autotune import PRODUCTS
 
 # Of the path that ran before every model was a program: NumPy functions, compiled one by one.
@@ -45,7 +45,7 @@ def test_a_kernel_of_a_record_has_a_case_of_today(record):
 def test_a_stage_of_an_estimate_is_a_stage_of_today():
     shares = [record["share"] for record in read_records("arm") if "share" in record]
     assert shares
-    known = {stage.name for stage in stages().values()} | {"program"}
+    known = {*STAGES, "program"}
     assert not {stage for share in shares for stage in share} - known
 
 
