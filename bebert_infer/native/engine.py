@@ -62,11 +62,11 @@ class NativeEngine:
             if whole:
                 spent = None if times is None else times[:whole]
                 some, lanes = self.members[:whole], self.threads
-                logits += run_members(some, batch, self.team, [1] * whole, drawn[:whole], lanes, spent)
+                logits += run_members(some, batch, self.team, 1, drawn[:whole], lanes, spent)
             for index in range(whole, len(self.members)):
                 spent = None if times is None else [times[index]]
                 logits += run_members(
-                    [self.members[index]], batch, self.team, [self.threads], [drawn[index]], times=spent
+                    [self.members[index]], batch, self.team, self.threads, [drawn[index]], times=spent
                 )
         return np.stack(logits)
 
@@ -146,7 +146,7 @@ class NativeMember:
         """
         count = threads if team is not None else 1
         spent = None if times is None else [np.zeros((count, times.shape[-1]), np.int64)]
-        logits = run_members([self], batch, team, [count], [noise], times=spent)[0]
+        logits = run_members([self], batch, team, count, [noise], times=spent)[0]
         if times is not None and spent is not None:
             times += spent[0] if times.ndim > 1 else spent[0].sum(axis=0)
         return logits
@@ -168,7 +168,7 @@ def run_members(
     members: Sequence[NativeMember],
     batch: Batch,
     team: ThreadTeam | None,
-    threads: Sequence[int],
+    threads: int,
     noise: Sequence[Noise | None],
     lanes: int = 1,
     times: Sequence[NDArray[np.int64]] | None = None,
@@ -180,9 +180,10 @@ def run_members(
     """
     with ExitStack() as stack:
         jobs, pinned, logits = [], [], []
+        count = max(1, min(threads, batch.rows // ROWS_A_THREAD))
         checked: dict[tuple[int, int, int], CheckedBatch] = {}
-        for index, (member, wanted, own) in enumerate(zip(members, threads, noise, strict=True)):
-            count, workspace = max(1, min(wanted, batch.rows // ROWS_A_THREAD)), stack.enter_context(member.workspace())
+        for index, (member, own) in enumerate(zip(members, noise, strict=True)):
+            workspace = stack.enter_context(member.workspace())
             program, sizes = member.program, member.program.sizes
             tables = sizes.vocabulary, sizes.positions, sizes.types
             if tables not in checked:

@@ -12,7 +12,7 @@ from bebert_kernels.abi.frame import Phase
 from bebert_kernels.abi.instruction import FIELDS
 from bebert_kernels.abi.rule import Numbers
 from bebert_kernels.abi.stage import Stage
-from bebert_kernels.abi.table import Table, address_of, row, width
+from bebert_kernels.abi.table import Table, row, width
 
 
 class InstructionInfo(NamedTuple):
@@ -79,6 +79,12 @@ class Program:
         address = address_of(array)
         self.pinned[address] = array
         return address
+
+
+def address_of(array: NDArray) -> int:
+    """Where its first value stands. A model has a thousand arrays, and `ctypes.data` takes three times as long."""
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 def numbers(quantizer: Quantizer) -> NDArray[np.float32]:

@@ -41,6 +41,33 @@ class Weights(NamedTuple):
         return self.bits or 2
 
 
+def branch_in_order(
+    weights: Weights, gemm: Stage, panels: NDArray, panel: int, epilogue: Stage | None = None, offset: bool = False
+) -> Branch:
+    """Row of a product that keeps outputs in their order and decides no signs.
+
+    panel : outputs of a panel, to which arrays are padded      offset : whether its epilogue adds what `low` makes
+    """
+    outputs, low = len(weights.signs), weights.low if offset and weights.bits else 0
+    wide = -(-outputs // panel) * panel
+    return Branch(
+        gemm=gemm,
+        epilogue=epilogue,
+        sign_epilogue=None,
+        panels=panels,
+        depth=weights.depth,
+        triples=0,
+        planes=weights.planes,
+        sign=weights.bits == 0,
+        offset=padded((low * (weights.depth - 2 * weights.negatives)).astype(np.int32), wide) if low else None,
+        scale=padded(weights.scale, wide),
+        add=None if weights.add is None else padded(weights.add, wide),
+        input=weights.input,
+        outputs=outputs,
+        thresholds=None,
+    )
+
+
 class Product(NamedTuple):
     """One way to multiply rows of codes with weight signs; `program/linear.py` says what its stages get and leave.
 

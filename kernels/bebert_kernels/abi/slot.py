@@ -50,5 +50,5 @@ ATTENTION, LANES = 56, 57
 DOTS = 58
 CODED = 60
 # Of one thread, of a look-up product: indices of a block of outputs.
-INDICES = 62
-COUNT = 63
+INDICES = 61
+COUNT = 62

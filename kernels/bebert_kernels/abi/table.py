@@ -41,12 +41,6 @@ def _word(value: Any, pin: Pin) -> int:
     return int(value)
 
 
-def address_of(array: NDArray) -> int:
-    """Where its first value stands. A model has a thousand arrays, and `ctypes.data` takes three times as long."""
-    address: int = array.__array_interface__["data"][0]
-    return address
-
-
 def width(kind: type[tuple]) -> int:
     """Return the count of fields of a row."""
     return len(kind._fields)  # type: ignore[attr-defined]  # named tuples have it

@@ -105,6 +105,11 @@ class Emitter:
         kind = ir.FunctionType(result, [argument.type for argument in arguments])
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments)
 
+    def prefetch(self, address: Value) -> None:
+        """Ask for the cache line at an address, which need not exist, into the second-level cache."""
+        pointer = self.builder.inttoptr(address, I8.as_pointer())
+        self.call("llvm.prefetch.p0", ir.VoidType(), pointer, I32(0), I32(2), I32(1))
+
     def loop(self, start: Value, stop: Value, step: int = 1) -> Any:
         """Return a context that emits its body once for each start, start + step, ... below stop."""
         return cgutils.for_range_slice(self.builder, start, stop, I64(step), I64)

@@ -114,8 +114,7 @@ def relax(e: Emitter) -> None:
 @emitted()
 def prefetch(e: Emitter, address: Value) -> None:
     """Ask for the cache line at an address, which need not exist, into the second-level cache."""
-    pointer = e.builder.inttoptr(address, I8.as_pointer())
-    e.call("llvm.prefetch.p0", ir.VoidType(), pointer, I32(0), I32(2), I32(1))
+    e.prefetch(address)
 
 
 @emitted()

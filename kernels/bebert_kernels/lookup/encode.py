@@ -5,7 +5,7 @@ to at most 255 - bias, those below 0 to at most bias. Four groups, a *unit*, alw
 apart. A window takes unit after unit as long as they fit, four to six of usual rows.
 
 Eight groups are encoded at a time. Tables are built in two steps, the four sums of every pair of codes first, and every
-entry as a sum of two or three of those.
+entry as a sum of two of those.
 """
 
 from typing import Any

@@ -3,7 +3,7 @@
 from bebert_kernels.abi import slot
 from bebert_kernels.abi.branch import Branch
 from bebert_kernels.abi.frame import BLOCK
-from bebert_kernels.abi.product import Product, ThresholdPlanes, Weights, padded
+from bebert_kernels.abi.product import Product, ThresholdPlanes, Weights, branch_in_order
 from bebert_kernels.abi.stage import Stage
 from bebert_kernels.bitsliced.layout import PANEL_OUTPUTS
 from bebert_kernels.lookup.layout import DEEPEST, HIGHEST, SHAPE, lut_weights, row_layout
@@ -12,26 +12,11 @@ BLOCK_ROWS = 64  # at a time: a row takes 4 bytes a code and more, and should st
 
 
 def _branch(weights: Weights, thresholds: ThresholdPlanes | None) -> Branch:
-    outputs, highest = len(weights.signs), weights.low + (1 << weights.bits) - 1
+    highest = weights.low + (1 << weights.bits) - 1
     if not (-HIGHEST <= weights.low <= 0 <= highest):
         raise ValueError(f"codes are {weights.low} to {highest}; look-up takes codes around 0")
-    wide = -(-outputs // PANEL_OUTPUTS) * PANEL_OUTPUTS
-    return Branch(
-        gemm=Stage.named("lookup_gemm"),
-        epilogue=None,
-        sign_epilogue=None,
-        panels=lut_weights(weights.signs, weights.depth),
-        depth=weights.depth,
-        triples=0,
-        planes=weights.planes,
-        sign=False,
-        offset=None,
-        scale=padded(weights.scale, wide),
-        add=None if weights.add is None else padded(weights.add, wide),
-        input=weights.input,
-        outputs=outputs,
-        thresholds=None,
-    )
+    panels = lut_weights(weights.signs, weights.depth)
+    return branch_in_order(weights, Stage.named("lookup_gemm"), panels, PANEL_OUTPUTS)
 
 
 def _scratch(rows: int, depth: int, bits: int) -> dict[int, int]:

@@ -156,7 +156,7 @@ def make_multiply(shape: Shape) -> Any:
             if width > 2:  # of deep rows the indices would not fit into the cache, `Shape.widest`
                 fits = b.icmp_unsigned("<=", b.mul(layout.groups, I64(lanes * width)), I64(NEAR))
                 blocks = b.select(fits, blocks, I64(0))
-            with e.loop(I64(0), blocks) as _:
+            with e.loop(I64(0), blocks):
                 vector = b.load(next_vector)
                 b.store(b.add(vector, I64(width)), next_vector)
                 _unpack(e, shape, b.add(weights, b.mul(vector, size)), scratch, width, layout.groups)
@@ -177,8 +177,7 @@ def make_multiply(shape: Shape) -> Any:
 def _prefetch(e: Emitter, address: Value, first: Value, last: Value) -> None:
     """Ask for some lines behind an address, which need not exist, while rows are computed."""
     with e.loop(first, last) as (line, _):
-        pointer = e.pointer(address, e.builder.mul(line, I64(LINE)), I8)
-        e.call("llvm.prefetch.p0", ir.VoidType(), pointer, I32(0), I32(2), I32(1))
+        e.prefetch(e.place(address, line, LINE))
 
 
 def _unpack(e: Emitter, shape: Shape, weights: Value, scratch: Value, width: int, groups: Value) -> None:

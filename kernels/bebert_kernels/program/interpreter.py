@@ -22,12 +22,12 @@ from bebert_kernels.abi import slot
 from bebert_kernels.abi.instruction import FIELDS
 from bebert_kernels.abi.stage import stage
 from bebert_kernels.abi.table import WORD, Table, width
-from bebert_kernels.emit.memory import array, as_int64, atomic_add, atomic_load, call, now, sched_yield
+from bebert_kernels.emit.memory import array, as_int64, atomic_add, atomic_load, call, now, relax, sched_yield
 from bebert_kernels.emit.tables import read_frame, read_phase
 from bebert_kernels.jit.kernel import kernel
 
 PHASE, FRAME = width(frames.Phase), width(frames.Frame)
-SPINS_BEFORE_YIELD = 200  # looks at the barrier before a waiting thread offers its core to others
+LOOKS_BEFORE_YIELD = 200  # at what another thread will change, before a waiting thread offers its core to others
 
 
 @kernel
@@ -84,6 +84,14 @@ def barrier(counter: int, threads: int) -> None:
     target = (arrived // threads + 1) * threads
     tries = 0
     while atomic_load(counter) < target:
-        tries += 1
-        if tries > SPINS_BEFORE_YIELD:
-            sched_yield()
+        tries = look_again(tries)
+
+
+@kernel
+def look_again(tries: int) -> int:
+    """Wait a little before the next look at what another thread will change; returns the number of looks."""
+    if tries > LOOKS_BEFORE_YIELD:
+        sched_yield()
+    else:
+        relax()
+    return tries + 1

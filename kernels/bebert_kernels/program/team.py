@@ -23,23 +23,9 @@ from bebert_kernels.emit.memory import (
     atomic_load,
     atomic_store,
     now,
-    relax,
-    sched_yield,
 )
 from bebert_kernels.jit.kernel import kernel
-from bebert_kernels.program.interpreter import run_rows
-
-LOOKS_BEFORE_YIELD = 200  # at something that another thread will change, before the core is offered to others
-
-
-@kernel
-def _look_again(tries: int) -> int:
-    """Wait a little before the next look; returns the number of looks."""
-    if tries > LOOKS_BEFORE_YIELD:
-        sched_yield()
-    else:
-        relax()
-    return tries + 1
+from bebert_kernels.program.interpreter import look_again, run_rows
 
 
 @kernel
@@ -66,7 +52,7 @@ def serve(box: int, patience: int, c: int, d: int, f: int, g: int) -> None:
         elif found == mailbox.WAITING and (now() - since > patience or atomic_load(box + 8 * mailbox.LEAVE) != 0):
             if atomic_exchange_if(state, np.int64(mailbox.WAITING), np.int64(mailbox.AWAY)) != 0:
                 return
-        tries = _look_again(tries)
+        tries = look_again(tries)
 
 
 @stage
@@ -89,7 +75,7 @@ def run_team(shares: int, threads: int, boxes: int, patience: int, result: int, 
                 for other in range(worker):
                     atomic_store(boxes + size * other + 8 * mailbox.STATE, np.int64(mailbox.WAITING))
                 return
-            tries = _look_again(tries)
+            tries = look_again(tries)
     for worker in range(threads - 1):
         box = array(as_int64(boxes + size * worker), (mailbox.FIELDS,))
         box[mailbox.JOBS], box[mailbox.COUNT] = table[worker + 1, 0], table[worker + 1, 1]
@@ -98,6 +84,6 @@ def run_team(shares: int, threads: int, boxes: int, patience: int, result: int, 
     for worker in range(threads - 1):
         state, tries = boxes + size * worker + 8 * mailbox.STATE, 0
         while atomic_load(state) != mailbox.DONE:
-            tries = _look_again(tries)
+            tries = look_again(tries)
         atomic_store(state, np.int64(mailbox.WAITING))
     answer[0] = 1
