@@ -58,6 +58,7 @@ class NativeEngine:
         whole = len(self.members) // self.threads * self.threads
         drawn: Sequence[Noise | None] = noise or [None] * len(self.members)
         with self.team.turn:
+            self.team.rouse(self.threads - 1 if whole else shares_of(batch.rows, self.threads) - 1)
             logits = []
             if whole:
                 spent = None if times is None else times[:whole]
@@ -73,6 +74,7 @@ class NativeEngine:
     def one_member_logits(self, member: int, batch: Batch) -> NDArray[np.float32]:
         """Logits float32[S, labels] of one member, its rows split among all threads."""
         with self.team.turn:
+            self.team.rouse(shares_of(batch.rows, self.threads) - 1)
             return self.members[member].forward(batch, self.team, threads=self.threads)
 
     def pinned(self) -> list[dict[int, NDArray]]:
@@ -82,6 +84,11 @@ class NativeEngine:
     def workspace_bytes(self, rows: int, sentences: int, tokens: int) -> list[int]:
         """Bytes of the workspace of each program after calls of at most so many rows, sentences, tokens a sentence."""
         return [workspace_bytes(member.program.sizes, rows, sentences, tokens, self.threads) for member in self.members]
+
+
+def shares_of(rows: int, threads: int) -> int:
+    """Into how many shares rows are split for so many threads."""
+    return max(1, min(threads, rows // ROWS_A_THREAD))
 
 
 def lower_members(members: list[Member], releases: bool = False) -> "list[NativeMember]":
@@ -113,6 +120,7 @@ def _stages(members: list[Member]) -> list[str]:
         RUN.name,
         "serve",
         "run_team",
+        "rouse",
     ]
     found += ["attend_on_bits"] if boolean else []
     found += ["attend_on_codes"] if softmax else []
@@ -180,7 +188,7 @@ def run_members(
     """
     with ExitStack() as stack:
         jobs, pinned, logits = [], [], []
-        count = max(1, min(threads, batch.rows // ROWS_A_THREAD))
+        count = shares_of(batch.rows, threads)
         checked: dict[tuple[int, int, int], CheckedBatch] = {}
         for index, (member, own) in enumerate(zip(members, noise, strict=True)):
             workspace = stack.enter_context(member.workspace())

@@ -3,7 +3,7 @@
 Threads take members first, because members share nothing and need no barrier; a member that runs with several threads
 splits its rows (`native/engine.py`). One call into native code runs the shares of all threads
 (`bebert_kernels/program/team.py`), so no interrupt and no error can come between them. After a call workers look for
-the next one for a moment, PATIENCE, and then sleep.
+the next one for a moment, PATIENCE, and then sleep in native code: to wake them needs no lock of Python's.
 """
 
 import atexit
@@ -21,9 +21,9 @@ from bebert_infer.errors import InputError
 from bebert_kernels.abi import mailbox
 from bebert_kernels.abi.stage import Stage
 
-RUN_TEAM, SERVE = Stage.named("run_team"), Stage.named("serve")
+RUN_TEAM, SERVE, ROUSE = Stage.named("run_team"), Stage.named("serve"), Stage.named("rouse")
 
-PATIENCE = 1_000_000  # nanoseconds that a worker looks for the next call before it sleeps: the Python between two calls
+PATIENCE = 100_000  # nanoseconds that a worker looks for the next call before it sleeps: the Python between two calls
 COMING = 50_000_000  # nanoseconds that a caller waits in native code for workers to wake; then Python looks around
 ENDING = 60.0  # seconds that the end of the process waits for one call of a daemon thread
 
@@ -52,7 +52,7 @@ class ThreadTeam:
         with self.turn:
             table = np.array([[share.ctypes.data, len(share)] for share in shares], np.int64)
             if len(shares) > 1 and self._workers is None:
-                self._workers = _Workers()
+                self._workers = _Workers(self.threads - 1)
             boxes = self._workers.boxes_for(len(shares) - 1) if self._workers else table
             done = np.zeros(1, np.int64)
             while True:
@@ -63,6 +63,11 @@ class ThreadTeam:
                     break
             if _ending.is_set():  # the process ends soon: nobody may still be in native code then
                 self.leave()
+
+    def rouse(self, workers: int) -> None:
+        """Wake so many of the workers that there are: a call comes soon. It takes them as long as its preparation."""
+        if self._workers is not None:
+            self._workers.rouse(workers)
 
     def leave(self) -> None:
         """Return when no worker is in native code any more."""
@@ -93,19 +98,16 @@ class _Turn:
 
 
 class _Workers:
-    """Threads that sleep at a queue each. Daemons: a process may end while they sleep; they go with this object."""
+    """Threads with a mailbox and a queue each: daemons, since a process may end while they sleep. They go with this."""
 
-    def __init__(self) -> None:
-        self.boxes = np.zeros((0, mailbox.FIELDS), np.int64)
+    def __init__(self, most: int) -> None:
+        self.boxes = _lines(most)
         self._queues: list[queue.SimpleQueue[NDArray[np.int64] | None]] = []
 
     def boxes_for(self, count: int) -> NDArray[np.int64]:
-        """Mailboxes of at least so many threads. Raises InputError where the system gives no more."""
-        if len(self.boxes) < count:
-            self.leave()  # they are moved
-            self.boxes = _lines(count)
+        """Mailboxes, of which the first `count` have a thread. Raises InputError where the system gives no more."""
         while len(self._queues) < count:
-            own: queue.SimpleQueue[NDArray[np.int64] | None] = queue.SimpleQueue()
+            box, own = self.boxes[len(self._queues) :][:1], queue.SimpleQueue[NDArray[np.int64] | None]()
             name = f"bebert_{len(self._queues)}"
             thread = threading.Thread(target=_serve, args=(own,), name=name, daemon=True)
             try:
@@ -115,26 +117,37 @@ class _Workers:
                     f"{count + 1} threads were wanted, the system gives this process {len(self._queues) + 1}; pass "
                     "threads=… (--threads) or BEBERT_THREADS of at most that"
                 ) from None
-            weakref.finalize(self, own.put, None).atexit = False  # None dismisses it
+            weakref.finalize(self, _dismiss, box, own).atexit = False
             self._queues.append(own)
         return self.boxes
 
     def send(self, count: int) -> None:
-        """Wake those of the first workers that sleep."""
+        """Send those of the first workers to their mailboxes that are not in native code."""
         for box, own in zip(self.boxes[:count], self._queues, strict=False):
             if box[mailbox.STATE] == mailbox.AWAY:
                 own.put(box)
 
+    def rouse(self, count: int) -> None:
+        """Wake those of the first workers that sleep at their mailboxes."""
+        if (self.boxes[:count, mailbox.STATE] == mailbox.ASLEEP).any():
+            ROUSE(self.boxes.ctypes.data, count, 0, 0, 0, 0)
+
     def leave(self) -> None:
         """Return when no worker is in native code."""
-        self.boxes[:, mailbox.LEAVE] = 1
+        ROUSE(self.boxes.ctypes.data, len(self.boxes), 1, 0, 0, 0)
         while (self.boxes[:, mailbox.STATE] != mailbox.AWAY).any():
             time.sleep(1e-4)
         self.boxes[:, mailbox.LEAVE] = 0
 
 
+def _dismiss(box: NDArray[np.int64], own: "queue.SimpleQueue[NDArray[np.int64] | None]") -> None:
+    """End the worker of a mailbox, int64[1, FIELDS], and of a queue."""
+    own.put(None)
+    ROUSE(box.ctypes.data, 1, 1, 0, 0, 0)
+
+
 def _lines(count: int) -> NDArray[np.int64]:
-    """Mailboxes int64[count, FIELDS], each a cache line, so that threads that look at their own disturb no other."""
+    """Mailboxes int64[count, FIELDS], each on lines of its own: threads that look at theirs disturb no other."""
     line = 8 * mailbox.FIELDS
     memory = np.zeros(line * (count + 1), np.uint8)
     start = -memory.ctypes.data % line

@@ -56,7 +56,7 @@ def kernel_modules() -> Iterator[ModuleType]:
         yield importlib.import_module(found.name)
 
 
-NOT_OF_PROGRAMS = ("run_program", "serve", "run_team", "add_planes", "add_in_turn")
+NOT_OF_PROGRAMS = ("run_program", "serve", "run_team", "rouse", "add_planes", "add_in_turn")
 
 
 def stages() -> dict[int, Stage]:

@@ -28,7 +28,7 @@ DEFINED = {
     "program.stages": ("by_rows", "embed", "norm", "attend_on_bits", "attend_on_codes", "gather", "classify"),
     "program.unfused": ("measure_rows", "quantize_rows", "combine_branches", "activate", "attend_on_floats"),
     "program.interpreter": ("run_program",),
-    "program.team": ("serve", "run_team"),
+    "program.team": ("serve", "run_team", "rouse"),
     "tuning.adders": ("add_planes",),
     "tuning.chain": ("add_in_turn",),
 }

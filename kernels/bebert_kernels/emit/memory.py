@@ -9,7 +9,6 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numpy.typing import NDArray
 
 from bebert_kernels.abi import slot
@@ -58,57 +57,6 @@ def row_of(place: int, first: int) -> int:
 def floats_at(slots: NDArray[np.int64], place: int, first: int, rows: int, width: int) -> NDArray[np.float32]:
     """The rows of a block in the float32[any, width] of a slot."""
     return array(as_float32(slots[place] + 4 * row_of(place, first) * width), (rows, width))
-
-
-@emitted(types.int64)
-def now(e: Emitter) -> Value:
-    """Monotonic time in nanoseconds, int64, by the C library's clock_gettime."""
-    b = e.builder
-    place = cgutils.alloca_once(b, ir.ArrayType(I64, 2))  # once: within a loop the stack would grow with every look
-    e.call("clock_gettime", I32, I32(1), place)
-    seconds, rest = (b.load(b.gep(place, [I64(0), I64(i)])) for i in (0, 1))
-    return b.add(b.mul(seconds, I64(1_000_000_000)), rest)
-
-
-@emitted(types.int64)
-def atomic_add(e: Emitter, address: Value, value: Value) -> Value:
-    """Add to the int64 at an address, seen by all threads; returns the value before."""
-    return e.builder.atomic_rmw("add", e.pointer(address, 0, I64), value, "seq_cst")
-
-
-@emitted()
-def sched_yield(e: Emitter) -> None:
-    """Let another thread run: sched_yield."""
-    e.call("sched_yield", I32)
-
-
-@emitted(types.int64)
-def atomic_load(e: Emitter, address: Value) -> Value:
-    """The int64 at an address as another thread left it."""
-    return e.builder.load_atomic(e.pointer(address, 0, I64), "acquire", 8)
-
-
-@emitted()
-def atomic_store(e: Emitter, address: Value, value: Value) -> None:
-    """Write the int64 at an address, after all that was written before."""
-    e.builder.store_atomic(value, e.pointer(address, 0, I64), "seq_cst", 8)
-
-
-@emitted(types.int64)
-def atomic_exchange_if(e: Emitter, address: Value, expected: Value, value: Value) -> Value:
-    """Write the int64 at an address if it is the expected one; returns 1 if it was, else 0."""
-    pair = e.builder.cmpxchg(e.pointer(address, 0, I64), expected, value, "seq_cst", "seq_cst")
-    return e.builder.zext(e.builder.extract_value(pair, 1), I64)
-
-
-@emitted()
-def relax(e: Emitter) -> None:
-    """Let the other thread of this core go first for a moment, where the CPU knows such a hint."""
-    triple = e.builder.module.triple
-    if triple.startswith("x86_64"):
-        e.call("llvm.x86.sse2.pause", ir.VoidType())
-    elif triple.startswith(("aarch64", "arm64")):
-        e.call("llvm.aarch64.hint", ir.VoidType(), I32(1))
 
 
 @emitted()

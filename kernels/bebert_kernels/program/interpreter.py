@@ -22,8 +22,9 @@ from bebert_kernels.abi import slot
 from bebert_kernels.abi.instruction import FIELDS
 from bebert_kernels.abi.stage import stage
 from bebert_kernels.abi.table import WORD, Table, width
-from bebert_kernels.emit.memory import array, as_int64, atomic_add, atomic_load, call, now, relax, sched_yield
+from bebert_kernels.emit.memory import array, as_int64, call
 from bebert_kernels.emit.tables import read_frame, read_phase
+from bebert_kernels.emit.threads import atomic_add, atomic_load, now, relax, sched_yield
 from bebert_kernels.jit.kernel import kernel
 
 PHASE, FRAME = width(frames.Phase), width(frames.Frame)
