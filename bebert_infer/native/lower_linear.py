@@ -89,14 +89,29 @@ def _equal(a: Quantizer, b: Quantizer) -> bool:
     return a.shift is b.shift or (a.shift is not None and b.shift is not None and np.array_equal(a.shift, b.shift))
 
 
+def same_codes(layers: list[BinaryLinear]) -> bool:
+    """Whether the branches of these layers read the same codes, each those of its number."""
+    first = [branch.quantizer for branch in layers[0].branches]
+    return all(
+        len(layer.branches) == len(first)
+        and all(_equal(branch.quantizer, one) for branch, one in zip(layer.branches, first, strict=True))
+        for layer in layers
+    )
+
+
 def joined(layers: list[BinaryLinear]) -> BinaryLinear:
-    """Layers of one branch on the same codes as one layer of all their outputs."""
-    branches = [layer.branches[0] for layer in layers]
-    joined = Branch(
+    """Layers whose branches read the same codes, as one layer of all their outputs."""
+    return BinaryLinear(
+        tuple(_side_by_side([layer.branches[i] for layer in layers]) for i in range(len(layers[0].branches))),
+        np.concatenate([layer.bias for layer in layers]),
+    )
+
+
+def _side_by_side(branches: list[Branch]) -> Branch:
+    return Branch(
         np.concatenate([branch.signs for branch in branches]),
         branches[0].depth,
         np.concatenate([branch.scale for branch in branches]),
         np.concatenate([branch.sums for branch in branches]),
         branches[0].quantizer,
     )
-    return BinaryLinear((joined,), np.concatenate([layer.bias for layer in layers]))

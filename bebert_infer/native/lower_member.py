@@ -9,8 +9,7 @@ from bebert_infer.model.attention import BooleanAttention, SoftmaxAttention
 from bebert_infer.model.block import Block, Norm
 from bebert_infer.model.linear import BinaryLinear
 from bebert_infer.model.member import Member
-from bebert_infer.model.quantizer import Quantizer
-from bebert_infer.native.lower_linear import add_linear, code_rule, joined
+from bebert_infer.native.lower_linear import add_linear, code_rule, joined, same_codes
 from bebert_infer.native.program_builder import Program, numbers, shift
 from bebert_infer.native.release import release_signs
 from bebert_infer.native.workspace import Sizes
@@ -93,7 +92,7 @@ class MemberProgram(Program):
     def _queries(self, block: Block, store: int, names: tuple[str, ...], source: int) -> None:
         """Linears of queries, keys, values: one product where all read the same codes, else one each."""
         layers = [getattr(block, name) for name in names]
-        if all(branch.quantizer == Quantizer("sign") for layer in layers for branch in layer.branches):
+        if same_codes(layers):
             outputs = len(layers[0].bias)
             sinks = [self._store(block, name, store, index * outputs) for index, name in enumerate(names)]
             add_linear(self, joined(layers), source, sinks, "query, key, value")
