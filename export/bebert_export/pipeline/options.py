@@ -70,6 +70,11 @@ class TrainOptions:
         str | None,
         "How students before the members learn: ternary (default as --distill), of --steps (default hidden).",
     ] = None
+    shared_steps: Annotated[
+        bool,
+        "Linears that read the same values quantize them alike, hence once: students train and run faster. For "
+        "binarybert.",
+    ] = False
     width: Annotated[float, "Share of heads and neurons to keep; BinaryBERT: 0.5."] = 1.0
     vocabulary_size: Annotated[int | None, "Keep only so many word pieces, and --max-length positions."] = None
     max_length: Annotated[int, "Tokens a text may have."] = 128
@@ -129,8 +134,9 @@ class TrainOptions:
 def deciding(options: TrainOptions) -> dict[str, Any]:
     """Options that decide the result, as JSON values; data files count by their content, not their place."""
     values = {name: value for name, value in asdict(options).items() if name not in FREE}
-    if not options.multi_label:  # runs that began before there was this option go on
-        del values["multi_label"]
+    for name in ("multi_label", "shared_steps"):  # runs that began before there was this option go on
+        if not getattr(options, name):
+            del values[name]
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 

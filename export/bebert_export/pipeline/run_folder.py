@@ -124,7 +124,13 @@ class RunFolder:
 
     def save(self, stage: str, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Finish a stage: its tensors and facts (JSON values) in one file."""
-        whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+        whole: dict[str, Tensor] = {}
+        places: set[int] = set()
+        for name, tensor in tensors.items():
+            whole[name] = tensor.detach().contiguous()
+            if whole[name].data_ptr() in places:  # a shared step: the file format has no two names for one tensor
+                whole[name] = whole[name].clone()
+            places.add(whole[name].data_ptr())
         text = {"facts": json.dumps(facts)}
         write_atomically(self._file(stage), lambda temporary: save_file(whole, temporary, metadata=text))
         main_writes(self._remove_leftovers)

@@ -65,6 +65,7 @@ def stage_settings(options: TrainOptions) -> StageSettings:
         dropout=options.dropout,
         seed=options.seed,
         schedule=schedule(options.start_epochs, options.learning_rate),
+        shared_steps=options.shared_steps,
         continues=options.start_from is not None,
     )
     members = MemberSettings(
@@ -150,6 +151,8 @@ def _check_students(options: TrainOptions) -> None:
     if options.steps and scheme.splits:
         raise InputError("steps are not for base binarybert, whose one student in between is ternary; leave steps out")
     known = FAMILIES[scheme.family].bits
+    if options.shared_steps and FAMILIES[scheme.family].inputs != "lsq":
+        raise InputError(f"shared_steps is for base binarybert, base is {scheme.family}; leave shared_steps out")
     for name, given in (
         ("start_distill", options.start_distill is not None),
         ("warm_start", options.warm_start == "own"),

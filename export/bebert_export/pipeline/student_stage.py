@@ -49,6 +49,7 @@ class StudentSettings:
     learns    : what these students learn from, a kind of `distillation.KINDS`; members_learn : what members do
     width     : share of heads and feed-forward neurons that the students keep (BinaryBERT: 0.5)
     schedule  : of each student
+    shared_steps : `StudentConfig.shared_steps`
     continues : the first one starts from the student of another run, of which the run folder has a copy
     """
 
@@ -60,6 +61,7 @@ class StudentSettings:
     dropout: float
     seed: int
     schedule: Schedule
+    shared_steps: bool
     continues: bool
 
 
@@ -132,7 +134,14 @@ def _from_full_precision(
         state, heads = prune_width(model, full.train, heads, settings.width, settings.seed)
     schemes = [first, TEACHER] if {settings.members_learn, settings.learns} & set(INSIDE) else [first]
     students = [
-        student_from_full_precision(state, heads, which, layer_norm_eps=config.layer_norm_eps, dropout=settings.dropout)
+        student_from_full_precision(
+            state,
+            heads,
+            which,
+            layer_norm_eps=config.layer_norm_eps,
+            dropout=settings.dropout,
+            shared_steps=settings.shared_steps,
+        )
         for which in schemes
     ]
     return students[0], students[1].eval() if len(students) > 1 else None

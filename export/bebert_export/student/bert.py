@@ -102,6 +102,7 @@ class SelfAttention(Branched):
         super().__init__(config)
         for name in ("query", "key", "value"):
             self.add_linear(name, config.hidden_size, config.attention_size)
+        self.share_step("query", "key", "value")
         self.boolean = config.rules.attention == "boolean"
         self.query_quantizer = build_quantizer(config, self, "clip_query")
         self.key_quantizer = build_quantizer(config, self, "clip_key")
@@ -109,9 +110,9 @@ class SelfAttention(Branched):
         self.weight_quantizer = Bool() if self.boolean else build_quantizer(config, self, "clip_attn", unsigned=True)
         self.dropout = nn.Dropout(config.dropout)
 
-    def _heads(self, name: str, hidden: Tensor, trace: Trace | None, site: str) -> Tensor:
+    def _heads(self, name: str, hidden: Tensor, trace: Trace | None, site: str, ready: Tensor | None) -> Tensor:
         """float[B, T, C] -> float[B, H, T, D]."""
-        projected = self.linear(name, hidden, trace, f"{site}.{name}")
+        projected = self.linear(name, hidden, trace, f"{site}.{name}", ready)
         batch, tokens, _ = projected.shape
         return projected.view(batch, tokens, self.config.num_heads, self.config.head_size).transpose(1, 2)
 
@@ -121,9 +122,9 @@ class SelfAttention(Branched):
         mask : float[B, 1, 1, T]   added to the scores: 0, or -10000 where the key is padding
         """
         site = f"l{layer}.attn"
-        query = self._heads("query", hidden, trace, site)
-        key = self._heads("key", hidden, trace, site)
-        value = self._heads("value", hidden, trace, site)
+        once = self.config.shared_steps and trace is None
+        ready = self.branches("query")[0].quantized(hidden) if once else None
+        query, key, value = (self._heads(name, hidden, trace, site, ready) for name in ("query", "key", "value"))
         q = quantize(self.query_quantizer, query, trace, f"{site}.q")
         k = quantize(self.key_quantizer, key, trace, f"{site}.k")
         v = quantize(self.value_quantizer, value, trace, f"{site}.v")

@@ -110,6 +110,8 @@ class StudentConfig:
     """Sizes and rules of one student; half-width BinaryBERT has attention_size < hidden_size.
 
     minimum    : "zero" (what the runtime does) or "batch" (published: minimum of the tensor at run time)
+    shared_steps : one learned step for all linears that read the same values: both branches, and query, key and value.
+                 The published ones differ by a few percent. Then such values are quantized once, not up to six times
     clip_value : first limits ±clip_value of dynamic quantizers, and TernaryBERT's clip of weights
 
     Raises ValueError, naming the value and what is accepted, if anything does not fit.
@@ -130,6 +132,7 @@ class StudentConfig:
     dropout: float = 0.1
     minimum: MinimumRule = "zero"
     clip_value: float = 2.5
+    shared_steps: bool = False
 
     def __post_init__(self) -> None:
         bits = _family(self.family).bits
@@ -144,6 +147,10 @@ class StudentConfig:
             raise ValueError(f"attention_size is {self.attention_size}; accepted are {accepted}")
         if self.minimum not in ("zero", "batch"):
             raise ValueError(f'minimum is {self.minimum!r}; accepted are "zero" and "batch"')
+        if self.shared_steps and self.rules.inputs != "lsq":
+            raise ValueError(
+                f"shared_steps is True; {self.family} has none at {self.activation_bits} bits, accepted is False"
+            )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; accepted is 0 <= dropout < 1")
 
@@ -176,6 +183,7 @@ def student_config(
     layer_norm_eps: float = 1e-12,
     dropout: float = 0.1,
     minimum: MinimumRule = "zero",
+    shared_steps: bool = False,
 ) -> StudentConfig:
     """Configuration whose sizes are read off the tensors of a published state dict.
 
@@ -221,6 +229,7 @@ def student_config(
         dropout=dropout,
         minimum=minimum,
         clip_value=float(clips[0][1]) if clips and family == "ternarybert" else 2.5,
+        shared_steps=shared_steps,
     )
 
 

@@ -121,11 +121,18 @@ class QuantLinear(nn.Module):
         shift = self.move.bias if self.move is not None and unsigned else None
         self.input_quantizer = build_quantizer(config, self, rules.input_key, unsigned=unsigned, shift=shift)
 
-    def forward(self, x: Tensor, trace: Trace | None = None, site: str = "") -> Tensor:
-        """float[..., K] -> float[..., N]."""
+    def quantized(self, x: Tensor, trace: Trace | None = None, site: str = "") -> Tensor:
+        """What this linear makes of its input float[..., K]."""
         if self.move is not None:
             x = x + self.move.bias
-        x = quantize(self.input_quantizer, x, trace, f"{site}.in")
+        return quantize(self.input_quantizer, x, trace, f"{site}.in")
+
+    def forward(self, x: Tensor, trace: Trace | None = None, site: str = "") -> Tensor:
+        """float[..., K] -> float[..., N]."""
+        return self.product(self.quantized(x, trace, site))
+
+    def product(self, x: Tensor) -> Tensor:
+        """Quantized input float[..., K] -> float[..., N]."""
         weight = self.weight if self.weight_quantizer is None else exactly(self.weight_quantizer, self.weight)
         return F.linear(x, weight, self.bias).to(self.weight.dtype)  # autocast gives bfloat16
 
@@ -162,13 +169,28 @@ class Branched(nn.Module):
         modules = [self.get_submodule(name + suffix) for suffix in self.config.rules.suffixes]
         return cast(list[QuantLinear], modules)
 
-    def linear(self, name: str, x: Tensor, trace: Trace | None, site: str) -> Tensor:
-        """Sum of the branches; each quantizes the same float input with a step of its own."""
-        pairs = zip(self.branches(name), self.config.rules.suffixes, strict=True)
-        first, *others = (branch(x, trace, site + suffix) for branch, suffix in pairs)
-        result: Tensor = first
-        for other in others:
-            result = result + other
+    def share_step(self, *names: str) -> None:
+        """From now on the linears of these names have one quantizer and its step, if the student shares steps."""
+        first, *others = (branch for name in names for branch in self.branches(name))
+        if self.config.shared_steps:
+            key = self.config.rules.input_key
+            for other in others:
+                other.register_parameter(key, getattr(first, key))
+                other.input_quantizer = first.input_quantizer
+
+    def linear(self, name: str, x: Tensor, trace: Trace | None, site: str, ready: Tensor | None = None) -> Tensor:
+        """Sum of the branches; each quantizes the same float input, with a step of its own or with the shared one.
+
+        ready : the input as a linear with the same step has quantized it
+        """
+        result: Tensor | None = None
+        for branch, suffix in zip(self.branches(name), self.config.rules.suffixes, strict=True):
+            value = branch.quantized(x, trace, site + suffix) if ready is None else ready
+            if self.config.shared_steps and trace is None:  # a trace has the codes of every linear
+                ready = value
+            part = branch.product(value)
+            result = part if result is None else result + part
+        assert result is not None
         return result
 
 
@@ -180,6 +202,7 @@ class Dense(Branched):
     ) -> None:
         super().__init__(config)
         self.add_linear("dense", inputs, outputs, unsigned=unsigned)
+        self.share_step("dense")
         if norm:
             self.LayerNorm = nn.LayerNorm(outputs, config.eps)
             self.dropout = nn.Dropout(config.dropout)

@@ -58,14 +58,26 @@ def full_name(scheme: str, base: str | None) -> tuple[str, str]:
 
 
 def student_from_full_precision(
-    state: Mapping[str, Tensor], heads: int, scheme: Scheme, *, layer_norm_eps: float, dropout: float
+    state: Mapping[str, Tensor],
+    heads: int,
+    scheme: Scheme,
+    *,
+    layer_norm_eps: float,
+    dropout: float,
+    shared_steps: bool = False,
 ) -> Student:
     """First student of a scheme, with all weights of a full-precision classifier.
 
     Its quantizer steps still have their built-in value 1.0: the first training batch sets them.
     """
     config = student_config(
-        scheme.family, state, heads, scheme.activation_bits, layer_norm_eps=layer_norm_eps, dropout=dropout
+        scheme.family,
+        state,
+        heads,
+        scheme.activation_bits,
+        layer_norm_eps=layer_norm_eps,
+        dropout=dropout,
+        shared_steps=shared_steps and scheme is not TEACHER,
     )
     student = Student(config)
     missing, unexpected = student.load_state_dict(dict(state), strict=False)
