@@ -15,7 +15,7 @@ from bebert_infer.threads import granted_cores
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = (
     *("bebert-infer", "numpy", "numba", "llvmlite", "torch", "transformers"),
-    *("onnx", "onnxruntime", "openvino", "nncf", "numkong"),
+    *("ai-edge-litert", "onnx", "onnxruntime", "openvino", "nncf", "numkong"),
 )
 
 

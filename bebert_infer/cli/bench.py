@@ -53,7 +53,7 @@ OF_A_RUN = ("data", "full_precision", "rounds", "quick", "peers_folder", "output
     help="Turns that every engine gets. Default: 7, for batches 3; quick 4 and 1.",
 )
 @option("--quick", is_flag=True, help="Fewer of everything: three minutes on two cores.")
-@option("--peers/--no-peers", default=True, help="Compare with PyTorch, ONNX Runtime and OpenVINO.")
+@option("--peers/--no-peers", default=True, help="Compare with PyTorch, ONNX Runtime, OpenVINO, LiteRT.")
 @option("--peers-folder", type=path, help="Keep the files of peers here. Default: the user's cache folder.")
 @option("--profile", is_flag=True, help="Instead, where the time of one model goes.")
 @option(

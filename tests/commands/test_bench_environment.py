@@ -154,7 +154,7 @@ def test_a_peer_has_its_engine_and_nothing_of_ours(peer, tmp_path):
     if reason := peer_engines.missing(peer):
         pytest.skip(reason)
     made = make_environment(peer.runtime, tmp_path / "environment")
-    engines = {"torch", "onnxruntime", "openvino"}
+    engines = {"torch", "onnxruntime", "openvino", "ai_edge_litert"}
     (own,) = engines & set(peer.runtime)
     assert importable(made, *engines, "tokenizers", "bebert_infer", "bebert_export", "onnx") == {own, "tokenizers"}
 

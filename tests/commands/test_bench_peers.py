@@ -32,7 +32,9 @@ TOLERANCE = {
     "ONNX Runtime int8 dynamic": 0.1,
     "ONNX Runtime int4 weights": 0.2,  # a step is a seventh of the largest weight of 32
     "OpenVINO int8 NNCF": 0.2,
+    "LiteRT int8 XNNPACK": 0.1,
 }
+LITERT = "LiteRT int8 XNNPACK"
 
 
 class Status(list):
@@ -82,6 +84,40 @@ def test_int4_weights_run_on_the_product_for_them(workshop):
     assert {field.i for node in products for field in node.attribute if field.name == "bits"} == {4}
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_litert_runs_in_one_piece_on_xnnpack(workshop, batch):
+    """From the look-ups of words and positions to the logits: no operator falls back to a slower kernel."""
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed: pip install ai-edge-litert")
+    from bebert_export.peers.loaders import _litert
+
+    interpreter = _litert(workshop.files(PEERS[LITERT]), batch, 1)
+    nodes = interpreter._get_ops_details()
+    (delegate,) = (node for node in nodes if node["op_name"] == "DELEGATE")
+    found = {int(tensor) for node in nodes if node["op_name"] == "EMBEDDING_LOOKUP" for tensor in node["outputs"]}
+    assert len(found) == 2 and found <= set(delegate["inputs"].tolist())
+    assert delegate["outputs"].tolist() == [tensor["index"] for tensor in interpreter.get_output_details()]
+
+
+def test_a_call_of_litert_is_right_after_others_of_other_lengths_and_batches(workshop, capfd):
+    engine = load(workshop, LITERT)
+    asked = [random_tokens(SMALL.vocabulary, *shape) for shape in ((1, 7), (2, 20), (1, 20), (2, 3))]
+    calls = [engine(ids) for ids in asked]
+    alone = [load(workshop, LITERT)(ids)() for ids in asked]
+    for number in (0, 1, 2, 3, 1, 0):
+        assert np.array_equal(calls[number](), alone[number])
+    assert capfd.readouterr().err == ""  # LiteRT would tell of its delegate amid our tables
+
+
+def test_litert_is_not_given_an_activation_that_it_would_compute_wrongly(tmp_path, workshop, monkeypatch):
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed: pip install ai-edge-litert")
+    from bebert_export.peers.litert_graph import write_litert
+
+    monkeypatch.setattr(workshop.model.config, "hidden_act", "silu")
+    with pytest.raises(ValueError, match='hidden_act is "silu"; known are gelu, gelu_new, relu'):
+        write_litert(workshop.model, tmp_path / "model.tflite")
+    assert not list(tmp_path.iterdir())
+
+
 def test_int8_files_are_smaller(workshop):
     sizes = {}
     for name in ("PyTorch fp32", "PyTorch int8 dynamic"):
@@ -120,7 +156,15 @@ def test_a_missing_package_is_named_with_its_pip_line(monkeypatch, tmp_path):
     assert missing["PyTorch fp32"].startswith("not installed: pip install torch")
     assert missing["OpenVINO int8 NNCF"].startswith("not installed: pip install torch")
     assert "nncf" in missing["OpenVINO int8 NNCF"] and "nncf" not in missing["OpenVINO fp32"]
+    assert "ai_edge_litert" not in "".join(reason for name, reason in missing.items() if name != LITERT)
     assert not list(tmp_path.iterdir())
+
+
+def test_without_litert_the_run_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setattr(peer_engines, "PEERS", {LITERT: PEERS[LITERT]})
+    monkeypatch.setattr(peer_engines, "find_spec", lambda name: None if name == "ai_edge_litert" else object())
+    found, missing = find_peers([group()], make_settings()[0], tmp_path, Status())
+    assert found == {"small": []} and missing == {LITERT: "not installed: pip install ai_edge_litert"}
 
 
 def test_a_peer_that_breaks_costs_its_own_row(workshop, monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""Baselines, loaded from files: full-precision and int8 BERT in PyTorch, ONNX Runtime and OpenVINO.
+"""Baselines, loaded from files: full-precision and int8 BERT in PyTorch, ONNX Runtime, OpenVINO and LiteRT.
 
 `loaders.py` loads and runs them, `files.py` makes the files.
 """
@@ -63,6 +63,7 @@ _TORCH, _ONNX = ("torch", "transformers"), ("torch", "transformers", "onnx")  # 
 # tokenizers reads the text, numpy holds the ids; neither comes with every engine.
 _RUN_TORCH, _RUN_OPENVINO = (*_TORCH, "tokenizers"), ("openvino", "tokenizers", "numpy")
 _RUN_ONNX = ("onnxruntime", "tokenizers", "numpy")
+_RUN_LITERT = ("ai_edge_litert", "tokenizers", "numpy")
 
 
 PEERS = {
@@ -81,6 +82,9 @@ PEERS = {
     ),
     "OpenVINO int8 NNCF": Peer(
         INT8, "openvino-int8", (*_ONNX, "openvino", "nncf"), LOADERS["OpenVINO int8 NNCF"], _RUN_OPENVINO
+    ),
+    "LiteRT int8 XNNPACK": Peer(
+        INT8, "litert-int8", (*_TORCH, "ai_edge_litert"), LOADERS["LiteRT int8 XNNPACK"], _RUN_LITERT
     ),
 }
 BASELINE = "PyTorch fp32"

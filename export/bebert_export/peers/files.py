@@ -22,7 +22,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from bebert_export.peers.classifier import load_classifier
 from bebert_export.peers.engines import Peer
-from bebert_export.peers.loaders import TORCH_INT8_FILE, graph_inputs, quantized
+from bebert_export.peers.loaders import LITERT_FILE, TORCH_INT8_FILE, graph_inputs, quantized
 from bebert_export.peers.onnx_graph import trace
 from bebert_export.quiet_transformers import quiet_transformers
 from bebert_infer.atomic_files import staging
@@ -75,6 +75,7 @@ class Workshop:
             "onnx-int8": (self._onnx_int8, ("onnx", "onnxruntime")),
             "onnx-int4": (self._onnx_int4, ("onnx", "onnxruntime")),
             "openvino-int8": (self._openvino_int8, ("onnx", "openvino", "nncf")),
+            "litert-int8": (self._litert_int8, ("ai_edge_litert",)),
         }
         make, packages = makers[peer.files]
         return self.made(peer.files, make, "torch", "transformers", *packages)
@@ -150,6 +151,12 @@ class Workshop:
                 subset_size=CALIBRATION_SENTENCES,
             )
         openvino.save_model(quantized_model, folder / "model.xml", compress_to_fp16=False)
+
+    def _litert_int8(self, folder: Path) -> None:
+        """LiteRT's file of int8 weights, written without its converter."""
+        from bebert_export.peers.litert_graph import write_litert
+
+        write_litert(self.model, folder / LITERT_FILE)
 
 
 def geometry_of(folder: Path) -> Geometry:
