@@ -2,6 +2,7 @@
 
 calibration      --budget-minutes: measure speeds, scale epochs           <out>/stages
 full_precision   fine-tune the encoder, trimmed if asked                  <out>/full_precision (HF layout)
+teacher          --teacher: the logits of another classifier              <out>/stages
 ternary          1-1-4 binarybert: train the student that will be split   <out>/stages
 student_<b>bit   --steps: train the students in between                   <out>/stages
 member_<i>       train, predict the training file in order, re-weigh      <out>/stages
@@ -39,6 +40,7 @@ from bebert_export.pipeline.run_readme import write_readme
 from bebert_export.pipeline.settings import check, data_settings, stage_settings
 from bebert_export.pipeline.speed_probe import epochs_in_budget
 from bebert_export.pipeline.student_stage import StartingStudent, train_starting_student
+from bebert_export.pipeline.teacher_stage import teacher_logits
 from bebert_export.pipeline.transfer import StudentForm, earlier_student
 from bebert_infer.artifact.folder import check_place
 from bebert_infer.errors import InputError
@@ -78,6 +80,8 @@ def train(options: TrainOptions, console: Console | None = None) -> dict[str, An
             calibration = epochs_in_budget(options.budget_minutes, settings, data, run, console, started)
             settings = stage_settings(replace(options, **calibration["epochs"]))
         full = full_precision(settings.full_precision, data, run, console)
+        if options.teacher is not None:
+            full = replace(full, train_logits=teacher_logits(options.teacher, data, run, console))
         own = settings.members.warm_start == "own"
         before: dict[str, dict[str, Any]] = {}
 

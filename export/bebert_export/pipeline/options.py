@@ -75,6 +75,11 @@ class TrainOptions:
         "Linears that read the same values quantize them alike, hence once: students train and run faster. For "
         "binarybert.",
     ] = False
+    teacher: Annotated[
+        Path | None,
+        "Folder of another classifier of these labels, of any kind and with its own tokenizer: students learn from its "
+        "logits instead of those of their own full precision.",
+    ] = None
     width: Annotated[float, "Share of heads and neurons to keep; BinaryBERT: 0.5."] = 1.0
     vocabulary_size: Annotated[int | None, "Keep only so many word pieces, and --max-length positions."] = None
     max_length: Annotated[int, "Tokens a text may have."] = 128
@@ -134,9 +139,11 @@ class TrainOptions:
 def deciding(options: TrainOptions) -> dict[str, Any]:
     """Options that decide the result, as JSON values; data files count by their content, not their place."""
     values = {name: value for name, value in asdict(options).items() if name not in FREE}
-    for name in ("multi_label", "shared_steps"):  # runs that began before there was this option go on
+    for name in ("multi_label", "shared_steps", "teacher"):  # runs that began before there was this option go on
         if not getattr(options, name):
             del values[name]
+    if options.teacher is not None:
+        values["teacher"] = str(options.teacher.resolve())
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 

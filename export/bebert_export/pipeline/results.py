@@ -40,6 +40,8 @@ def run_results(
         "combine": options.rule,
         "start_from": None,
     }
+    if options.teacher is not None:
+        chosen["teacher"] = options.teacher.absolute().name
     if options.start_from is not None:
         claimed = RunFolder(options.out).options() or {}
         chosen |= {"start_from": options.start_from.absolute().name}

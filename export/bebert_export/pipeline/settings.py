@@ -54,7 +54,7 @@ def stage_settings(options: TrainOptions) -> StageSettings:
         width=options.width,
         seed=options.seed,
         schedule=schedule(options.teacher_epochs, options.teacher_learning_rate) if options.teacher_epochs else None,
-        teaches={options.distill, options.start_kind} != {"none"},
+        teaches={options.distill, options.start_kind} != {"none"} and options.teacher is None,
     )
     students = StudentSettings(
         scheme=scheme,
@@ -150,6 +150,8 @@ def _check_students(options: TrainOptions) -> None:
     scheme = find_scheme(options.scheme, options.base)
     if options.steps and scheme.splits:
         raise InputError("steps are not for base binarybert, whose one student in between is ternary; leave steps out")
+    if options.teacher is not None and {options.distill, options.start_kind} == {"none"}:
+        raise InputError("teacher is given, but no student learns from one; pass distill or start_distill")
     known = FAMILIES[scheme.family].bits
     if options.shared_steps and FAMILIES[scheme.family].inputs != "lsq":
         raise InputError(f"shared_steps is for base binarybert, base is {scheme.family}; leave shared_steps out")
