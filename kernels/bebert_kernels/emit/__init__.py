@@ -1,3 +1,3 @@
 """How vector code is emitted."""
 
-__all__ = ["emitter", "memory", "scale", "tables", "vectors"]
+__all__ = ["emitter", "memory", "scale", "tables", "threads", "vectors"]
