@@ -20,7 +20,8 @@ def path(text: str) -> Path:
 
 Command = Callable[..., Any]
 
-model = argument("model", type=path, help="Folder of a packed model.")
+MODEL = "Folder of a packed model, or its name on the hub: owner/name or owner/name@revision."
+model = argument("model", help=MODEL)
 threads = option("--threads", type=int, help="Thread budget. Default: BEBERT_THREADS, else what the machine grants.")
 as_json = option("--json", "as_json", is_flag=True, help="Print JSON for machines instead of a table.")
 
