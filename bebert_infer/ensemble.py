@@ -106,7 +106,7 @@ class Ensemble:
         Raises ModelFormatError for a folder that is missing, damaged or no model, InputError for bad options and for
         a model beyond the limits, HubError for a model that cannot be fetched.
         """
-        if revision is not None or not os.path.exists(path):
+        if revision is not None or not Path(path).exists():
             from bebert_infer.hub import local_folder  # a folder needs no code of the hub
 
             path = local_folder(
@@ -177,6 +177,10 @@ class Ensemble:
                 "write it with save_pretrained and load that folder, then it can be pickled"
             )
         return _load_again, (str(self._folder), self.config.tensors_sha256, self._options)
+
+    def __sklearn_clone__(self) -> "Ensemble":
+        """Itself: scikit-learn copies the parameters of an estimator for every fold, and a model does not change."""
+        return self
 
     def __call__(
         self,

@@ -257,8 +257,8 @@ class _Repository:
         title = f"{self.title} at {self.hub}"
         if isinstance(cause, errors.GatedRepoError):
             return HubError(
-                f"{title} {what}: it is gated; ask for access at {self.hub}/{self.name} with your account, and then, if "
-                f"it is still refused, {log_in}"
+                f"{title} {what}: it is gated; ask for access at {self.hub}/{self.name} with your account, and if it "
+                f"is still refused then: {log_in}"
             )
         if isinstance(cause, errors.RevisionNotFoundError):
             return MissingModelError(
@@ -272,6 +272,9 @@ class _Repository:
             )
         if isinstance(cause, errors.HFValidationError):
             return InputError(f'"{self.name}" is no folder here and no name of a repository: {_first_line(cause)}')
+        if isinstance(cause, ValueError) and status in (None, 400):  # such as a card that the hub does not take
+            said = " ".join(line.strip() for line in str(cause).splitlines() if line.strip())
+            return HubError(f"{title} {what}: {said:.500}; mend that, and try again")
         if status in (401, 403):
             return HubError(f"{title} {what}: the hub refused it ({status}); {log_in}")
         if status is not None:

@@ -79,8 +79,8 @@ ROOMS = {
     "infer.console infer.early_exit infer.errors kernels.private_folder kernels.child_python",
     "infer.bench.report": "infer.bench infer.optional infer.atomic_files infer.errors",
     "infer.cli": "infer infer.early_exit infer.bench.report infer.bench infer.measure infer.bulk infer.ensemble "
-    "infer.hub infer.model infer.text infer.limits infer.artifact infer.atomic_files infer.optional infer.console infer.threads "
-    "infer.errors",
+    "infer.hub infer.model infer.text infer.limits infer.artifact infer.atomic_files infer.optional infer.console "
+    "infer.threads infer.errors",
     "infer.__main__": "infer.cli",
     "export": "",
     "export.quiet_transformers": "",
@@ -99,7 +99,7 @@ ROOMS = {
     "export.evaluation": "export.pack export.student export.data infer.ensemble infer.early_exit infer.combine "
     "infer.artifact infer.atomic_files",
     "export.augmentation": "export.checkpoints export.data export.quiet_transformers infer.errors",
-    "export.pipeline": "export.evaluation export.checkpoints export.training export.student export.data "
+    "export.pipeline": "export.pack export.evaluation export.checkpoints export.training export.student export.data "
     "export.distributed export.atomic_writes export.quiet_transformers infer.errors",
     "export.convert": "export.checkpoints export.pack export.data infer.artifact infer.atomic_files infer.errors",
     "export.evaluate": "export.evaluation export.data infer.ensemble infer.model infer.text infer.combine "

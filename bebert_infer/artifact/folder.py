@@ -141,7 +141,7 @@ def _naming_repository(folder: Path) -> Iterator[None]:
             raise
         name = repository.name.removeprefix("models--").replace("--", "/")
         raise type(error)(
-            f'{error}; these files are revision {folder.name} of "{name}" in the hub cache: if the hub has better ones, '
+            f'{error}; these files are revision {folder.name} of "{name}" in the hub cache: if the hub has better, '
             f'remove "{repository}" and load the model again'
         ) from None
 
@@ -288,8 +288,8 @@ def write_artifact(
 ) -> Config:
     """Write a model folder so that it is there whole or not at all; an old model is exchanged for it in one step.
 
-    `config` needs no sha256 yet, neither of the tensors nor of the tokenizer. Raises ModelFormatError if tensors, tokenizer and config do not fit, or if `path` is
-    taken (`check_place`). Returns the config as written.
+    `config` needs no sha256 yet, neither of the tensors nor of the tokenizer. Raises ModelFormatError if tensors,
+    tokenizer and config do not fit, or if `path` is taken (`check_place`). Returns the config as written.
     """
     from bebert_infer.atomic_files import staging  # only writers need it
 

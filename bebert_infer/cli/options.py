@@ -86,6 +86,11 @@ def _items(name: str, text: str, item: type) -> tuple[Any, ...]:
         raise InputError(f'{name} is "{text}"; accepted are whole numbers with commas, as in 2 or 4,2') from None
 
 
+def word_list(text: str | None) -> tuple[str, ...]:
+    """Words that were written with commas."""
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
+
+
 def refuse_unused(context: click.Context, what: str, names: Collection[str]) -> None:
     """Raise InputError if the user passed any of these parameters, of which `what` would take no notice."""
     given = [

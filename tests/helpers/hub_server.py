@@ -288,7 +288,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.token != OWNER:
             return self.refuse(403 if self.token else 401, message="You don't have the rights to create a model")
         if name in self.server.repositories:
-            return self.refuse(409, message="You already created this model repo")
+            taken = {"error": "You already created this model repo", "url": f"{self.server.url}/{name}"}
+            return self.answer(409, json.dumps(taken).encode())
         self.server.add(name, private=asked.get("visibility") == "private" or bool(asked.get("private")))
         return self.json({"url": f"{self.server.url}/{name}", "name": name, "id": "1"})
 
