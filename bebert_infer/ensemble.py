@@ -106,7 +106,7 @@ class Ensemble:
         Raises ModelFormatError for a folder that is missing, damaged or no model, InputError for bad options and for
         a model beyond the limits, HubError for a model that cannot be fetched.
         """
-        if revision is not None or not Path(path).exists():
+        if revision is not None or not os.path.lexists(path):
             from bebert_infer.hub import local_folder  # a folder needs no code of the hub
 
             path = local_folder(

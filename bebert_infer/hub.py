@@ -62,7 +62,7 @@ def local_folder(
     ModelFormatError for a repository without a packed model.
     """
     text = os.fspath(model)
-    here = os.path.lexists(text) if "\0" not in text else True  # what cannot be a name is told by whoever opens it
+    here = os.path.lexists(text)
     match = None if here else NAME.fullmatch(text)
     if match is None:
         if here and revision is not None:
@@ -206,11 +206,17 @@ class _Repository:
             def __init__(self, *arguments: Any, **settings: Any) -> None:
                 super().__init__(*arguments, **settings | {"disable": True})
 
-        wanted = {"allow_patterns": [CONFIG, CARD], "library_name": LIBRARY, "tqdm_class": NoBar}
         try:
-            return Path(
-                snapshot_download(self.name, revision=self.revision, token=self.token, cache_dir=self.cache, **wanted)
+            place = snapshot_download(
+                self.name,
+                revision=self.revision,
+                token=self.token,
+                cache_dir=self.cache,
+                allow_patterns=[CONFIG, CARD],
+                library_name=LIBRARY,
+                tqdm_class=NoBar,
             )
+            return Path(place)
         except (
             LocalEntryNotFoundError
         ) as error:  # no answer, and nothing in the cache that the client knows how to read

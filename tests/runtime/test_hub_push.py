@@ -92,8 +92,10 @@ def test_what_is_pushed_comes_back_the_same_in_one_commit(server, model, tmp_pat
     assert done.stdout.strip() == f"{server.url}/me/mine/commit/{commit}"
     assert repository.commits[commit] == content(model) and repository.messages == ["First"]
     assert not repository.private
-    code = "import sys; from bebert_infer import Ensemble as E; E.from_pretrained(sys.argv[1]).save_pretrained(sys.argv[2])"
-    assert server.python(code, tmp_path / "home", "me/mine", tmp_path / "back").returncode == 0
+    code = (
+        "import sys; from bebert_infer import Ensemble as E; E.from_pretrained('me/mine').save_pretrained(sys.argv[1])"
+    )
+    assert server.python(code, tmp_path / "home", tmp_path / "back").returncode == 0
     assert content(tmp_path / "back") == content(model)
 
 

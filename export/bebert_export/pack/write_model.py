@@ -71,8 +71,8 @@ def write_ensemble(
         config = msgspec.structs.replace(config, tokenizer=length)
     config, _ = finish_config(config, tensors)
     parity = check_parity(students, Ensemble(Artifact(Path(out), config, tensors, tokenizer_json), backend="native"))
-    facts = (evidence or {}) | {"parity": parity.summary(), "weights_exactly_zero": zeros}
-    config = msgspec.structs.replace(config, evidence=facts)
+    recorded = (evidence or {}) | {"parity": parity.summary(), "weights_exactly_zero": zeros}
+    config = msgspec.structs.replace(config, evidence=recorded)
     config = write_artifact(out, config, tensors, tokenizer_json, model_card(config, tensors, card, facts))
     return Written(config, parity, zeros)
 
