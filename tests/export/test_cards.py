@@ -1,4 +1,4 @@
-"""Cards that training and conversion write tell the hub what is known, in its own words, and nothing of people's data."""
+"""Cards of training and conversion tell the hub what is known, in its own words, and nothing of people's data."""
 
 import json
 import os
@@ -80,7 +80,16 @@ def test_a_converted_model_says_what_it_was_told_and_no_scores(tmp_path):
     source = make_checkpoint(tmp_path / "checkpoint", ODD)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad"]
     (source / "vocab.txt").write_text("\n".join(words) + "\n")
-    told = ("--licence", "My own terms: no war", "--languages", "en", "--base-models", "google/bert", "--example", "so: bad")
+    told = (
+        "--licence",
+        "My own terms: no war",
+        "--languages",
+        "en",
+        "--base-models",
+        "google/bert",
+        "--example",
+        "so: bad",
+    )
     done = bebert("convert", source, "--out", tmp_path / "model", *told, "--datasets", "me/a, me/b")
     assert done.returncode == 0, done.stderr
     card = read_card(tmp_path / "model")

@@ -107,7 +107,7 @@ def hub() -> Iterator[Hub]:
 
 
 def card_faults(content: str) -> list[str]:
-    """What the hub has against the front matter of a card, by its documented metadata (hub-docs, the page of model cards)."""
+    """What the hub has against the front matter of a card, by its page on model cards."""
     found = re.match(r"---\n(.*?)\n---\n", content, re.DOTALL)
     if found is None:
         return ["no front matter"]

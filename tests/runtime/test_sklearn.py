@@ -190,7 +190,7 @@ def test_models_that_are_no_classifiers_and_wrong_names_are_refused(folder, tmp_
         BebertClassifier(write_micro(tmp_path / "value", config)).predict(TEXTS)
     with pytest.raises(InputError, match="model is None"):
         BebertClassifier().predict(TEXTS)
-    with pytest.raises(InputError, match="accepted are 2 different ones, for negative, positive"):
+    with pytest.raises(InputError, match="accepted are 2 different ones, for the model's negative"):
         BebertClassifier(folder, labels=["a"]).fit(TEXTS, LABELS)
 
 

@@ -1,4 +1,4 @@
-"""The front matter of a model card: what the hub shows and searches, in its own words (hub-docs, the page of model cards).
+"""The front matter of a model card: what the hub shows and searches, in the words of its page on model cards.
 
 Only what is known stands there. Metrics are those that were measured on packed bits; data that people own, such as
 texts of the training file, never gets into the card.
