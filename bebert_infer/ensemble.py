@@ -85,25 +85,69 @@ class Ensemble:
         cls,
         path: str | os.PathLike[str],
         *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
         threads: int | None = None,
         backend: str | None = None,
         minimum: MinimumRule = "zero",
         limits: InputLimits | None = None,
     ) -> "Ensemble":
-        """Load a model folder.
+        """Load a model folder, or a model of the Hugging Face hub: "owner/name", where no folder has that name.
 
+        revision, token, cache_dir, local_files_only : of the hub (`hub.py`): branch, tag or commit; access token,
+                  default the one of HF_TOKEN or of `hf auth login`; its cache; True asks no server
         threads : budget for one call; default BEBERT_THREADS, else CPU affinity and cgroup quota
         backend : "native", or "reference" for the NumPy truth; default BEBERT_BACKEND, else "native"
         minimum : "zero", or "batch" for the published batch-wide rule (reference only)
         limits  : of models and inputs (`limits.py`)
 
         Raises ModelFormatError for a folder that is missing, damaged or no model, InputError for bad options and for
-        a model beyond the limits.
+        a model beyond the limits, HubError for a model that cannot be fetched.
         """
+        if revision is not None or not os.path.lexists(path):
+            from bebert_infer.hub import local_folder  # a folder needs no code of the hub
+
+            path = local_folder(
+                path, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
+            )
         if limits is not None:
             checked_limits(limits).check_model(read_config(path))  # before its tensors are read
         artifact = read_artifact(Path(path))
         return cls(artifact, threads=threads, backend=backend, minimum=minimum, limits=limits, releases=True)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write this model as a folder, whole or not at all; its files are those that it was loaded from.
+
+        Raises ModelFormatError if `folder` holds anything but a model, or if the files of this one are gone or others.
+        """
+        from bebert_infer.hub import save
+
+        save(self.artifact, folder)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        commit_message: str | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+    ) -> str:
+        """Bring this model to the hub as "owner/name" and return the address of the commit, the only one that it makes.
+
+        private  : of a repository that is made; one that is there must be so already if True
+        token    : with the right to write; default the one of HF_TOKEN or of `hf auth login`
+        revision : branch, made where it is missing; default main
+
+        Raises InputError, HubError, and ModelFormatError as `save_pretrained`.
+        """
+        from bebert_infer.hub import push
+
+        return push(
+            self.artifact, repo_id, private=private, commit_message=commit_message, token=token, revision=revision
+        )
 
     @property
     def artifact(self) -> Artifact:
@@ -130,9 +174,13 @@ class Ensemble:
         if not (self._folder / CONFIG).is_file():
             raise InputError(
                 f'this model is in memory only ("{self.path}"); '
-                "write it with bebert_infer.artifact.folder.write_artifact and load that folder, then it can be pickled"
+                "write it with save_pretrained and load that folder, then it can be pickled"
             )
         return _load_again, (str(self._folder), self.config.tensors_sha256, self._options)
+
+    def __sklearn_clone__(self) -> "Ensemble":
+        """Itself: scikit-learn copies the parameters of an estimator for every fold, and a model does not change."""
+        return self
 
     def __call__(
         self,

@@ -21,6 +21,10 @@ class MissingModelError(ModelFormatError):
     exit_code = 2
 
 
+class HubError(BebertError):
+    """A model that cannot be fetched from the hub or brought there: no network, no right, a server that fails."""
+
+
 class CheckpointError(BebertError, ValueError):
     """A training checkpoint is of no known family, or its tensors contradict its config."""
 

@@ -108,9 +108,13 @@ class MemberConfig(msgspec.Struct, frozen=True):
 
 
 class TokenizerConfig(msgspec.Struct, frozen=True):
-    """Limits of the tokenizer, which itself is `tokenizer.json`; absent where a model takes token ids only."""
+    """Limits of the tokenizer, which itself is `tokenizer.json`; absent where a model takes token ids only.
+
+    sha256 : of that file; models written before there was this field have none
+    """
 
     max_length: Count
+    sha256: str | None = None
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

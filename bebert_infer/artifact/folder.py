@@ -7,7 +7,8 @@ reproducible byte for byte.
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from bebert_infer.artifact.tokenizer_check import check_tokenizer
 from bebert_infer.errors import MissingModelError, ModelFormatError
 
 CONFIG, TENSORS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenizer.json", "README.md"
+FILES = (CONFIG, TENSORS, TOKENIZER, CARD)  # all that a model folder has
 # A member takes 3 KB and 80 values in the config, and 650 tensors where it has 12 layers of two branches.
 MAX_CONFIG_BYTES = 4 * 2**20
 MAX_CONFIG_VALUES = 2**18
@@ -57,9 +59,17 @@ class Artifact:
 def read_config(path: str | os.PathLike[str]) -> Config:
     """Read and check `config.json` of a folder. Raises ModelFormatError with all faults."""
     folder = Path(path)
+    with _naming_repository(folder):
+        return _read_config(folder)
+
+
+def _read_config(folder: Path) -> Config:
     file = folder / CONFIG
     if not _exists(folder):
-        raise MissingModelError(f'there is no model folder "{folder}"; pass the folder that holds {CONFIG}')
+        raise MissingModelError(
+            f'there is no model folder "{folder}"; pass the folder that holds {CONFIG}, '
+            'or the name of a model on the hub, like "owner/name"'
+        )
     if not _exists(file):
         raise MissingModelError(
             f'"{folder}" is no bebert model: it has no {CONFIG}; make one with `bebert convert` or `bebert train`'
@@ -99,7 +109,8 @@ def read_artifact(path: str | os.PathLike[str]) -> Artifact:
     for _ in range(READS):
         before = _identity(folder)
         try:
-            artifact = _read(folder)
+            with _naming_repository(folder):
+                artifact = _read(folder)
         except ModelFormatError:
             if before == _identity(folder):
                 raise
@@ -119,8 +130,24 @@ def _identity(folder: Path) -> tuple[int, ...] | None:
     return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
+@contextmanager
+def _naming_repository(folder: Path) -> Iterator[None]:
+    """Faults of a folder in a hub cache also say which repository it is of, and how to get it anew."""
+    try:
+        yield
+    except ModelFormatError as error:
+        repository = folder.absolute().parent.parent
+        if folder.absolute().parent.name != "snapshots" or not repository.name.startswith("models--"):
+            raise
+        name = repository.name.removeprefix("models--").replace("--", "/")
+        raise type(error)(
+            f'{error}; these files are revision {folder.name} of "{name}" in the hub cache: if the hub has better, '
+            f'remove "{repository}" and load the model again'
+        ) from None
+
+
 def _read(folder: Path) -> Artifact:
-    config = read_config(folder)
+    config = _read_config(folder)
     file = folder / TENSORS
     if not _exists(file):
         raise ModelFormatError(f'"{folder}" has a {CONFIG} but no {TENSORS}; copy the whole folder')
@@ -142,6 +169,12 @@ def _read_tokenizer(folder: Path, config: Config) -> str:
         raise ModelFormatError(f'"{folder}" has no {TOKENIZER}, but {CONFIG} has a tokenizer; copy the whole folder')
     raw = read_bytes(file, MAX_TOKENIZER_BYTES)
     check_tokenizer(raw, file, config.vocab_size, config.type_vocab_size)
+    said, digest = config.tokenizer and config.tokenizer.sha256, hashlib.sha256(raw).hexdigest()
+    if said is not None and said != digest:
+        raise ModelFormatError(
+            f"{file} has sha256 {digest}, tokenizer.sha256 in {CONFIG} says {said:.80}: it is of another model, or was "
+            "changed; fetch it again"
+        )
     return raw.decode()
 
 
@@ -233,7 +266,7 @@ def check_place(path: str | os.PathLike[str]) -> None:
         return
     if not folder.is_dir() or (any(folder.iterdir()) and not _is_packed(folder)):
         raise ModelFormatError(f'"{folder}" exists and is no model folder; choose another place')
-    if others := sorted({entry.name for entry in folder.iterdir()} - {CONFIG, TENSORS, TOKENIZER, CARD}):
+    if others := sorted({entry.name for entry in folder.iterdir()} - set(FILES)):
         shown = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
         raise ModelFormatError(
             f'"{folder}" holds {shown} beside a model, which replacing it would delete; move that away or choose '
@@ -255,8 +288,8 @@ def write_artifact(
 ) -> Config:
     """Write a model folder so that it is there whole or not at all; an old model is exchanged for it in one step.
 
-    `config` needs no sha256 yet. Raises ModelFormatError if tensors, tokenizer and config do not fit, or if `path` is
-    taken (`check_place`). Returns the config as written.
+    `config` needs no sha256 yet, neither of the tensors nor of the tokenizer. Raises ModelFormatError if tensors,
+    tokenizer and config do not fit, or if `path` is taken (`check_place`). Returns the config as written.
     """
     from bebert_infer.atomic_files import staging  # only writers need it
 
@@ -266,6 +299,9 @@ def write_artifact(
     text = None if tokenizer_json is None else tokenizer_json.encode()
     if text is not None:
         check_tokenizer(text, folder / TOKENIZER, config.vocab_size, config.type_vocab_size)
+    if text is not None and config.tokenizer is not None:
+        written = msgspec.structs.replace(config.tokenizer, sha256=hashlib.sha256(text).hexdigest())
+        config = msgspec.structs.replace(config, tokenizer=written)
     with staging(folder) as made:
         made.mkdir()
         (made / TENSORS).write_bytes(data)

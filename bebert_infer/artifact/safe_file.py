@@ -5,12 +5,14 @@ A downloaded folder may hold links to anything, so where a name leads is checked
     a regular file in the folder                       accepted
     a link to a file in the same folder                accepted
     a link from <repository>/snapshots/<revision>/… to <repository>/blobs/…, as Hugging Face caches have   accepted
+    that leads on to <cache>/blobs/<two letters>/<hash>, where such a cache keeps what repositories share  accepted
     any other link, a folder, pipe, socket or device   refused, without opening it: opening a pipe would wait for ever
 
 The folder that the user names may itself be a link.
 """
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from pathlib import Path
 
 from bebert_infer.errors import ModelFormatError
 
+SHARED = re.compile(r"[0-9a-f]{64}")  # the name of a file in the part of a hub cache that repositories share
 KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
@@ -73,8 +76,11 @@ def fill(stream: FileIO, buffer: memoryview, file: Path) -> None:
 def _checked(file: Path) -> Path:
     """Where a name leads, if that is a place that may be read."""
     root, real = file.parent.resolve(strict=True), file.resolve(strict=True)
-    blobs = [parent.parent / "blobs" for parent in root.parents if parent.name == "snapshots"]
-    if real.parent not in [root, *blobs]:
+    repositories = [parent.parent for parent in root.parents if parent.name == "snapshots"]
+    places = [root, *(repository / "blobs" for repository in repositories)]
+    if SHARED.fullmatch(real.name):
+        places += [repository.parent / "blobs" / real.name[:2] for repository in repositories]
+    if real.parent not in places:
         raise ModelFormatError(f"{file} is a link to {real}, outside of the model folder; put the file itself there")
     mode = real.stat().st_mode
     if not stat.S_ISREG(mode):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bebert_infer.atomic_files import check_target, write_json, writing
-from bebert_infer.cli.options import path, refuse_unused
+from bebert_infer.cli.options import MODEL, path, refuse_unused
 from bebert_infer.cli.usage import argument, command, option
 from bebert_infer.console import plain, stderr_console, wide_console
 from bebert_infer.errors import InputError
@@ -29,12 +29,7 @@ OF_A_RUN = ("data", "full_precision", "rounds", "quick", "peers_folder", "output
 
 
 @command()
-@argument(
-    "model",
-    type=path,
-    required=False,
-    help="Folder of a packed model. Default: the shipped one, and BERT-base.",
-)
+@argument("model", required=False, help=f"{MODEL} Default: the shipped one, and BERT-base.")
 @option("--data", type=path, help="Labelled file (.tsv, .csv, .jsonl, .parquet) for accuracy.")
 @option(
     "--full-precision",
@@ -74,7 +69,7 @@ OF_A_RUN = ("data", "full_precision", "rounds", "quick", "peers_folder", "output
 @click.pass_context
 def bench(
     context: click.Context,
-    model: Path | None,
+    model: str | None,
     data: Path | None,
     full_precision: Path | None,
     size: str | None,
@@ -150,7 +145,7 @@ def bench(
 
 
 def _measure(
-    model: Path | None, size: str | None, scheme: str, members: int, settings: "Settings", console: "Console"
+    model: str | None, size: str | None, scheme: str, members: int, settings: "Settings", console: "Console"
 ) -> dict[str, Any]:
     """The record of one run; everything it writes but the files of peers vanishes."""
     from bebert_infer.bench.peers import peers_folder
@@ -176,17 +171,18 @@ def _measure(
 
 
 def _groups(
-    model: Path | None, size: str | None, scheme: str, members: int, settings: "Settings", folder: Path
+    model: str | None, size: str | None, scheme: str, members: int, settings: "Settings", folder: Path
 ) -> "list[EngineGroup]":
     """One group for a model or a size; without either the shipped model and BERT-base."""
     from bebert_infer.bench.engines import engine_name, model_group, random_group
+    from bebert_infer.hub import local_folder
     from bebert_infer.measure.sample_models import demo_path
 
     if size is not None:
         artifacts = {engine_name(scheme, size == "base-half", members): _random(size, scheme, members)}
         return [random_group(artifacts, size, f"{size}, random weights", folder)]
-    chosen = model or demo_path()
-    name = chosen.resolve().name if model else "demo model"
+    chosen = demo_path() if model is None else local_folder(model)
+    name = "demo model" if model is None else _name(model)
     weights = "random weights" if settings.full_precision is None else "those of its full-precision parent"
     first = model_group(chosen, name, f"{name}; peers have {weights}", settings.data, settings.full_precision)
     if model is not None:
@@ -196,6 +192,11 @@ def _groups(
         for size, scheme, members in (("base", "1-1-1", 1), ("base-half", "1-1-4", 1), ("base-half", "1-1-4", 2))
     }
     return [first, random_group(base, "BERT-base", "BERT-base geometry, random weights in all engines", folder)]
+
+
+def _name(model: str) -> str:
+    """Of a folder, or of a repository on the hub."""
+    return Path(model).resolve().name if Path(model).exists() else model.rpartition("/")[2]
 
 
 def _random(size: str, scheme: str, members: int) -> "Artifact":
@@ -209,7 +210,7 @@ def _random(size: str, scheme: str, members: int) -> "Artifact":
 
 
 def _check_options(
-    model: Path | None,
+    model: str | None,
     size: str | None,
     data: Path | None,
     full_precision: Path | None,
@@ -236,7 +237,7 @@ def _check_options(
 
 
 def _one_model(
-    model: Path | None,
+    model: str | None,
     size: str | None,
     scheme: str,
     members: int,
@@ -251,8 +252,9 @@ def _one_model(
     from bebert_infer.cli.bench_modes import show_sustained
     from bebert_infer.cli.bench_profile import show_profile
     from bebert_infer.ensemble import Ensemble
+    from bebert_infer.hub import local_folder
 
-    artifact = read_artifact(model) if model else _random(size or "base", scheme, members)
+    artifact = read_artifact(local_folder(model)) if model else _random(size or "base", scheme, members)
     tokens, threads = settings.lengths[0] if chosen else settings.batch_tokens, settings.threads[0]
     limit = artifact.config.max_position_embeddings
     if tokens > limit and chosen:

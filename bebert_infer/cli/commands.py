@@ -50,6 +50,9 @@ COMMANDS = {
     "export": Place(
         "export", "export", "Write the full-precision parent of a model for other engines, checked against PyTorch."
     ),
+    "push": Place(
+        "push", "push", "Bring a model to the Hugging Face hub: all its files in one commit, checked before."
+    ),
     "doctor": Place(
         "doctor",
         "doctor",

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bebert_infer.cli.options import path
+from bebert_infer.cli.options import path, word_list
 from bebert_infer.cli.usage import argument, command, option
 from bebert_infer.console import plain, stdout_console, wide_console
 from bebert_infer.errors import InputError
@@ -27,6 +27,11 @@ from bebert_infer.optional import load_export
 @option("--tokenizer", type=path, help="Folder with vocab.txt or tokenizer.json.")
 @option("--labels", help="Label names: negative,positive")
 @option("--max-length", type=click.IntRange(min=1), help="Token limit for texts.")
+@option("--licence", help="For the model card: one of the hub's licences, like apache-2.0, or any text.")
+@option("--languages", help="For the model card, languages of the texts: en or en,de.")
+@option("--base-models", help="For the model card, names on the hub of the models that it was made of.")
+@option("--datasets", help="For the model card, names on the hub of the data that it was trained on.")
+@option("--example", help="For the model card, a text to try the model with.")
 @option(
     "--memory-limit",
     type=click.IntRange(min=1),
@@ -48,6 +53,11 @@ def convert(
     tokenizer: Path | None,
     labels: str | None,
     max_length: int | None,
+    licence: str | None,
+    languages: str | None,
+    base_models: str | None,
+    datasets: str | None,
+    example: str | None,
     memory_limit: int | None,
     time_limit: int,
 ) -> None:
@@ -58,6 +68,8 @@ def convert(
     and nothing is written unless they agree.
     """
     module = load_export("convert")
+    lists = (word_list(text) for text in (languages, base_models, datasets))
+    facts = load_export("pack.card_metadata").CardFacts(licence, *lists, example)
     started = time.perf_counter()
     with stdout_console().status("reading, packing and checking"):
         converted = module.convert(
@@ -69,6 +81,7 @@ def convert(
             labels=None if labels is None else [label.strip() for label in labels.split(",")],
             max_length=max_length,
             limits=load_export("checkpoints.untrusted_pickle").ProcessLimits(memory_limit, time_limit),
+            facts=facts,
         )
     _print_conversion(converted, out, time.perf_counter() - started)
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:  # what loads Numba is imported when the command is called
 @option("--truncate/--no-truncate", default=False, help="Cut over-long texts instead of refusing them.")
 @threads
 def evaluate(
-    model: Path,
+    model: str,
     data: Path | None,
     task: str | None,
     noise: str | None,

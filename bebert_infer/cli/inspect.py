@@ -1,7 +1,6 @@
 """`bebert inspect`: what a model is, in tables; the facts come from `measure/inspection.py`."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,12 +14,13 @@ from bebert_infer.console import plain, wide_console
 @model
 @option("--tokens", type=click.IntRange(min=1), default=128, help="Sentence length for operation counts.")
 @as_json
-def inspect(model: Path, tokens: int, as_json: bool) -> None:
+def inspect(model: str, tokens: int, as_json: bool) -> None:
     """Show what a model is: bits, bytes and operations by kind, and the evidence recorded at export."""
     from bebert_infer.artifact.folder import read_artifact
+    from bebert_infer.hub import local_folder
     from bebert_infer.measure.inspection import describe
 
-    facts = describe(read_artifact(model), tokens)
+    facts = describe(read_artifact(local_folder(model)), tokens)
     if as_json:
         click.echo(json.dumps(facts, ensure_ascii=False))
         return

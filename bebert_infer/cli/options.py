@@ -20,7 +20,8 @@ def path(text: str) -> Path:
 
 Command = Callable[..., Any]
 
-model = argument("model", type=path, help="Folder of a packed model.")
+MODEL = "Folder of a packed model, or its name on the hub: owner/name or owner/name@revision."
+model = argument("model", help=MODEL)
 threads = option("--threads", type=int, help="Thread budget. Default: BEBERT_THREADS, else what the machine grants.")
 as_json = option("--json", "as_json", is_flag=True, help="Print JSON for machines instead of a table.")
 
@@ -83,6 +84,11 @@ def _items(name: str, text: str, item: type) -> tuple[Any, ...]:
         return tuple(item(word.strip()) for word in text.split(",") if item is str or word.strip())
     except ValueError:
         raise InputError(f'{name} is "{text}"; accepted are whole numbers with commas, as in 2 or 4,2') from None
+
+
+def word_list(text: str | None) -> tuple[str, ...]:
+    """Words that were written with commas."""
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
 
 
 def refuse_unused(context: click.Context, what: str, names: Collection[str]) -> None:

@@ -95,7 +95,7 @@ FILES, LONG = "Files", "Long texts and limits"
 @click.pass_context
 def predict(
     context: click.Context,
-    model: Path,
+    model: str,
     texts: tuple[str, ...],
     pair: str | None,
     input: Path | None,

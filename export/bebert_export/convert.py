@@ -7,6 +7,7 @@ from bebert_export.checkpoints.outputs import agree, has_tokenizer, problem_of
 from bebert_export.checkpoints.published import Checkpoint, find_members, read_checkpoint
 from bebert_export.checkpoints.untrusted_pickle import ProcessLimits
 from bebert_export.data.batches import check_rows, load_tokenizer
+from bebert_export.pack.card_metadata import CardFacts
 from bebert_export.pack.write_model import Written, write_ensemble
 from bebert_infer.artifact.config import check_rule
 from bebert_infer.artifact.folder import check_place
@@ -33,6 +34,7 @@ def convert(
     labels: list[str] | None = None,
     max_length: int | None = None,
     limits: ProcessLimits | None = None,
+    facts: CardFacts | None = None,
 ) -> Converted:
     """Convert one or several checkpoints to one model folder.
 
@@ -43,6 +45,7 @@ def convert(
     limits      : of the processes that read pickles, one after the other; default those of the environment
     labels      : default id2label of the first config, else LABEL_0, LABEL_1, …; members that name the same classes in
                   another order are put in this one
+    facts       : for the model card
 
     Raises CheckpointError, InputError or ParityError, and ModelFormatError if `out` is taken by anything but a packed
     model; then nothing is written.
@@ -65,6 +68,7 @@ def convert(
         tokenizer_json=_tokenizer(tokenizer, first),
         max_length=max_length,
         evidence={"sources": [f"{c.source.parent.name}/{c.source.name}" for c in checkpoints]},
+        facts=facts,
     )
     return Converted(checkpoints, written)
 

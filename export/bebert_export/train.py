@@ -34,7 +34,7 @@ from bebert_export.pipeline.data import TaskData, read_data
 from bebert_export.pipeline.full_precision_stage import FullPrecision, full_precision
 from bebert_export.pipeline.member_stage import Member, MemberStage
 from bebert_export.pipeline.options import TrainOptions, command_line, deciding
-from bebert_export.pipeline.results import card_text, model_bytes, run_results
+from bebert_export.pipeline.results import card_facts, card_text, model_bytes, run_results
 from bebert_export.pipeline.run_folder import EARLIER, RunFolder
 from bebert_export.pipeline.run_readme import write_readme
 from bebert_export.pipeline.settings import check, data_settings, stage_settings
@@ -123,6 +123,7 @@ def _finish(
         max_length=options.max_length,
         evidence={key: results[key] for key in EVIDENCE},
         card=card_text(options, data, results),
+        facts=card_facts(options, data, results),
     )
     results["parity"] = written.parity.summary()
     results["bytes"] = model_bytes(options.out)

@@ -17,6 +17,7 @@ from micro import (
     TOKENIZER,
     join,
     put_tensors,
+    put_tokenizer,
     split,
 )
 
@@ -105,7 +106,7 @@ def test_truncation_and_padding_of_a_tokenizer_have_no_effect(folder):
     padding = {"strategy": {"Fixed": 999}, "direction": "Right", "pad_to_multiple_of": None}
     tokenizer["padding"] = padding | {"pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"}
     plain = Ensemble.from_pretrained(folder, backend="reference").encode(["the good bad film"])
-    (folder / TOKENIZER).write_text(json.dumps(tokenizer))
+    put_tokenizer(folder, json.dumps(tokenizer))
     found = Ensemble.from_pretrained(folder, backend="reference").encode(["the good bad film"])
     np.testing.assert_array_equal(found.input_ids, plain.input_ids)
 

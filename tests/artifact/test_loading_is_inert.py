@@ -182,7 +182,7 @@ def test_json_that_is_small_on_disk_and_large_in_memory_is_bounded(tmp_path, fil
         (folder / file).write_bytes(BOMBS[file])
     else:
         config = json.loads((folder / CONFIG).read_text())
-        assert config["tokenizer"] == msgspec.to_builtins(TokenizerConfig(8))
+        assert config["tokenizer"]["max_length"] == TokenizerConfig(8).max_length
         (folder / file).write_bytes(BOMBS[file])
     size = sum(path.stat().st_size for path in folder.iterdir())
     assert int(child(MEMORY, str(small), str(folder))) < 2 * size + CONSTANT

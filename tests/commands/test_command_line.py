@@ -139,7 +139,7 @@ def test_help_shows_defaults_accepted_values_and_environment_variables():
         "[default: stop]",
         "[tsv|csv|jsonl|json|txt]",
         "[default: 1000000; x>=1]",
-        "MODEL Folder of a packed model. [required]",
+        "MODEL Folder of a packed model, or its name on the hub: owner/name or owner/name@revision. [required]",
     ):
         assert part in text
     assert "[default: peers]" in bebert("bench", "--help").stdout

@@ -142,6 +142,13 @@ def edit_json(file: Path, **fields: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | fields))
 
 
+def put_tokenizer(folder: Path, text: str) -> None:
+    """Replace `tokenizer.json` and make its sha256 in the config right."""
+    (folder / TOKENIZER).write_text(text)
+    tokenizer = json.loads((folder / CONFIG).read_text())["tokenizer"]
+    edit_json(folder / CONFIG, tokenizer=tokenizer | {"sha256": hashlib.sha256(text.encode()).hexdigest()})
+
+
 def put_tensors(folder: Path, data: bytes, honest: bool = True) -> None:
     """Replace `model.safetensors`; `honest` makes size and sha256 in the config right, so that deeper checks run."""
     (folder / TENSORS).write_bytes(data)

@@ -1,3 +1,3 @@
 """From a trained student to a checked model folder."""
 
-__all__ = ["write_model"]
+__all__ = ["card_metadata", "write_model"]

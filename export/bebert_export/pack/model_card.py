@@ -5,29 +5,27 @@ from collections.abc import Mapping
 
 from numpy.typing import NDArray
 
+from bebert_export.pack.card_metadata import CardFacts, front_matter
 from bebert_infer.artifact.config import Config
 from bebert_infer.measure.cost import bytes_by_kind, full_precision_bytes
 
 
-def model_card(config: Config, tensors: Mapping[str, NDArray], text: str | None) -> str:
-    """Return the card: Hugging Face front matter, `text` (what only the maker knows), then facts from the model."""
+def model_card(config: Config, tensors: Mapping[str, NDArray], text: str | None, facts: CardFacts | None = None) -> str:
+    """Return the card: front matter for the hub, `text` (what only the maker knows), then facts from the model."""
     members = config.members
-    front = [
-        "---",
-        "library_name: bebert-infer",
-        "pipeline_tag: text-classification",
-        "tags: [binary-bert, bebert]",
-    ]
+    facts = facts or CardFacts()
     size = sum(bytes_by_kind(tensors).values())
     parent = sum(full_precision_bytes(member, config) for member in members) / len(members)
     families = ", ".join(sorted({f"{member.family} {member.scheme}" for member in members}))
     lines = [
-        *front,
+        "---",
+        front_matter(config, facts),
         "---",
         "",
         "# Binary ensemble BERT",
         "",
-        text or "Packed by `bebert`. Data, licence and training command were not given.",
+        text
+        or f"Packed by `bebert`. Licence: {facts.licence or 'not given'}. Data and training command were not given.",
         "",
         "## What it is",
         "",
@@ -56,7 +54,7 @@ def model_card(config: Config, tensors: Mapping[str, NDArray], text: str | None)
         "```python",
         "from bebert_infer import Ensemble",
         "",
-        'model = Ensemble.from_pretrained("path/of/this/folder")',
+        'model = Ensemble.from_pretrained("path/of/this/folder")  # or its name on the hub, "owner/name"',
         'model("some text")' if config.tokenizer else "model.logits(input_ids, attention_mask, token_type_ids)",
         "```",
         "",

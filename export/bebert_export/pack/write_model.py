@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from bebert_export.pack.card_metadata import CardFacts
 from bebert_export.pack.model_card import model_card
 from bebert_export.pack.pack_student import pack_student
 from bebert_export.pack.parity import Parity, check_parity
@@ -41,6 +42,7 @@ def write_ensemble(
     max_length: int | None = None,
     evidence: dict[str, Any] | None = None,
     card: str | None = None,
+    facts: CardFacts | None = None,
 ) -> Written:
     """Write the members as one model folder.
 
@@ -50,7 +52,7 @@ def write_ensemble(
                   exclude each other
     max_length  : token limit of the tokenizer, 1 to all positions, which is the default
     evidence    : facts for the config and the card, beside the parity that is measured here
-    card        : what the model card should say first
+    card        : what the model card should say first;  facts : what it should say to the hub
 
     Weights that are exactly 0 (or equal to their centre) become +1, in the students as well, and are counted.
 
@@ -69,9 +71,9 @@ def write_ensemble(
         config = msgspec.structs.replace(config, tokenizer=length)
     config, _ = finish_config(config, tensors)
     parity = check_parity(students, Ensemble(Artifact(Path(out), config, tensors, tokenizer_json), backend="native"))
-    facts = (evidence or {}) | {"parity": parity.summary(), "weights_exactly_zero": zeros}
-    config = msgspec.structs.replace(config, evidence=facts)
-    config = write_artifact(out, config, tensors, tokenizer_json, model_card(config, tensors, card))
+    recorded = (evidence or {}) | {"parity": parity.summary(), "weights_exactly_zero": zeros}
+    config = msgspec.structs.replace(config, evidence=recorded)
+    config = write_artifact(out, config, tensors, tokenizer_json, model_card(config, tensors, card, facts))
     return Written(config, parity, zeros)
 
 

@@ -11,5 +11,6 @@ __all__ = [
     "settings",
     "speed_probe",
     "student_stage",
+    "teacher_stage",
     "transfer",
 ]

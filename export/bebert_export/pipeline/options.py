@@ -12,7 +12,8 @@ from bebert_export.data.tasks import Task, find_task
 from bebert_infer.errors import InputError
 
 # Options that change where a run lies, how fast it goes and what its card says, not what it computes.
-FREE = ("train", "dev", "out", "start_from", "threads", "licence", "snapshot_minutes", "tensorboard")
+CARD = ("licence", "languages", "base_models", "datasets", "example")
+FREE = ("train", "dev", "out", "start_from", "threads", "snapshot_minutes", "tensorboard", *CARD)
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,17 @@ class TrainOptions:
     ] = 5.0
     tensorboard: Annotated[bool, "Write OUT/tensorboard too."] = False
     threads: Annotated[int | None, "Thread budget. Default: BEBERT_THREADS, else what the machine grants."] = None
-    licence: Annotated[str | None, "Licence of data and model, for the model card."] = None
+    licence: Annotated[str | None, "For the model card: one of the hub's licences, like apache-2.0, or any text."] = (
+        None
+    )
+    languages: Annotated[tuple[str, ...], "For the model card: en or en,de. Default: en with --task."] = ()
+    base_models: Annotated[
+        tuple[str, ...], "For the model card, names on the hub. Default: --init where it is one."
+    ] = ()
+    datasets: Annotated[
+        tuple[str, ...], "For the model card, names on the hub of the training data. Default: that of --task."
+    ] = ()
+    example: Annotated[str | None, "For the model card, a text to try the model with."] = None
 
     def __post_init__(self) -> None:
         task = self.known_task
@@ -152,7 +163,7 @@ def command_line(options: TrainOptions) -> str:
     words = ["bebert train"]
     for field in fields(options):
         value = getattr(options, field.name)
-        if field.name in ("out", "threads", "licence", "snapshot_minutes", "tensorboard") or value == field.default:
+        if field.name in ("out", "threads", "snapshot_minutes", "tensorboard", *CARD) or value == field.default:
             continue
         if field.name == "init":
             value = Path(value).name

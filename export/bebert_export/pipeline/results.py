@@ -9,16 +9,20 @@ from typing import Any
 import numpy as np
 
 from bebert_export.data.examples import Examples
+from bebert_export.data.glue import HUB as GLUE
 from bebert_export.data.metrics import CLASS_RULES
 from bebert_export.distributed import chosen_precision, device, processes
 from bebert_export.evaluation.early_exits import EXACT, early_exit_curve
 from bebert_export.evaluation.split_scores import packed_logits, score_all
+from bebert_export.pack.card_metadata import CardFacts, Measured
 from bebert_export.pipeline.data import TaskData
 from bebert_export.pipeline.full_precision_stage import FullPrecision
 from bebert_export.pipeline.member_stage import Member
 from bebert_export.pipeline.options import TrainOptions, command_line, deciding
 from bebert_export.pipeline.run_folder import RunFolder
 
+# What `datasets.load_dataset` calls a kind of file.
+FILE_KINDS = {".tsv": "csv", ".csv": "csv", ".jsonl": "json", ".parquet": "parquet"}
 PACKAGES = ("bebert-infer", "torch", "transformers", "tokenizers", "numpy", "scikit-learn")
 
 
@@ -118,6 +122,28 @@ def card_text(options: TrainOptions, data: TaskData, results: dict[str, Any]) ->
             *(f"| {row} | {' | '.join(f'{metrics[name]:.4f}' for name in names)} |" for row, metrics in rows.items()),
             *_early_exit(results),
         ]
+    )
+
+
+def card_facts(options: TrainOptions, data: TaskData, results: dict[str, Any]) -> CardFacts:
+    """What the model card says to the hub: what was asked for, else what the run knows for sure."""
+    task = options.known_task
+    base = () if Path(options.init).is_dir() or Path(options.init).is_absolute() else (options.init,)
+    scores = results["dev"]["ensemble"][results["combination"]]
+    # A file of one's own need not hold GLUE's rows, whatever task it is scored like.
+    if task is not None and options.dev is None:
+        measured = Measured(GLUE, f"GLUE {task.name}", scores, task.config, task.dev)
+    else:
+        kind = FILE_KINDS.get(data.dev.path.suffix, "text")
+        known = options.datasets[0] if len(options.datasets) == 1 else kind
+        measured = Measured(known, data.dev.path.name, scores, split="validation")
+    return CardFacts(
+        licence=options.licence,
+        languages=options.languages or (() if task is None else ("en",)),
+        base_models=options.base_models or base,
+        datasets=options.datasets or ((GLUE,) if task is not None and options.train is None else ()),
+        example=options.example,
+        measured=measured,
     )
 
 
