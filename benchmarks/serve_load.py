@@ -6,7 +6,7 @@ python benchmarks/serve_load.py TEXTS.tsv [--record] [--requests 10000] [--clien
                 asks again; every answer is compared with that of the library. Beside it `bebert predict --input` on
                 the same texts, started and loaded as it is, in turn with the server
     soak        many requests more, of mixed lengths: does the server's memory grow?
-    term        SIGTERM while all clients ask: every request that was sent on an open connection is answered, exit code 0
+    term        SIGTERM while all clients ask: every request that was sent is answered, exit code 0
 
 The clients are one process of plain sockets, so that they take little from the two cores they share with the server.
 """
@@ -64,7 +64,9 @@ class Client:
 def request_of(text: str) -> bytes:
     """What InferenceClient sends, with fewer headers."""
     body = json.dumps({"inputs": text, "parameters": {}}).encode()
-    head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     return head.encode() + body
 
 

@@ -77,9 +77,9 @@ ROOMS = {
     "infer.bench.report": "infer.bench infer.optional infer.atomic_files infer.errors",
     "infer.server": "infer infer.bulk infer.measure infer.ensemble infer.early_exit infer.prediction infer.text "
     "infer.limits infer.artifact infer.errors",
-    "infer.cli": "infer infer.server infer.early_exit infer.bench.report infer.bench infer.measure infer.bulk infer.ensemble "
-    "infer.model infer.text infer.limits infer.artifact infer.atomic_files infer.optional infer.console infer.threads "
-    "infer.errors",
+    "infer.cli": "infer infer.server infer.early_exit infer.bench.report infer.bench infer.measure infer.bulk "
+    "infer.ensemble infer.model infer.text infer.limits infer.artifact infer.atomic_files infer.optional infer.console "
+    "infer.threads infer.errors",
     "infer.__main__": "infer.cli",
     "export": "",
     "export.quiet_transformers": "",

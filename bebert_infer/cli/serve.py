@@ -58,7 +58,6 @@ def serve(
 
     \b
     bebert serve model/
-    curl localhost:8000 --json '{"inputs": "a gripping, funny film"}'
     bebert serve model/ --host 0.0.0.0 --token-file token.txt
 
     Until SIGTERM or Control-C; what was taken by then is answered first.

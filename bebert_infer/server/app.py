@@ -163,6 +163,7 @@ def make_app(service: Service) -> Lingering:
 
     handlers: dict[Any, Any] = {HTTPException: _http_error, Exception: _failed}
     app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
+    app.router.redirect_slashes = False  # a path is right or wrong
     return Lingering(Measured(app, service.metrics, {route.path for route in routes}))
 
 

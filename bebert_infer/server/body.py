@@ -26,7 +26,7 @@ class BodyReader:
         self._check_headers(scope["headers"])
         message = await self._next(receive, self._settings.read_timeout)
         if not message.get("more_body", False):  # nearly all: it came with its head
-            return self._checked(message.get("body", b""))
+            return bytes(self._checked(message.get("body", b"")))
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.read_timeout
         parts = bytearray()
@@ -66,7 +66,7 @@ class BodyReader:
             elif name == b"content-type":
                 _check_charset(value)
 
-    def _checked(self, body: bytes) -> bytes:
+    def _checked(self, body: bytes | bytearray) -> bytes | bytearray:
         if len(body) > self._settings.body_bytes:
             raise self._too_large("more bytes")
         return body

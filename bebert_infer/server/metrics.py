@@ -13,19 +13,22 @@ class Metrics:
     """Counters and histograms of one server; their names are documented in docs/serve.md."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        place = {"registry": self.registry}
-        self._requests = Counter("bebert_requests", "Requests answered, by path and status.", ["path", "status"], **place)
-        self._seconds = Histogram(
-            "bebert_request_seconds", "From the head of a request to its answer.", ["path"], buckets=SECONDS, **place
+        self.registry = own = CollectorRegistry()
+        self._requests = Counter(
+            "bebert_requests", "Requests answered, by path and status.", ["path", "status"], registry=own
         )
-        self._texts = Histogram("bebert_batch_texts", "Texts in one call of the engine.", buckets=TEXTS, **place)
-        self._engine = Histogram("bebert_engine_seconds", "One call of the engine.", buckets=SECONDS, **place)
-        self._answered = Counter("bebert_texts", "Texts answered.", **place)
-        self._members = Counter("bebert_members_run", "Members that spoke; fewer than texts x members by early exit.", **place)
-        self._queue = Gauge("bebert_queue_texts", "Texts that wait for the engine.", **place)
-        self._model = Info("bebert_model", "The model that answers.", **place)
-        ProcessCollector(**place)
+        self._seconds = Histogram(
+            "bebert_request_seconds", "From a request's head to its answer.", ["path"], buckets=SECONDS, registry=own
+        )
+        self._texts = Histogram("bebert_batch_texts", "Texts in one call of the engine.", buckets=TEXTS, registry=own)
+        self._engine = Histogram("bebert_engine_seconds", "One call of the engine.", buckets=SECONDS, registry=own)
+        self._answered = Counter("bebert_texts", "Texts answered.", registry=own)
+        self._members = Counter(
+            "bebert_members_run", "Members that spoke; with early exit fewer than members x texts.", registry=own
+        )
+        self._queue = Gauge("bebert_queue_texts", "Texts that wait for the engine.", registry=own)
+        self._model = Info("bebert_model", "The model that answers.", registry=own)
+        ProcessCollector(registry=own)
         self._counters: dict[tuple[str, int], Counter] = {}
         self._histograms: dict[str, Histogram] = {}
 

@@ -49,8 +49,9 @@ def description(facts: dict[str, Any]) -> dict[str, Any]:
                     "early_exit": EARLY_EXIT,
                     "truncate": TRUNCATE,
                 }
-            ),
-            "options": {"type": "object", "description": "Of the hub's own servers; without effect."},
+            )
+            | {"type": ["object", "null"]},
+            "options": {"type": ["object", "null"], "description": "Of the hub's own servers; without effect."},
         },
         ["inputs"],
     )
@@ -80,7 +81,7 @@ def description(facts: dict[str, Any]) -> dict[str, Any]:
     as_tei = "As Text Embeddings Inference: a list of strings is one text or pair; with parameters, as POST /."
     paths = {
         "/": {"get": _get("page", "A page to try the model.", "text/html"), "post": _post(as_hub, "Hub", "classify")},
-        "/predict": {"post": _post(as_tei, "Tei", "predict", "TeiAnswer", ("TeiRequest", "HubRequest"))},
+        "/predict": {"post": _post(as_tei, "Tei", "predict")},
         "/votes": {"post": _post("One text, and what each member says.", "Hub", "votes", "Votes")},
         "/health": {"get": _get("health", "Whether texts are answered.", "application/json", open=True, may_fail=True)},
         "/info": {"get": _get("info", "The model, the engine and the limits.", "application/json", open=False)},
@@ -119,11 +120,11 @@ def _votes() -> dict[str, Any]:
     return _object(answer, list(answer))
 
 
-def _post(
-    summary: str, name: str, operation: str, answer: str | None = None, bodies: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    references = [{"$ref": f"#/components/schemas/{body}"} for body in bodies or (f"{name}Request",)]
-    schema = references[0] if len(references) == 1 else {"anyOf": references}
+def _post(summary: str, name: str, operation: str, answer: str | None = None) -> dict[str, Any]:
+    schema: dict[str, Any] = {"$ref": f"#/components/schemas/{name}Request"}
+    if name == "Tei":  # or the other dialect, which is known by its parameters
+        marked = {"required": ["parameters"], "properties": {"parameters": {"type": "object"}}}
+        schema = {"anyOf": [schema, {"allOf": [{"$ref": "#/components/schemas/HubRequest"}, marked]}]}
     answered = {"schema": {"$ref": f"#/components/schemas/{answer or name + 'Answer'}"}}
     responses = {"200": {"description": "The answer.", "content": {"application/json": answered}}}
     return {

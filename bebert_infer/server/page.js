@@ -37,7 +37,8 @@ function bar(label, share) {
 
 function bars(answer) {
   const ranked = Object.entries(answer.probabilities).sort((one, other) => other[1] - one[1]);
-  if (ranked.some(([, share]) => share < 0 || share > 1) || ranked.length === 1) {  // a value, no shares
+  // One output, or one beyond 0 to 1, is a value and no share.
+  if (ranked.some(([, share]) => share < 0 || share > 1) || ranked.length === 1) {
     return ranked.map(([label, value]) => element("div", `${label}: ${value.toFixed(4)}`, { class: "value" }));
   }
   return ranked.slice(0, MOST_BARS).map(([label, share]) => bar(label, share));

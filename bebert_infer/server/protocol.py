@@ -1,12 +1,11 @@
-"""HTTP on one connection: uvicorn's, with bounds on the head of a request, one sentence for what is no HTTP, and an
-end that loses nothing.
-"""
+"""HTTP on one connection: uvicorn's, with bounds on a request's head, and an end that loses nothing."""
 
 import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from bebert_infer.server.linger import IDLE
 from bebert_infer.server.refusal import Refusal, overloaded
 from bebert_infer.server.settings import Settings
 
@@ -27,6 +26,7 @@ class Protocol(HttpToolsProtocol):
     _late: asyncio.TimerHandle | None = None
     _head = 0  # bytes since the end of the request before, or of its head
     _in_body = False
+    _refused = False  # answered without the application; what comes now is thrown away
     last_bytes = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -44,22 +44,28 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes of the client."""
+        """Take bytes of the client; in pieces, so that no head is parsed that is much longer than it may be."""
         self.last_bytes = self.loop.time()
-        if self.transport.is_closing():
-            return
+        for start in range(0, len(data), HEAD_BYTES):
+            if self._refused or self.transport.is_closing():
+                return
+            self._take(data[start : start + HEAD_BYTES])
+
+    def _take(self, data: bytes) -> None:
         if not self._in_body:
             self._head += len(data)
         super().data_received(data)
-        if self._in_body or self.transport.is_closing():
+        if self._in_body or self._refused:
             return
         if self._head > HEAD_BYTES:
-            self._refuse(Refusal(431, f"the head of the request has more than {HEAD_BYTES:,} bytes; send fewer headers"))
+            self._refuse(Refusal(431, f"the request's head has more than {HEAD_BYTES:,} bytes; send fewer headers"))
         elif self._head and self._late is None:
             self._wait_for_head()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """Answer a client that sends nothing more and may still read. True: the connection stays open for it."""
+        if self._refused:
+            return None
         if self._in_body and not self.cycle.response_complete:
             self._refuse(Refusal(400, "the body ended before the bytes that its head had announced"))
         elif self._head:
@@ -110,18 +116,26 @@ class Protocol(HttpToolsProtocol):
         self._refuse(Refusal(408, f"no request came within {seconds:g} s; send it faster"))
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer without the application, and close; nothing if an answer is under way."""
-        if not self.transport.is_closing() and (
-            self.cycle is None or self.cycle.response_complete or not self.cycle.response_started
-        ):
-            if self.cycle is not None:
-                self.cycle.disconnected = True  # the application has nothing more to say
-                self.cycle.message_event.set()
-            body = refusal.json()
-            headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
-            lines = [f"{name}: {value}\r\n".encode() for name, value in (headers | refusal.headers).items()]
-            self.transport.write(b"".join([STATUS_LINE[refusal.status], *lines, b"\r\n", body]))
-        self.transport.close()
+        """Answer without the application, and close once the client has had time to read; only close within an answer.
+
+        What comes until then is thrown away: a connection with unread bytes would be reset, and the answer lost.
+        """
+        self._refused = True
+        self._stop_waiting()
+        if self.transport.is_closing():
+            return
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True  # the application has nothing more to say
+            self.cycle.message_event.set()
+            if self.cycle.response_started:
+                self.transport.close()
+                return
+        body = refusal.json()
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
+        lines = [f"{name}: {value}\r\n".encode() for name, value in (headers | refusal.headers).items()]
+        self.transport.write(b"".join([STATUS_LINE[refusal.status], *lines, b"\r\n", body]))
+        self.transport.write_eof()
+        self._late = self.loop.call_later(IDLE, self.transport.close)
 
 
 def protocol_of(connections: Connections) -> type[Protocol]:

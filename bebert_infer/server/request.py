@@ -28,7 +28,11 @@ from bebert_infer.text.windows import LongTexts
 
 Dialect = Literal["hub", "tei"]
 OPTIONS = ("early_exit", "truncate", "top_k", "function_to_apply")
-HUB_KEYS = ("inputs", "parameters", "options")  # options: of the hub's own servers (caching, waiting); no answer differs
+HUB_KEYS = (
+    "inputs",
+    "parameters",
+    "options",
+)  # options: of the hub's own servers (caching, waiting); no answer differs
 TEI_KEYS = ("inputs", "truncate", "truncation_direction", "raw_scores", "early_exit", "top_k")
 
 

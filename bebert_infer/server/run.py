@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -30,6 +31,7 @@ def serve(
     `started` is told the URL once requests are answered. Raises InputError for an address that cannot be taken.
     """
     listener = listen(host, port)
+    _allow_files(2 * settings.connections + 64)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     connections = Connections(settings)
     service = Service(ensemble, settings)
@@ -81,7 +83,7 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         loop = asyncio.get_running_loop()
-        began, deadline = loop.time(), loop.time() + self.config.timeout_graceful_shutdown
+        began, deadline = loop.time(), loop.time() + self._connections.settings.grace
         for connection in self._open():
             connection.end()
         while self._open() and loop.time() < deadline and not self.force_exit:
@@ -109,6 +111,14 @@ def listen(host: str, port: int) -> socket.socket:
             "or --port"
         ) from None
     return found
+
+
+def _allow_files(count: int) -> None:
+    """Let this process open so many files, as far as the system lets it: a connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def read_token(file: Path | None) -> str | None:
