@@ -12,6 +12,7 @@ The clients are one process of plain sockets, so that they take little from the 
 """
 
 import argparse
+import atexit
 import json
 import os
 import selectors
@@ -81,7 +82,10 @@ def load(port: int, requests: list[bytes], clients: int, total: int) -> Iterator
         sent += 1
     answered = 0
     while answered < total:
-        for key, _ in waiting.select(60):
+        ready = waiting.select(60)
+        if not ready:
+            raise SystemExit(f"no answer within 60 s; {answered:,} of {total:,} requests were answered")
+        for key, _ in ready:
             client = key.data
             found = client.answer()
             if found is None:
@@ -103,6 +107,7 @@ class Running:
     def __init__(self, threads: int, *options: str):
         command = [sys.executable, "-m", "bebert_infer", "serve", str(MODEL), "--port", "0", "--threads", str(threads)]
         self.process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
+        atexit.register(self.process.kill)  # whatever ends this script
         assert self.process.stderr is not None
         for line in self.process.stderr:
             if "answering at" in line:

@@ -3,7 +3,7 @@
 While the engine computes (native code, without Python's lock), the event loop reads further requests and puts their
 texts into a queue; when it is done, the thread takes what is there. So batches grow with the load by themselves, and a
 lone client never waits for others: only after a call with several texts does the thread look around for `gather`
-seconds before a call that would be smaller than `batch`. What a text is answered does not depend on its batch.
+seconds before a call with fewer than ENOUGH. What a text is answered does not depend on its batch.
 """
 
 import asyncio
@@ -22,6 +22,8 @@ from bebert_infer.server.refusal import Refusal, overloaded
 from bebert_infer.server.settings import Settings
 from bebert_infer.server.votes import member_answers
 from bebert_infer.text.windows import EncodedText
+
+ENOUGH = 8  # texts of which a call takes no longer a text than of more: 4.4 ms of CPU for 2, 3.0 for 8, 2.9 for 64
 
 log = logging.getLogger("bebert.server")
 
@@ -99,7 +101,8 @@ class Batcher:
                 if not self._items:
                     return
                 if several and not self._ending:
-                    self._changed.wait_for(lambda: len(self._items) >= self._settings.batch, self._settings.gather)
+                    enough = min(ENOUGH, self._settings.batch)
+                    self._changed.wait_for(lambda: len(self._items) >= enough, self._settings.gather)
                 batch = self._taken()
             several = len(batch) > 1
             for way in dict.fromkeys(job.way for job, _ in batch):
