@@ -94,14 +94,13 @@ class Batcher:
             job.given_up = True  # what of it still waits is not computed for nobody
 
     def _work(self) -> None:
-        several = False
+        several, enough = False, min(ENOUGH, self._settings.batch)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._items or self._ending)
                 if not self._items:
                     return
                 if several and not self._ending:
-                    enough = min(ENOUGH, self._settings.batch)
                     self._changed.wait_for(lambda: len(self._items) >= enough, self._settings.gather)
                 batch = self._taken()
             several = len(batch) > 1
