@@ -207,10 +207,7 @@ class Ensemble:
         answers: list[Any] = []
         options: dict[str, Any] = {"long": long, "overlap": overlap, "pool": pool, "early_exit": early_exit}
         for prediction in self.predict(texts, truncate=truncate, **options):
-            ranked = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])
-            if prediction.label != ranked[0][0]:  # a tie: the winner is the first class, and comes first
-                ranked.sort(key=lambda pair: pair[0] != prediction.label)
-            best = [{"label": label, "score": score} for label, score in ranked[:top_k]]
+            best = [{"label": label, "score": score} for label, score in prediction.ranked()[:top_k]]
             answers.append(best[0] if top_k == 1 else best)
         return answers[0] if single else answers
 

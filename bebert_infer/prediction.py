@@ -38,6 +38,13 @@ class Prediction:
     labels: list[str] | None = None
     members_run: int = 1
 
+    def ranked(self) -> list[tuple[str, float]]:
+        """Labels and their shares, the answer first and then by falling share."""
+        found = sorted(self.probabilities.items(), key=lambda pair: -pair[1])
+        if self.label != found[0][0]:  # a tie: the winner is the first class, and comes first
+            found.sort(key=lambda pair: pair[0] != self.label)
+        return found
+
 
 ONE = EncodedText(windows=(([], []),))  # stands for a sentence whose tokens nobody needs to know any more
 

@@ -78,9 +78,11 @@ ROOMS = {
     "infer.bench": "infer.measure infer.ensemble infer.backend infer.artifact infer.threads infer.optional "
     "infer.console infer.early_exit infer.errors kernels.private_folder kernels.child_python",
     "infer.bench.report": "infer.bench infer.optional infer.atomic_files infer.errors",
-    "infer.cli": "infer infer.early_exit infer.bench.report infer.bench infer.measure infer.bulk infer.ensemble "
-    "infer.hub infer.model infer.text infer.limits infer.artifact infer.atomic_files infer.optional infer.console "
-    "infer.threads infer.errors",
+    "infer.server": "infer infer.bulk infer.measure infer.ensemble infer.early_exit infer.prediction infer.text "
+    "infer.limits infer.artifact infer.errors",
+    "infer.cli": "infer infer.server infer.hub infer.early_exit infer.bench.report infer.bench infer.measure "
+    "infer.bulk infer.ensemble infer.model infer.text infer.limits infer.artifact infer.atomic_files infer.optional "
+    "infer.console infer.threads infer.errors",
     "infer.__main__": "infer.cli",
     "export": "",
     "export.quiet_transformers": "",

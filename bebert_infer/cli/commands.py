@@ -27,6 +27,11 @@ COMMANDS = {
         "Convert published checkpoints (BinaryBERT, BEBERT, BiBERT, BiT, TernaryBERT) to one packed model.",
     ),
     "predict": Place("predict", "predict", "Classify texts."),
+    "serve": Place(
+        "serve",
+        "serve",
+        "Answer over HTTP, as Hugging Face's InferenceClient and Text Embeddings Inference do, with a page to try it.",
+    ),
     "bench": Place(
         "bench",
         "bench",
