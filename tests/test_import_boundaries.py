@@ -91,6 +91,8 @@ ROOMS = {
     "export.training": "export.student export.atomic_writes export.distributed export.data infer.errors",
     "export.pack": "export.student export.quantizers infer.measure infer.ensemble infer.model infer.artifact "
     "infer.errors kernels.packing",
+    "export.packed_onnx": "infer.ensemble infer.model infer.artifact infer.atomic_files infer.errors "
+    "kernels.reference kernels.packing",
     "export.checkpoints": "export.training export.student export.data export.quiet_transformers infer.artifact "
     "infer.errors kernels.child_python",
     "export.evaluation": "export.pack export.student export.data infer.ensemble infer.early_exit infer.combine "
