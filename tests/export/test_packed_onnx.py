@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -210,9 +211,9 @@ def test_float_operations_are_those_of_the_engine_bit_for_bit():
     x = -np.concatenate([np.linspace(0, 87.29, 100_001), np.arange(88) * np.log(2)]).astype(np.float32)
     x = x[x > -87.3]
     np.testing.assert_array_equal(run(floats.exp, x), truth.exp(x))
-    x = random.normal(0, 20, (2, 3, 5, 48)).astype(np.float32)
+    x = random.normal(0, 20, (2, 3, 5, 37)).astype(np.float32)
     x[0, 0, 0, 1:] = -np.inf
-    found = run(floats.softmax, x)
+    found = run(lambda graph, x: floats.softmax(graph, x, graph.constant(np.zeros(11, np.float32))), x)
     np.testing.assert_allclose(found[1], truth.softmax(x[1]), rtol=0, atol=1.3e-38)  # what underflows, see `floats.exp`
     assert found[0, 0, 0, 0] == 1 and found[0, 0, 0, 1:].max() < 1.3e-38
     x = random.normal(0, 2, (4, 50)).astype(np.float32)
@@ -299,3 +300,17 @@ def test_a_wrong_vote_is_not_written(tmp_path, monkeypatch, damage):
     with pytest.raises(ParityError, match="labels are"):
         export_packed(FROZEN / "own_text_probabilities", tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_loading_takes_no_time_that_grows_with_the_square_of_the_layers():
+    """ONNX Runtime plans memory quickly where it knows the shapes; 24 layers once took 13 times as long as 6."""
+    seconds = {}
+    for layers in (6, 24):
+        config, _ = finish_config(config := micro_config(num_hidden_layers=layers), tensors := random_tensors(config))
+        model = build(Ensemble(Artifact(Path("deep"), config, tensors, None), backend="reference")).SerializeToString()
+        seconds[layers] = []
+        for _ in range(3):
+            start = time.process_time()
+            onnxruntime.InferenceSession(model, providers=CPU)
+            seconds[layers].append(time.process_time() - start)
+    assert min(seconds[24]) < 8 * min(seconds[6])

@@ -1,7 +1,6 @@
 """Attention as nodes: integer products of codes head by head, softmax in the engine's order, or bits alone.
 
-Padded keys get the score minus infinity and the value 0, so they change nothing. Keys are padded to a multiple of 16,
-which is what a lane sum wants.
+Padded keys get the score minus infinity and the value 0, so they change nothing.
 """
 
 import math
@@ -22,30 +21,28 @@ from bebert_kernels.reference.floats import LANES
 class Mask:
     """Which tokens are real, in the shapes that attention needs.
 
-    rows  : bool[B, T, 1]
-    pad   : int64[2], nothing before and so many keys after the others that they are a multiple of 16
-    keys  : bool[B, K, 1] of the padded keys
-    pairs : bool[B, 1, T, K], query and key are real
-    penalty : float32[B, 1, 1, K], 0 or minus infinity
+    rows    : bool[B, T, 1]
+    pairs   : bool[B, 1, T, T], query and key are real
+    penalty : float32[B, 1, 1, T] of the keys, 0 or minus infinity
+    zeros   : float32, so many that they and T values fill lanes
     """
 
     rows: str
-    pad: str
-    keys: str
     pairs: str
     penalty: str
+    zeros: str
 
     @classmethod
     def of(cls, graph: Graph, mask: str) -> "Mask":
         """From bool[B, T]."""
-        tokens = graph("Shape", mask, start=1, end=2)
-        extra = graph("Mod", graph("Neg", tokens), int64s(LANES))
-        pad = graph("Concat", int64s(0), extra, axis=0)
-        padded = graph("Pad", mask, pad, "", int64s(1))
-        columns = graph("Unsqueeze", padded, int64s(1, 2))
-        pairs = graph("And", graph("Unsqueeze", mask, int64s(1, 3)), columns)
-        penalty = graph("Where", columns, float32(0), float32(-np.inf))
-        return cls(graph("Unsqueeze", mask, int64s(2)), pad, graph("Unsqueeze", padded, int64s(2)), pairs, penalty)
+        columns = graph("Unsqueeze", mask, int64s(1, 2))
+        extra = graph("Mod", graph("Neg", graph("Shape", mask, start=1, end=2)), int64s(LANES))
+        return cls(
+            graph("Unsqueeze", mask, int64s(2)),
+            graph("And", graph("Unsqueeze", mask, int64s(1, 3)), columns),
+            graph("Where", columns, float32(0), float32(-np.inf)),
+            graph("Slice", np.zeros(LANES, np.float32), int64s(0), extra),
+        )
 
 
 def attention(
@@ -59,20 +56,19 @@ def attention(
         encode(graph, quantizer, Rows(x, 3, mask.rows), f"{name}.{short}")
         for quantizer, x, short in zip(quantizers, projected, "qkv", strict=True)
     )
-    k, v = _padded(graph, k, mask), _padded(graph, v, mask)
-    v = replace(v, codes=graph("Where", mask.keys, v.codes, v.zero_point))
+    v = replace(v, codes=graph("Where", mask.rows, v.codes, v.zero_point))
     queries, keys, values = _by_head(graph, kind, q, k, v)
     dots = cast(graph, integer_product(graph, queries, keys), np.float32)
     scores = graph("Mul", dots, _score_scale(graph, q.step, k.step, kind.head_size))
     scores = graph("Add", scores, mask.penalty)
-    rows = Rows(softmax(graph, scores), 4, mask.pairs)
+    rows = Rows(softmax(graph, scores, mask.zeros), 4, mask.pairs)
     p = encode_numbers(graph, kind.probabilities, rows, f"{name}.probs")
-    context = _together(graph, cast(graph, integer_product(graph, p, values), np.float32))
+    context = _together(graph, cast(graph, integer_product(graph, p, values), np.float32), kind.heads * kind.head_size)
     context = graph("Mul", context, _product(graph, p.step, v.step))
     if p.minimum is None:
         return context
     # The sum of the value codes of all real keys, [B, 1, C]: rows of ones times the codes, in which padded keys are 0.
-    ones = cast(graph, graph("Transpose", mask.keys, perm=[0, 2, 1]), np.uint8)
+    ones = cast(graph, graph("Transpose", mask.rows, perm=[0, 2, 1]), np.uint8)
     sums = cast(graph, graph("MatMulInteger", ones, v.codes, np.array(0, np.uint8), v.zero_point), np.float32)
     return graph("Add", context, graph("Mul", _product(graph, p.minimum, v.step), sums))
 
@@ -88,18 +84,13 @@ def _boolean(graph: Graph, kind: BooleanAttention, projected: tuple[str, str, st
     chosen = graph("Greater", integer_product(graph, queries, keys), np.array(0, np.int32))
     bits = graph.site(f"{name}.probs", cast(graph, chosen, np.uint8), 0, 4, None, float32(1))
     dots = integer_product(graph, Codes(bits, 0, float32(1), None), values)
-    return _together(graph, cast(graph, dots, np.float32))
-
-
-def _padded(graph: Graph, codes: Codes, mask: Mask) -> Codes:
-    """With keys that mean nothing, up to a multiple of 16."""
-    return replace(codes, codes=graph("Pad", codes.codes, mask.pad, codes.zero_point, int64s(1)))
+    return _together(graph, cast(graph, dots, np.float32), kind.heads * kind.head_size)
 
 
 def _by_head(
     graph: Graph, kind: SoftmaxAttention | BooleanAttention, q: Codes, k: Codes, v: Codes
 ) -> tuple[Codes, Codes, Codes]:
-    """Codes [B, T, C] as [B, H, T, D], those of the keys as [B, H, D, K]: what the two products take."""
+    """Codes [B, T, C] as [B, H, T, D], those of the keys as [B, H, D, T]: what the two products take."""
     made = []
     for codes, order in ((q, [0, 2, 1, 3]), (k, [0, 2, 3, 1]), (v, [0, 2, 1, 3])):
         split = graph("Reshape", codes.codes, int64s(0, 0, kind.heads, kind.head_size))
@@ -107,9 +98,9 @@ def _by_head(
     return made[0], made[1], made[2]
 
 
-def _together(graph: Graph, context: str) -> str:
+def _together(graph: Graph, context: str, width: int) -> str:
     """[B, H, T, D] to [B, T, H * D]."""
-    return graph("Reshape", graph("Transpose", context, perm=[0, 2, 1, 3]), int64s(0, 0, -1))
+    return graph("Reshape", graph("Transpose", context, perm=[0, 2, 1, 3]), int64s(0, 0, width))
 
 
 def _score_scale(graph: Graph, query: Value, key: Value, size: int) -> Value:

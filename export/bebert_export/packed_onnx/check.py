@@ -24,7 +24,6 @@ from bebert_export.packed_onnx.member import INPUTS, member_logits, read_inputs
 from bebert_infer.artifact.config import Config
 from bebert_infer.ensemble import Ensemble
 from bebert_infer.errors import ParityError
-from bebert_kernels.reference.floats import LANES
 
 Sentences = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 ROUNDING = 2e-5
@@ -165,8 +164,7 @@ def _padded(site: Site, rows: Any, real: NDArray[np.bool_]) -> tuple[NDArray[np.
         codes[real] = rows
         return codes, kept
     tokens = real.shape[1]
-    keys = tokens + (-tokens % LANES if site.value else 0)  # softmax has its keys in lanes
-    codes = np.zeros((len(rows), len(rows[0]), tokens, keys), np.int16)
+    codes = np.zeros((len(rows), len(rows[0]), tokens, tokens), np.int16)
     kept = np.zeros(codes.shape, np.bool_)
     for sentence, found in enumerate(rows):
         part = (sentence, slice(None), slice(found.shape[1]), slice(found.shape[1]))

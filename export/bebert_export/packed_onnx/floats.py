@@ -14,12 +14,16 @@ from bebert_export.packed_onnx.graph import Graph, Value, cast, float32, int64s
 from bebert_kernels.reference import floats
 
 
-def lane_sum(graph: Graph, x: str, rank: int, width: int | None = None) -> str:
-    """Sum over the last of `rank` axes, which is kept with size 1; width None: a multiple of 16 that is not known."""
+def lane_sum(graph: Graph, x: str, rank: int, width: int | None) -> str:
+    """Sum over the last of `rank` axes, which is kept with size 1.
+
+    width : of that axis, or None: a multiple of 16
+    """
     if width is not None and width % floats.LANES:
-        x = graph("Pad", x, int64s(0, -width % floats.LANES), "", int64s(-1))
+        x = graph("Pad", x, int64s(*[0] * (2 * rank - 1), -width % floats.LANES))
     axis = rank - 1
-    lanes = graph("Reshape", x, int64s(*[0] * axis, -1, floats.LANES))
+    rows = -1 if width is None else -(-width // floats.LANES)
+    lanes = graph("Reshape", x, int64s(*[0] * axis, rows, floats.LANES))
     total = graph("Gather", graph("CumSum", lanes, np.array(axis)), np.array(-1), axis=axis)
     half = floats.LANES // 2
     while half > 1:  # whatever order it adds in: all but two of the products are 0
@@ -55,13 +59,16 @@ def exp(graph: Graph, x: str) -> str:
     return graph("Mul", e, graph("Sub", split, graph("Sub", split, near)))
 
 
-def softmax(graph: Graph, scores: str) -> str:
-    """Softmax over the last axis of scores float32[B, H, T, K], K a multiple of 16.
+def softmax(graph: Graph, scores: str, zeros: str) -> str:
+    """Softmax over the last axis of scores float32[B, H, T, T]; so many zeros fill it up to a multiple of 16.
 
     What has a score of minus infinity counts 1.2e-38, which is lost in a sum that has a 1.
     """
-    e = exp(graph, graph("Sub", scores, graph("ReduceMax", scores, int64s(-1), keepdims=1)))
-    return graph("Div", e, lane_sum(graph, e, 4))
+    largest = graph("ReduceMax", scores, int64s(-1), keepdims=1)
+    e = exp(graph, graph("Sub", scores, largest))
+    # A Pad would do, but leaves ONNX Runtime without the shapes of all that follows (`member.read_inputs`).
+    full = graph("Concat", e, graph("Mul", largest, zeros), axis=-1)
+    return graph("Div", e, lane_sum(graph, full, 4, None))
 
 
 def gelu(graph: Graph, x: str) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 
 from bebert_export.packed_onnx import floats
 from bebert_export.packed_onnx.attention import Mask, attention
-from bebert_export.packed_onnx.graph import Graph, cast, int64s
+from bebert_export.packed_onnx.graph import Graph, cast
 from bebert_export.packed_onnx.linear import linear
 from bebert_export.packed_onnx.quantize import Rows
 from bebert_export.packed_onnx.signs import word_rows
@@ -19,7 +19,7 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 @dataclass(frozen=True)
 class Tokens:
-    """Checked inputs: ids and types int64[B, T], positions int64[T], the mask in all its shapes."""
+    """Checked inputs: ids and types int64[B, T], positions int64[B, T], the mask in all its shapes."""
 
     ids: str
     types: str
@@ -37,10 +37,13 @@ def read_inputs(graph: Graph, bounds: ModelBounds) -> Tokens:
     ids, mask, types = (graph.input(name, np.int64, ["batch", "tokens"]) for name in INPUTS)
     zero = np.array(0, np.int64)
     real = cast(graph, mask, np.bool_)
-    tokens = graph("Squeeze", graph("Shape", ids, start=1, end=2), int64s(0))
-    positions = graph("Range", zero, tokens, np.array(1, np.int64))
+    # Counted, not a Range: this way ONNX Runtime knows the shape, and so those of all that follows. Where it does not,
+    # it can use no memory twice, and plans for a time that grows with the square of the nodes.
+    one = np.array(1, np.int64)
+    ones = cast(graph, graph("Equal", ids, ids), np.int64)
+    positions = graph("Sub", graph("CumSum", ones, one), one)
     headless = graph("And", graph("Not", real), graph("Equal", positions, zero))
-    strange = graph("Or", graph("Less", mask, zero), graph("Greater", mask, np.array(1, np.int64)))
+    strange = graph("Or", graph("Less", mask, zero), graph("Greater", mask, one))
     bad = graph("Or", graph("Or", headless, strange), graph("Less", ids, zero))
     return Tokens(
         graph("Where", bad, np.array(bounds.vocabulary, np.int64), ids),

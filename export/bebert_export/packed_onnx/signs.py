@@ -40,5 +40,5 @@ def word_rows(graph: Graph, ids: str, words: NDArray[np.uint64], scale: NDArray[
 def _unpacked(graph: Graph, octets: str | NDArray[np.uint8], rank: int, bits: int) -> str:
     """Bits uint8[..., bits], `rank` axes, of bytes uint8[..., ceil(bits / 8), 1]."""
     each = graph("BitwiseAnd", graph("BitShift", octets, SHIFTS, direction="RIGHT"), np.array(1, np.uint8))
-    flat = graph("Reshape", each, int64s(*[0] * (rank - 1), -1))
+    flat = graph("Reshape", each, int64s(*[0] * (rank - 1), -(-bits // BYTE) * BYTE))
     return flat if bits % BYTE == 0 else graph("Slice", flat, int64s(0), int64s(bits), int64s(-1))
