@@ -47,9 +47,7 @@ COMMANDS = {
         "evaluate",
         "Score members and ensembles on a labelled file: metrics with intervals, calibration, agreement, noise.",
     ),
-    "export": Place(
-        "export", "export", "Write the full-precision parent of a model for other engines, checked against PyTorch."
-    ),
+    "export": Place("export", "export", "Write a packed model, or a full-precision parent, for other engines."),
     "doctor": Place(
         "doctor",
         "doctor",
