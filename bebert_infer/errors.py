@@ -36,7 +36,7 @@ class MissingCheckpointError(CheckpointError):
 
 
 class ParityError(BebertError):
-    """The packed engine and the PyTorch graph disagree by more than rounding explains; nothing was written."""
+    """Two forms of one model disagree by more than rounding explains; nothing was written."""
 
 
 class InputError(BebertError, ValueError):

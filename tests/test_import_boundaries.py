@@ -96,6 +96,8 @@ ROOMS = {
     "export.training": "export.student export.atomic_writes export.distributed export.data infer.errors",
     "export.pack": "export.student export.quantizers infer.measure infer.ensemble infer.model infer.artifact "
     "infer.errors kernels.packing",
+    "export.packed_onnx": "infer.ensemble infer.model infer.artifact infer.atomic_files infer.errors "
+    "kernels.reference kernels.packing",
     "export.checkpoints": "export.training export.student export.data export.quiet_transformers infer.artifact "
     "infer.errors kernels.child_python",
     "export.evaluation": "export.pack export.student export.data infer.ensemble infer.early_exit infer.combine "
@@ -106,8 +108,8 @@ ROOMS = {
     "export.convert": "export.checkpoints export.pack export.data infer.artifact infer.atomic_files infer.errors",
     "export.evaluate": "export.evaluation export.data infer.ensemble infer.model infer.text infer.combine "
     "infer.artifact infer.errors",
-    "export.peers": "export.training export.checkpoints export.data export.atomic_writes export.quiet_transformers "
-    "infer.bench infer.atomic_files infer.errors",
+    "export.peers": "export.packed_onnx export.training export.checkpoints export.data export.atomic_writes "
+    "export.quiet_transformers infer.bench infer.artifact infer.atomic_files infer.errors",
     "export.train": "export.pipeline export.evaluation export.checkpoints export.pack export.student export.data "
     "export.distributed export.atomic_writes infer.artifact infer.threads infer.errors",
     "export.augment": "export.augmentation export.data export.atomic_writes infer.threads infer.errors",

@@ -264,7 +264,7 @@ def check_place(path: str | os.PathLike[str]) -> None:
     folder = Path(path)
     if not folder.exists():
         return
-    if not folder.is_dir() or (any(folder.iterdir()) and not _is_packed(folder)):
+    if not folder.is_dir() or (any(folder.iterdir()) and not is_packed(folder)):
         raise ModelFormatError(f'"{folder}" exists and is no model folder; choose another place')
     if others := sorted({entry.name for entry in folder.iterdir()} - set(FILES)):
         shown = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
@@ -274,7 +274,8 @@ def check_place(path: str | os.PathLike[str]) -> None:
         )
 
 
-def _is_packed(folder: Path) -> bool:
+def is_packed(folder: Path) -> bool:
+    """Whether the `config.json` of a folder says that it is a packed model; other faults are for `read_artifact`."""
     file = folder / CONFIG
     try:
         head = read_json(read_bytes(file, MAX_CONFIG_BYTES), file, MAX_CONFIG_VALUES)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_infer.artifact.folder import CONFIG, TENSORS, TOKENIZER, Artifact, read_artifact, write_artifact
-from bebert_infer.bench.turns import FULL_PRECISION, INT4, INT8, Call, Geometry, parent_geometry
+from bebert_infer.bench.turns import FULL_PRECISION, INT4, INT8, PACKED_ONNX, Call, Geometry, parent_geometry
 from bebert_infer.measure.cost import bytes_by_kind, count_operations, operations, products_by_bits
 from bebert_infer.measure.machine import machine_code
 from bebert_infer.measure.paper_cost import paper_figures
@@ -71,6 +71,11 @@ class EngineGroup:
     data: Path | None = None
 
     @property
+    def first_packed(self) -> Path | None:
+        """The folder of the first packed model, which a peer runs as ONNX."""
+        return next((folder for folder, _ in self.packed.values()), None)
+
+    @property
     def tokenizer(self) -> Path | None:
         """The file that texts are read with, None where its packed models take token ids only."""
         for folder, _ in self.packed.values():
@@ -123,6 +128,9 @@ def engine_name(scheme: str, half_width: bool, members: int) -> str:
 
 def peer_facts(group: EngineGroup, name: str, kind: str, folder: Path, tokens: int) -> dict[str, Any]:
     """Facts of a peer: bytes of its files, and operations by the precision that it runs them in."""
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    if kind == PACKED_ONNX:
+        return _packed_onnx_facts(group, size, tokens)
     g = group.geometry
     work = count_operations(g.layers, g.hidden, g.hidden, g.intermediate, tokens)
     if kind in (INT8, INT4):
@@ -137,7 +145,7 @@ def peer_facts(group: EngineGroup, name: str, kind: str, folder: Path, tokens: i
         "members": None,
         "scheme": None,
         "random_weights": group.full_precision is None,
-        "bytes": sum(file.stat().st_size for file in folder.iterdir()),
+        "bytes": size,
         "bytes_by_kind": None,
         "operations": by_kind,
         "operations_tokens": tokens,
@@ -166,6 +174,15 @@ def _packed_facts(artifact: Artifact, tokens: int, random: bool) -> dict[str, An
         "operations_tokens": tokens,
         "flops_paper": 1e9 * papers,
     }
+
+
+def _packed_onnx_facts(group: EngineGroup, size: int, tokens: int) -> dict[str, Any]:
+    """Facts of the group's first packed model as ONNX: every product has 8 bits there."""
+    folder, random = next(iter(group.packed.values()))
+    facts = _packed_facts(read_artifact(folder), tokens, random)
+    rest = facts["operations"].pop("fp32")
+    work = {"8×8": sum(facts["operations"].values()), "fp32": rest}
+    return facts | {"bytes": size, "bytes_by_kind": None, "operations": work, "flops_paper": None}
 
 
 def _scheme(members: list[Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from bebert_infer.bench.engines import Engine, EngineGroup, peer_facts
 from bebert_infer.bench.settings import Settings
-from bebert_infer.errors import BebertError
+from bebert_infer.errors import BebertError, ParityError
 from bebert_infer.optional import load_export
 
 UNUSED = 30 * 86400  # seconds after which files of other geometries and versions are removed from the cache
@@ -39,7 +39,9 @@ def find_peers(
             with status(f"{group.name}: preparing {name}"):
                 if group.name not in workshops:
                     module = load_export("peers.files", extra="bench")
-                    workshops[group.name] = module.Workshop(group.geometry, folder, group.full_precision)
+                    workshops[group.name] = module.Workshop(
+                        group.geometry, folder, group.full_precision, group.first_packed
+                    )
                 files = _files(peer, workshops[group.name])
             if isinstance(files, str):
                 missing[name] = files
@@ -57,6 +59,8 @@ def _files(peer: Any, workshop: Any) -> Path | str:
     try:
         files: Path = workshop.files(peer)
         return peer.unavailable() or files
+    except ParityError as error:
+        return failure(error)
     except BebertError:
         raise
     except Exception as error:

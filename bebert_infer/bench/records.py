@@ -26,7 +26,7 @@ BUSY = 0.2  # cores that others may keep busy before times are not to be trusted
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Size = Annotated[int, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
-Kind = Literal["packed", "fp32", "bf16", "int8", "int4"]
+Kind = Literal["packed", "fp32", "bf16", "int8", "int4", "packed ONNX"]
 
 
 class Machine(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@ LONG = 0.25  # seconds; a call as long as this wakes threads and fills caches by
 FULL_PRECISION = "fp32"
 INT8 = "int8"
 INT4 = "int4"  # weights; the other operand has 8 bits
+PACKED_ONNX = "packed ONNX"  # our packed model, run by ONNX Runtime in place of our engine
 
 Name = TypeVar("Name", bound=Hashable)
 Call = Callable[[], Any]  # classifies what it was made for and returns logits float[B, labels]

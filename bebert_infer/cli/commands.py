@@ -52,9 +52,7 @@ COMMANDS = {
         "evaluate",
         "Score members and ensembles on a labelled file: metrics with intervals, calibration, agreement, noise.",
     ),
-    "export": Place(
-        "export", "export", "Write the full-precision parent of a model for other engines, checked against PyTorch."
-    ),
+    "export": Place("export", "export", "Write a packed model, or a full-precision parent, for other engines."),
     "push": Place(
         "push", "push", "Bring a model to the Hugging Face hub: all its files in one commit, checked before."
     ),

@@ -62,9 +62,9 @@ def load(workshop, name):
     return peer.load(workshop.files(peer), 1)
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", TOLERANCE)
 def test_a_peer_computes_the_same_network_for_any_batch_and_length(workshop, name):
-    assert list(PEERS) == list(TOLERANCE) and BASELINE == BASELINE_OF_RUN
+    assert set(PEERS) - set(TOLERANCE) == {"bebert ONNX"} and BASELINE == BASELINE_OF_RUN
     engine, baseline = load(workshop, name), load(workshop, BASELINE)
     for shape in ((1, 7), (3, 20)):
         ids = random_tokens(SMALL.vocabulary, *shape)

@@ -1,4 +1,7 @@
-"""An exported ONNX graph answers as PyTorch for any batch and length, and nothing is written if it does not."""
+"""`bebert export` writes a file that answers as PyTorch, or as the engine, for any batch and length, or nothing."""
+
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,10 +12,11 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="exporting needs the ext
 pytest.importorskip("onnx", reason="exporting needs the extra [bench]")
 
 from click.testing import CliRunner
+from micro import write_micro
 
 from bebert_export.peers import onnx_graph
 from bebert_infer.cli.main import app
-from bebert_infer.errors import DataError
+from bebert_infer.errors import BebertError, DataError
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +81,59 @@ def test_mistakes_are_one_sentence(classifier, tmp_path):
         onnx_graph.export_onnx(tmp_path, tmp_path / "parent.onnx")
     with pytest.raises(Exception, match='format is "tflite"; accepted is onnx'):
         app(["export", str(classifier), "--out", "x.onnx", "--format", "tflite"], standalone_mode=False)
+
+
+@pytest.fixture
+def packed(tmp_path):
+    return write_micro(tmp_path / "packed" / "model")
+
+
+def test_a_packed_model_is_one_file_and_its_tokenizer(packed, tmp_path):
+    out = tmp_path / "there" / "model.onnx"
+    shown = CliRunner().invoke(app, ["export", str(packed), "--format", "onnx", "--out", str(out)])
+    assert shown.exit_code == 0, shown.output
+    assert f"{out.stat().st_size:,} bytes" in shown.output and "and no label of" in shown.output
+    assert sorted(entry.name for entry in out.parent.iterdir()) == ["model.onnx", "tokenizer.json"]
+    assert (out.parent / "tokenizer.json").read_bytes() == (packed / "tokenizer.json").read_bytes()
+    outputs = onnxruntime.InferenceSession(str(out)).get_outputs()
+    assert [(one.name, one.shape) for one in outputs] == [
+        ("logits", ["batch", 2]),
+        ("probabilities", ["batch", 2]),
+        ("member_logits", [1, "batch", 2]),
+    ]
+    first = out.read_bytes()
+    assert CliRunner().invoke(app, ["export", str(packed), "--out", str(out)]).exit_code == 0  # replaces it
+    assert out.read_bytes() == first
+
+
+def test_a_packed_model_goes_to_no_bad_place(packed, tmp_path):
+    def refused(*arguments) -> str:
+        shown = CliRunner().invoke(app, ["export", str(packed), *map(str, arguments)], standalone_mode=False)
+        assert isinstance(shown.exception, BebertError), shown.output
+        return str(shown.exception)
+
+    assert "ends in .onnx" in refused("--out", tmp_path / "model.bin")
+    (tmp_path / "folder.onnx").mkdir()
+    assert "ends in .onnx" in refused("--out", tmp_path / "folder.onnx")
+    assert 'format is "tflite"; accepted is onnx' in refused("--out", tmp_path / "x.onnx", "--format", "tflite")
+    assert "nothing can be written" in refused("--out", "/proc/nowhere/model.onnx")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "tokenizer.json").write_text("{}")
+    assert "is the tokenizer of another model" in refused("--out", other / "model.onnx")
+    assert [entry.name for entry in other.iterdir()] == ["tokenizer.json"]
+    (packed / "model.safetensors").write_bytes(b"damaged")
+    assert "model.safetensors has 7 bytes" in refused("--out", tmp_path / "x.onnx")
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_a_packed_model_needs_no_torch(packed, tmp_path):
+    out = tmp_path / "model.onnx"
+    code = (
+        "import sys; from bebert_infer.cli.main import app\n"
+        f"app(['export', {str(packed)!r}, '--out', {str(out)!r}], standalone_mode=False)\n"
+        "print(sorted({'torch', 'transformers', 'numba'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]" and out.is_file()

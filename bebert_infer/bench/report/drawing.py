@@ -13,10 +13,24 @@ from bebert_infer.optional import load_package
 
 WIDTH, DPI = 9.6, 400 / 3  # inches, pixels an inch: 1280 pixels
 POINTS = 11  # of letters, 20 pixels high; 10 points on a page are 13
-COLOURS = {"packed": "#0072B2", "int8": "#D55E00", "fp32": "#4D4D4D", "bf16": "#009E73", "int4": "#CC79A7"}
-HATCHES = {"packed": "", "int8": "//", "fp32": "..", "bf16": "xx", "int4": "\\\\"}
-LINES = {"packed": "-", "int8": "--", "fp32": ":", "bf16": "-.", "int4": (0, (1, 1, 4, 1))}
-KIND_NAMES = {"packed": "packed (bebert)", "int8": "int8", "int4": "int4 weights", "fp32": "fp32", "bf16": "bf16"}
+COLOURS = {
+    "packed": "#0072B2",
+    "int8": "#D55E00",
+    "fp32": "#4D4D4D",
+    "bf16": "#009E73",
+    "int4": "#CC79A7",
+    "packed ONNX": "#56B4E9",
+}
+HATCHES = {"packed": "", "int8": "//", "fp32": "..", "bf16": "xx", "int4": "\\\\", "packed ONNX": "++"}
+LINES = {"packed": "-", "int8": "--", "fp32": ":", "bf16": "-.", "int4": (0, (1, 1, 4, 1)), "packed ONNX": (0, (6, 2))}
+KIND_NAMES = {
+    "packed": "packed (bebert)",
+    "int8": "int8",
+    "int4": "int4 weights",
+    "fp32": "fp32",
+    "bf16": "bf16",
+    "packed ONNX": "packed, in ONNX Runtime",
+}
 MARKERS = "osD^vPX<>*hp"
 PARTS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 PART_HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")

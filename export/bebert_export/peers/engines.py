@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_export.peers.loaders import LOADERS
-from bebert_infer.bench.turns import FULL_PRECISION, INT4, INT8, Call
+from bebert_infer.bench.turns import FULL_PRECISION, INT4, INT8, PACKED_ONNX, Call
 
 # Token ids int64[B, T], without padding -> a call that classifies them and returns logits float32[B, labels].
 OnTokens = Callable[[NDArray[np.int64]], Call]
@@ -86,6 +86,8 @@ PEERS = {
     "LiteRT int8 XNNPACK": Peer(
         INT8, "litert-int8", (*_TORCH, "ai_edge_litert"), LOADERS["LiteRT int8 XNNPACK"], _RUN_LITERT
     ),
+    # The packed model itself, of the group that is measured.
+    "bebert ONNX": Peer(PACKED_ONNX, "packed-onnx", (*_ONNX, "onnxruntime"), LOADERS["bebert ONNX"], _RUN_ONNX),
 }
 BASELINE = "PyTorch fp32"
 

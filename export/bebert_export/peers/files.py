@@ -25,6 +25,7 @@ from bebert_export.peers.engines import Peer
 from bebert_export.peers.loaders import LITERT_FILE, TORCH_INT8_FILE, graph_inputs, quantized
 from bebert_export.peers.onnx_graph import trace
 from bebert_export.quiet_transformers import quiet_transformers
+from bebert_infer.artifact.folder import TOKENIZER, read_config
 from bebert_infer.atomic_files import staging
 from bebert_infer.bench.turns import Geometry
 from bebert_infer.errors import DataError
@@ -40,11 +41,13 @@ class Workshop:
     geometry       : of the network with random weights
     folder         : where files are kept
     full_precision : a classifier in the Hugging Face layout that takes the place of random weights
+    packed         : the packed model that one peer runs as ONNX
     """
 
     geometry: Geometry
     folder: Path
     full_precision: Path | None = None
+    packed: Path | None = None
     _digest: str = field(default="", init=False)
 
     @cached_property
@@ -77,6 +80,8 @@ class Workshop:
             "openvino-int8": (self._openvino_int8, ("onnx", "openvino", "nncf")),
             "litert-int8": (self._litert_int8, ("ai_edge_litert",)),
         }
+        if peer.files == "packed-onnx":
+            return self._packed_onnx()
         make, packages = makers[peer.files]
         return self.made(peer.files, make, "torch", "transformers", *packages)
 
@@ -131,6 +136,21 @@ class Workshop:
             quantizer = MatMulNBitsQuantizer(graph, block_size=32, is_symmetric=True, accuracy_level=4)
             quantizer.process()
             quantizer.model.save_model_to_file(str(folder / "model.onnx"), use_external_data_format=False)
+
+    def _packed_onnx(self) -> Path:
+        """The packed model in ONNX, as `bebert export` writes it, without its tokenizer."""
+        from bebert_export.packed_onnx.export import export_packed  # needs what other peers do without
+
+        packed = self.packed
+        if packed is None:
+            raise ValueError("there is no packed model to export")
+
+        def make(folder: Path) -> None:
+            export_packed(packed, folder / "model.onnx")
+            (folder / TOKENIZER).unlink(missing_ok=True)
+
+        digest = read_config(packed).tensors_sha256
+        return self.made(f"packed-onnx-{digest[:12]}", make, "bebert-infer", "onnx", "onnxruntime")
 
     def _openvino_int8(self, folder: Path) -> None:
         """NNCF's post-training quantization for transformers, calibrated on random token ids."""

@@ -221,6 +221,7 @@ LOADERS: dict[str, Load] = {
     "PyTorch int8 dynamic": torch_int8,
     "ONNX Runtime int8 dynamic": onnxruntime_engine,
     "ONNX Runtime int4 weights": onnxruntime_engine,
+    "bebert ONNX": onnxruntime_engine,
     "OpenVINO int8 NNCF": openvino_engine("model.xml", "f32"),
     "LiteRT int8 XNNPACK": litert_engine,
 }
