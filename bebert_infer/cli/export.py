@@ -14,8 +14,8 @@ FORMATS = ("onnx",)
 @command()
 @argument(
     "model",
-    help="Packed model, or its name on the hub, or a full-precision classifier in the Hugging Face layout, as <run>/full_precision of bebert "
-    "train.",
+    help="Packed model, or its name on the hub, or a full-precision classifier in the Hugging Face layout, as "
+    "<run>/full_precision of bebert train.",
 )
 @option("--out", type=path, required=True, help="File to write, .onnx.")
 @option("--format", default="onnx", help="onnx: for ONNX Runtime, on a computer or in a browser, and others.")
