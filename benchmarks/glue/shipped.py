@@ -1,7 +1,7 @@
 """Score a packed model on labelled texts, for the table of the shipped model in docs/results.md.
 
-    python benchmarks/glue/shipped.py "SST-2 dev=data/SST-2/dev.tsv" "reviews=data/kotzias/test.tsv" --noise-on "SST-2 dev"
-    python benchmarks/glue/shipped.py "reviews=data/kotzias/test.tsv" --full-precision runs/mine/full_precision
+    python benchmarks/glue/shipped.py "SST-2 dev=SST-2/dev.tsv" "reviews=kotzias/test.tsv" --noise-on "SST-2 dev"
+    python benchmarks/glue/shipped.py "reviews=kotzias/test.tsv" --full-precision runs/mine/full_precision
 
 Each file, which needs the columns sentence1[, sentence2], label, becomes one line of results/shipped.jsonl, with the
 sha256 of the model's tensors: the report shows the lines of the model that is shipped, and of each name the last. The
@@ -28,7 +28,7 @@ SIGMA = 0.1  # BEBERT, the paper: variance 0.01
 
 
 def score(model: Ensemble, name: str, file: Path, full_precision: Path | None, noise_seeds: int) -> dict[str, Any]:
-    """The record of one file: main metric, times 100, of members, ensemble and full precision; noise if seeds are given.
+    """The record of one file: main metric, times 100, of members, ensemble, full precision; noise if it has seeds.
 
     Raises DataError for labels that the model does not have.
     """
