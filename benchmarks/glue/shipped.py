@@ -15,15 +15,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # scripts find their neighbours so
 
-from record import RESULTS, ROOT, write_record
+from glue.flagship import MODEL, SHIPPED
+from record import RESULTS, write_record
 
 from bebert_export.evaluate import examples_of, noise_report, report, task_of, texts_of
 from bebert_export.peers.classifier import full_precision_logits
 from bebert_infer import Ensemble
 from bebert_infer.errors import BebertError
 
-NAME = "shipped"  # of the file of records
-MODEL = ROOT / "bebert_infer" / "demo_model"
 SIGMA = 0.1  # BEBERT, the paper: variance 0.01
 
 
@@ -82,7 +81,7 @@ def main() -> None:
     parser.add_argument("--noise-on", default="", help="name of the texts that are scored under noise, too")
     parser.add_argument("--noise-seeds", type=int, default=30, help="at least 2 (default 30)")
     parser.add_argument("--threads", type=int, help="thread budget (default: all)")
-    parser.add_argument("--results", type=Path, default=RESULTS, help=f"folder of {NAME}.jsonl (default results/)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help=f"folder of {SHIPPED}.jsonl (default results/)")
     arguments = parser.parse_args()
     named = [text.partition("=") for text in arguments.texts]
     if wrong := [
@@ -99,7 +98,7 @@ def main() -> None:
             seeds = arguments.noise_seeds if name == arguments.noise_on else 0
             record = score(model, name, Path(file), arguments.full_precision, seeds)
             print(name, record["members"], record["ensemble"], record["full_precision"], record.get("noise", ""))
-            print(f"record appended to {write_record(NAME, record, arguments.results)}")
+            print(f"record appended to {write_record(SHIPPED, record, arguments.results)}")
     except BebertError as error:
         raise SystemExit(f"error: {error}") from None
 
