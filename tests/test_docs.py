@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ROOMS = ("bebert_infer", "kernels", "export", "benchmarks", "tests")
 PAGES += [path for room in ROOMS for path in sorted((ROOT / room).rglob("README.md")) if "demo_model" not in path.parts]
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
@@ -39,8 +39,9 @@ def test_the_readme_is_read_in_minutes():
 
 
 def test_every_page_of_the_site_is_in_its_contents():
-    pages = {page.name for page in (ROOT / "docs").glob("*.md")} | {"index.md"}
-    assert set(re.findall(r"([a-z_]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)) == pages
+    folder = ROOT / "docs"
+    pages = {page.relative_to(folder).as_posix() for page in folder.rglob("*.md")} | {"index.md"}
+    assert set(re.findall(r": ([a-z_/]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)) == pages
 
 
 def test_the_site_builds_without_a_warning(tmp_path):

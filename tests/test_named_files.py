@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
+from posixpath import normpath
 
 import pytest
 
@@ -55,7 +56,7 @@ def prose(path: str) -> Iterator[str]:
 def meant(name: str, place: str) -> list[str]:
     """Files that `name` in the file `place` may mean: by its neighbours, by the whole path, by the end of a path."""
     folder = place.rpartition("/")[0]
-    beside = f"{folder}/{name}".lstrip("/")
+    beside = normpath(f"{folder}/{name}".lstrip("/"))
     for wanted in (beside, name):
         if found := [path for path in files() if fnmatch(path, wanted)]:
             return found

@@ -1,4 +1,4 @@
-"""Repeat cells of docs/results.md: train an ensemble on a GLUE task, score it with the packed engine, record it.
+"""Repeat cells of docs/results/cells.md: train an ensemble on a GLUE task, score it with the packed engine, record it.
 
     python benchmarks/glue/run.py --list
     python benchmarks/glue/run.py --data glue/ --encoder models/tiny --task CoLA --base binarybert --seed 1,2,3

@@ -1,6 +1,6 @@
 """From records to figures: one measure of one group of cells, by task, over seeds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
@@ -170,6 +170,19 @@ class Summary:
 
         return measure
 
+    def expected_change(self, record: Record) -> float:
+        """What the alphas let expect of the deviation under noise, ensemble against one member, in %.
+
+        Of N equal members: an accuracy counts the rows that noise pushes over a threshold, so its deviation falls by
+        N^(1/4); that of a correlation, which has no threshold, by N^(1/2).
+        """
+        equal = equal_members(record["alphas"][: self.report["members"]])
+        return 100 * (equal ** (-1 / 2 if "median" in record["ensembles"] else -1 / 4) - 1)
+
+    def full_precision_bytes(self, group: CellGroup) -> int:
+        """Bytes of the group's full precision, the most if tasks differ: how large its encoder is."""
+        return max((r["bytes"]["full_precision"] for cell, r in self.records.items() if _in(cell, group)), default=0)
+
     def seconds(self, record: Record) -> float:
         """Training seconds of the students of the page's ensemble, full precision not included."""
         return record["seconds"]["students"] - sum(record["seconds"]["members"][self.report["members"] :])
@@ -184,6 +197,11 @@ def change(before: Spread, after: Spread) -> float | None:
     if before.mean is None or after.mean is None or before.mean == 0:
         return None
     return 100 * (after.mean / before.mean - 1)
+
+
+def equal_members(alphas: Sequence[float]) -> float:
+    """How many members of equal weight average independent noise as those of these alphas do."""
+    return sum(alphas) ** 2 / sum(alpha**2 for alpha in alphas)
 
 
 def _in(cell: Cell, group: CellGroup) -> bool:

@@ -3,7 +3,7 @@
 from statistics import mean
 from typing import Any
 
-from glue.summary import CellGroup, Measure, Spread, Summary, change
+from glue.summary import CellGroup, Measure, Spread, Summary, change, equal_members
 
 NONE = "–"
 DISTILL = {"none": "A: none", "prediction": "B: prediction", "two-stage": "C: two-stage", "direction": "D: direction"}
@@ -195,9 +195,9 @@ def sizes(summary: Summary, group: CellGroup) -> str:
 def larger(summary: Summary, group: CellGroup) -> str:
     """Score and deviation under noise by size, of single runs with more members than the page's ensemble has.
 
-    Members with alphas a_i average independent noise as N = (sum a_i)^2 / sum a_i^2 equal ones do. Noise in the margin
-    of an answer falls with the square root of N, rows that flip with it, and the deviation of an accuracy with the
-    root of that: "by alphas" is N^(-1/4) - 1. A correlation has no such rows and falls nearly by the square root.
+    Members average independent noise as N equal ones do (`equal_members`). Noise in the margin of an answer falls with
+    the square root of N, rows that flip with it, and the deviation of an accuracy with the root of that: "by alphas" is
+    N^(-1/4) - 1. A correlation has no such rows and falls nearly by the square root.
     """
     found = summary.larger(group)
     most = max(record["options"]["members"] for record in found.values())
@@ -206,8 +206,7 @@ def larger(summary: Summary, group: CellGroup) -> str:
         name = f"{cell.task}, seed {cell.seed}"
         scores = [Spread(summary.prefix(size)(record), None, 1) for size in counts]
         deviations = [Spread(summary.noise_ensemble(0.1, size)(record), None, 1) for size in counts]
-        alphas = [record["alphas"][:size] for size in counts]
-        equals = [sum(first) ** 2 / sum(alpha**2 for alpha in first) for first in alphas]
+        equals = [equal_members(record["alphas"][:size]) for size in counts]
         rows += [
             [name, "score", *(score.text() for score in scores)],
             [name, "deviation", *(deviation.text(digits=2) for deviation in deviations)],
@@ -215,27 +214,6 @@ def larger(summary: Summary, group: CellGroup) -> str:
             [name, "by alphas", *(_percent(100 * (equal**-0.25 - 1)) for equal in equals)],
         ]
     return table(["members", "", *map(str, counts)], rows, (0, 1))
-
-
-def files(summary: Summary) -> str:
-    """Real bytes of model folders beside those of the full-precision weights, of the first task of each kind."""
-    rows = []
-    for cell, record in sorted(summary.records.items()):
-        model, full = record["bytes"]["model"], record["bytes"]["full_precision"]
-        words = record.get("full_precision_options", {}).get("vocabulary_size")
-        kind = [cell.encoder, cell.base, str(len(record["members"])), f"{words:,}" if words else "all"]
-        if not any(row[:4] == kind for row in rows):
-            rows.append([*kind, f"{full:,}", f"{model:,}", f"{full / model:.1f}×"])
-    headings = [
-        "encoder",
-        "base",
-        "members",
-        "word pieces",
-        "full precision, bytes",
-        "packed model, all files",
-        "smaller",
-    ]
-    return table(headings, rows or [[NONE] * len(headings)])
 
 
 def _number(value: float | None) -> str:

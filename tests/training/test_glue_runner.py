@@ -1,4 +1,4 @@
-"""A cell of the results page: one command trains, scores, records; the page shows what the records say, and no more."""
+"""A cell of the results page: one command trains, scores and records it, once, and resumes."""
 
 # ruff: noqa: E402 - the imports below need the extra
 
@@ -10,7 +10,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra [export]")
 pytest.importorskip("transformers", reason="training needs the extra [export]")
-pytest.importorskip("matplotlib", reason="plots need the extra [export]")
 
 from safetensors.torch import load_file
 from toy import write_data, write_encoder
@@ -20,10 +19,8 @@ from bebert_infer.errors import InputError
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path.append(str(BENCHMARKS))  # scripts find their neighbours so
 
-from glue import report as glue_report
 from glue import run as glue
-from glue.records import Cell, cell_options, planned, read_records, read_settings, teacher_options
-from glue.summary import CellGroup, Summary, change
+from glue.records import Cell, cell_options, planned, read_settings, teacher_options
 
 pytestmark = pytest.mark.usefixtures("quick_backend")
 
@@ -246,178 +243,3 @@ teacher_epochs = 0.5
         ("toy-scores", 1, "STS-B"),
         ("toy-scores", 2, "STS-B"),
     ]
-
-
-# The page, from made-up records
-
-
-def made_up(base, task, seed, *, distill="none", full=90.0, scores=(80.0, 82.0), seconds=(10.0, 20.0), **more):
-    """A record whose ensembles of 1, 2, … members score `scores`; their noise deviates by 1, that of members by 2."""
-    noise = [{"mean": 80.0, "std": 2.0} for _ in scores]
-    rows = [{"mean": 80.0, "std": 2.0}] + [{"mean": 80.0, "std": 1.0}] * (len(scores) - 1)
-    return {
-        "cell": {"encoder": "toy", "task": task, "base": base, "distill": distill, "seed": seed},
-        "options": {"members": len(scores)},
-        "data": {"train": {"file": "train_subset.tsv" if task == "QQP" else "train.tsv"}, "dev": {"file": "dev.tsv"}},
-        "full_precision": full,
-        "members": [scores[0]] * len(scores),
-        "ensembles": {rule: list(scores) for rule in ("vote", "logits", "probabilities")},
-        "noise": [
-            {"sigma": sigma, "seeds": 30, "members": noise, "ensembles": {"probabilities": rows}}
-            for sigma in (0.1, 0.01)
-        ],
-        "seconds": {"members": list(seconds), "students": 5.0 + sum(seconds), "whole_run": 40.0},
-        "bytes": {"model": 100, "full_precision": 1000},
-    } | more
-
-
-PLAN = {
-    "report": {"members": 2, "rule": "probabilities", "regression_rule": "median", "sizes": [1, 2, 3]},
-    "cells": [
-        {"encoder": ["toy"], "task": ["CoLA", "QQP", "RTE"], "base": bases, "distill": distill, "seed": [1, 2]}
-        for bases, distill in ((["binarybert", "bibert", "bit"], ["none"]), (["binarybert"], ["two-stage"]))
-    ],
-    "settings": [{"members": 2}],
-}
-RECORDS = [
-    made_up("binarybert", "CoLA", 1, scores=(80.0, 82.0), full=83.0),
-    made_up("binarybert", "CoLA", 2, scores=(80.0, 86.0), full=85.0),
-    made_up("binarybert", "QQP", 1, scores=(70.0, 70.0), full=75.0),
-    made_up("binarybert", "QQP", 2, scores=(70.0, 74.0), full=75.0),
-    made_up("binarybert", "CoLA", 1, distill="two-stage", seconds=(30.0, 35.0)),
-    made_up("bibert", "CoLA", 1, scores=(50.0, 60.0)),
-    made_up("bit", "CoLA", 1, scores=(70.0, 81.0)),
-    made_up("binarybert", "RTE", 1, scores=(50.0,), seconds=(10.0,)),  # asked for fewer members than the page shows
-]
-
-
-@pytest.fixture
-def page(tmp_path):
-    """The lines of a page made from RECORDS, split into cells."""
-    toml = ["[report]", "members = 2", 'rule = "probabilities"', 'regression_rule = "median"', "sizes = [1, 2, 3]"]
-    for grid in PLAN["cells"]:
-        toml += ["[[cells]]", *(f"{name} = {json.dumps(values)}" for name, values in grid.items())]
-    (tmp_path / "settings.toml").write_text("\n".join([*toml, "[[settings]]", "members = 2"]))
-    (tmp_path / "glue.jsonl").write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
-    return tmp_path / "results.md"
-
-
-def write_page(page, monkeypatch) -> list[list[str]]:
-    words = ["--results", page.parent, "--settings", page.parent / "settings.toml", "--page", page]
-    monkeypatch.setattr(sys, "argv", ["glue_report.py", *map(str, words)])
-    glue_report.main()
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in page.read_text().splitlines()]
-
-
-def test_averages_deviations_and_what_is_missing():
-    records = {Cell(**record["cell"]): record for record in RECORDS}
-    summary = Summary(records, PLAN)
-    group, other = CellGroup("toy", "binarybert", "none"), CellGroup("toy", "bibert", "none")
-    assert summary.of_task(group, "CoLA", summary.prefix()).text() == "84.0 ± 2.8"
-    assert summary.of_task(group, "CoLA", summary.gap).text(sign=True) == "+0.0 ± 1.4"  # -1 and +1: seeds are paired
-    assert summary.average(group, summary.gain).text(sign=True) == "+3.0 ± 2.8"  # (2 + 0) / 2 and (6 + 4) / 2
-    assert summary.measured(group, summary.prefix()) == ["CoLA", "QQP"]
-    assert summary.of_task(group, "RTE", summary.single).text() == "–", "a run of one member is not that of the page"
-    assert summary.of_task(other, "CoLA", summary.prefix()).text() == "60.0", "one seed has no deviation"
-    assert summary.average(group, summary.prefix(3)).text() == "–"
-    regression = made_up("bit", "STS-B", 1, ensembles={"mean": [1, 2], "median": [3, 4]})
-    assert summary.prefix()(regression) == 4, "scores are combined by the median"
-    single, ensemble = (
-        summary.average(group, measure) for measure in (summary.noise_single(0.1), summary.noise_ensemble(0.1))
-    )
-    assert change(single, ensemble) == -50
-
-
-def test_more_members_than_the_page_shows_have_a_table_of_their_own(page, monkeypatch):
-    more = made_up("binarybert", "CoLA", 2, scores=(80.0, 86.0, 87.0), full=85.0, seconds=(10.0, 20.0, 30.0))
-    more["alphas"] = [1.0, 1.0, 0.5]
-    steady = made_up("bibert", "CoLA", 1, scores=(50.0, 60.0, 60.0), seconds=(10.0, 20.0, 30.0), alphas=[1.0, 1.0, 1.0])
-    steady["noise"][0]["ensembles"]["probabilities"] = [{"mean": 50.0, "std": 0.0}] * 3
-    steady["full_precision_options"] = {"vocabulary_size": 7000}
-    with (page.parent / "glue.jsonl").open("a") as file:
-        file.write(json.dumps(more) + "\n" + json.dumps(steady) + "\n")
-    page.write_text("\n".join(glue_report.MARKERS))
-    lines = write_page(page, monkeypatch)
-    sizes = lines[lines.index(["### Members: toy, binarybert, distillation A: none"]) :]
-    assert sizes[4] == ["CoLA", "80.0 ± 0.0", "84.0 ± 2.8"], "the page's ensemble stays that of all records"
-    table = lines[lines.index(["### More members: toy, binarybert, distillation A: none"]) + 2 :]
-    assert [row for row in table[:6] if row[0] != "---"] == [
-        ["members", "", "1", "2", "3"],
-        ["CoLA, seed 2", "score", "80.0", "86.0", "87.0"],
-        ["CoLA, seed 2", "deviation", "2.00", "1.00", "1.00"],
-        ["CoLA, seed 2", "change", "+0 %", "-50 %", "-50 %"],
-        ["CoLA, seed 2", "by alphas", "+0 %", "-16 %", "-23 %"],  # (2 + 0.5)^2 / (2 + 0.25): as 2.8 equal members
-    ]
-    assert ["CoLA, seed 1", "change", "–", "–", "–"] in lines, "noise that changes nothing has no change in percent"
-    assert sum(row[0].startswith("### More members") for row in lines) == 2
-    assert ["toy", "bibert", "3", "7,000", "1,000", "100", "10.0×"] in lines
-    assert ["toy", "binarybert", "2", "all", "1,000", "100", "10.0×"] in lines
-    assert Summary({}, PLAN).seconds(more) == 35, "the third member's 30 s are not those of the page's ensemble"
-
-
-def test_the_page_shows_records_and_published_figures_and_dashes(page, monkeypatch):
-    page.write_text("# Results\n\nProse.\n\n" + "\nold figures\n".join(glue_report.MARKERS) + "\n\nMore prose.\n")
-    lines = write_page(page, monkeypatch)
-    text = page.read_text()
-    assert text.startswith("# Results\n\nProse.") and text.endswith("More prose.\n") and "old figures" not in text
-    assert "7 of 24 cells have a record" in text
-    rows = lines[lines.index(["### toy, binarybert, distillation A: none"]) :]
-    task = {row[0]: row[1:] for row in rows[: rows.index(["### toy, bibert, distillation A: none"])]}
-    assert task["CoLA"] == [
-        "0.0",
-        "84.0 ± 1.4",
-        "80.0 ± 0.0",
-        "84.0 ± 2.8",
-        "+0.0 ± 1.4",
-        "+4.0 ± 2.8",
-        "2",
-        "59.7",
-        "44.4",
-        "52.2",
-    ]
-    assert task["RTE"] == ["52.7", "–", "–", "–", "–", "–", "0", "72.2", "65.3", "68.8"]
-    assert task["QQP (subset)"][1] == "75.0 ± 0.0"
-    assert task["**average of 2**"][3:5] == ["78.0 ± 2.8", "-1.5 ± 2.1"] and task["**average of 2**"][-3] == "75.6"
-    claims = [row[1:] for row in lines if row[0] == "training time, two-stage / none"]
-    assert claims == [["2.0", "toy, binarybert, distillation C: two-stage", "2.00", "CoLA", "1"]]  # 70 s against 35 s
-    times = lines[lines.index(["### Distillation: toy, binarybert"]) :]
-    rows = [row for row in times if row[0] == "**average of 1**"][:2]
-    # Seed 2 has no C: its A is left out.
-    assert rows[0][1:] == ["A: none", "82.0", "-1.0", "35", "1.00", "40", "1"]
-    assert rows[1][1:] == ["C: two-stage", "82.0", "-8.0", "70", "2.00", "40", "1"]
-    noise = [row for row in lines if row[0].startswith("deviation under noise")]
-    assert noise[0][1:] == ["-65 %", "toy, binarybert, distillation A: none", "-50 %", "CoLA, QQP", "2"]
-    heading = "### 1-1-1: toy, bit, distillation A: none, against toy, bibert, distillation A: none"
-    one_bit = lines[lines.index([heading]) :]
-    row = next(row for row in one_bit if row[0] == "CoLA")
-    assert row == ["CoLA", "90.0", "50.0", "70.0", "60.0", "81.0", "+20.0", "+21.0", "1"]
-    assert not any(row[0] == "QQP" for row in one_bit[: one_bit.index(["## Size of the ensemble"])])
-    sizes = lines[lines.index(["### Members: toy, binarybert, distillation A: none"]) :]
-    assert sizes[2] == ["members", "1", "2"] and sizes[4] == ["CoLA", "80.0 ± 0.0", "84.0 ± 2.8"]
-    pictures = {file.name for file in (page.parent / "results").iterdir()}
-    assert pictures == {"gap.png", "gain.png", "noise.png", "time.png", "size.png"}
-    assert all(f"](results/{name})" in text for name in pictures)
-    before = page.read_bytes()
-    write_page(page, monkeypatch)
-    assert page.read_bytes() == before, "once more gives the same page"
-
-
-def test_a_page_without_records_names_what_is_missing_and_has_no_plots(page, monkeypatch):
-    (page.parent / "glue.jsonl").unlink()
-    page.write_text("\n".join(glue_report.MARKERS))
-    lines = write_page(page, monkeypatch)
-    assert not (page.parent / "results").exists() and "![" not in page.read_text()
-    assert "(none: toy, binarybert, distillation A: none; " in page.read_text()
-    assert not [row for row in lines if row[0] == "CoLA"]
-    page.write_text("no markers")
-    with pytest.raises(SystemExit, match="needs the lines"):
-        write_page(page, monkeypatch)
-    assert page.read_text() == "no markers"
-
-
-def test_of_several_records_the_last_with_the_most_members_counts(tmp_path):
-    rows = [
-        made_up("bit", "CoLA", 1, full=full, scores=scores) for full, scores in ((1, (1, 2)), (2, (1, 2)), (3, (1,)))
-    ]
-    (tmp_path / "glue.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert [record["full_precision"] for record in read_records(tmp_path).values()] == [2]
