@@ -16,7 +16,7 @@ from bebert_kernels.cpu import isa
 
 # What may stay open in a library: the C library and its mathematics, as old as manylinux_2_17 has them.
 # A CPU without an instruction that rounds (below SSE4.1) asks for rintf.
-WANTED = {"clock_gettime", "erf", "memcpy", "memmove", "memset", "rintf", "sched_yield", "tanh"}
+WANTED = set("clock_gettime erf memcpy memmove memset rintf sched_getcpu sched_yield syscall tanh".split())
 GLIBC = (2, 17)
 
 # Prints a hash of every model's logits. Numba gets the level by BEBERT_ISA, the library is the only one that there is.

@@ -129,7 +129,7 @@ def test_a_model_is_pickled_by_its_folder_wherever_the_process_has_gone_since(tm
 
 
 def test_a_model_that_lies_in_no_folder_or_has_changed_is_not_pickled(tmp_path):
-    with pytest.raises(InputError, match="in memory only .*write it with bebert_infer.artifact.folder.write_artifact"):
+    with pytest.raises(InputError, match="in memory only .*write it with save_pretrained"):
         pickle.dumps(Ensemble(random_model("tiny", "1-1-1", 1, vocab_size=50)))
     link = tmp_path / "model"
     link.symlink_to(FOLDER)
