@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 from bebert_export.data.examples import Examples
 from bebert_export.data.transformers_tokenizer import transformers_tokenizer
+from bebert_infer.artifact.folder import is_packed
 from bebert_infer.errors import DataError
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     files = ("tokenizer.json", "vocab.txt")
     if not any((folder / name).is_file() for name in files):
         raise DataError(f"{folder} has neither {' nor '.join(files)}; copy one of them there")
-    if _is_packed(folder):
+    if is_packed(folder):
         return read_tokenizer(folder)
     return Tokenizer.from_str(transformers_tokenizer(folder))
 
@@ -172,11 +173,3 @@ def sorted_batches(lengths: NDArray[np.int64], batch_size: int) -> Iterator[NDAr
     order = np.argsort(lengths, kind="stable")
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
-
-
-def _is_packed(folder: Path) -> bool:
-    try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(config, dict) and config.get("format") == "bebert-infer"
