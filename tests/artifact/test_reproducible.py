@@ -14,9 +14,10 @@ pytest.importorskip("transformers", reason="training needs the extra [export]")
 from rich.console import Console
 from toy import write_task
 from toy_checkpoints import ODD, make_checkpoint
+from toy_runs import options
 
 from bebert_export.convert import convert
-from bebert_export.train import TrainOptions, train
+from bebert_export.train import train
 
 
 @pytest.fixture(autouse=True)
@@ -42,25 +43,20 @@ def test_a_checkpoint_converted_twice_gives_the_same_bytes(tmp_path):
 
 def test_a_run_folder_exported_twice_gives_the_same_bytes(tmp_path):
     task = write_task(tmp_path / "task", 60, 30)
-    options = TrainOptions(
-        init=str(task / "encoder"),
-        train=task / "train.tsv",
-        dev=task / "dev.tsv",
-        out=tmp_path / "run",
+    chosen = options(
+        task,
+        tmp_path / "run",
         members=2,
         epochs=3,
         start_epochs=3,
-        teacher_epochs=6,
-        learning_rate=5e-3,
-        teacher_learning_rate=5e-3,
-        max_length=16,
         hold_out=0.2,
-        threads=1,
+        labels=None,
+        vocabulary_size=None,
     )
-    train(options, Console(quiet=True))
-    first = content(options.out / "model")
-    shutil.rmtree(options.out / "model")
-    train(options, Console(quiet=True))
-    assert content(options.out / "model") == first
-    train(options, Console(quiet=True))
-    assert content(options.out / "model") == first
+    train(chosen, Console(quiet=True))
+    first = content(chosen.out / "model")
+    shutil.rmtree(chosen.out / "model")
+    train(chosen, Console(quiet=True))
+    assert content(chosen.out / "model") == first
+    train(chosen, Console(quiet=True))
+    assert content(chosen.out / "model") == first

@@ -15,8 +15,9 @@ from huggingface_hub import ModelCard
 from rich.console import Console
 from toy import write_task
 from toy_checkpoints import ODD, make_checkpoint
+from toy_runs import options
 
-from bebert_export.pack.card_metadata import EXAMPLE, CardFacts, Measured, front_matter
+from bebert_export.pack.card_metadata import EXAMPLE, LICENCES, CardFacts, Measured, front_matter
 from bebert_export.pipeline.results import card_facts
 from bebert_export.train import TrainOptions, train
 from bebert_infer.artifact.folder import read_config
@@ -36,29 +37,31 @@ def read_card(folder: Path) -> ModelCard:
     return ModelCard(text)
 
 
+@pytest.mark.parametrize("licence", ["bigcode-openrail-m", "cc-by-2.0", "CC-BY-ND-4.0", "cdla-permissive-1.0", "mit"])
+def test_licences_of_the_hub_are_called_as_it_calls_them(licence):
+    config = read_config(demo_path())
+    assert f"license: {licence.lower()}\n" in front_matter(config, CardFacts(licence=licence))
+    assert all(name[0] != "-" != name[-1] for name in LICENCES)
+
+
 def test_a_trained_model_says_what_it_is_made_of_and_what_was_measured(tmp_path):
     task = write_task(tmp_path / "task", 60, 30)
-    options = TrainOptions(
-        init=str(task / "encoder"),
-        train=task / "train.tsv",
-        dev=task / "dev.tsv",
-        out=tmp_path / "run",
+    chosen = options(
+        task,
+        tmp_path / "run",
         members=1,
         epochs=3,
         start_epochs=3,
-        teacher_epochs=6,
-        learning_rate=5e-3,
-        teacher_learning_rate=5e-3,
-        max_length=16,
         hold_out=0.2,
-        threads=1,
+        labels=None,
+        vocabulary_size=None,
         licence="Apache-2.0",
         languages=("en", "de"),
         base_models=("me/encoder",),
         datasets=("me/reviews",),
     )
-    results = train(options, Console(quiet=True))
-    card = read_card(options.out / "model")
+    results = train(chosen, Console(quiet=True))
+    card = read_card(chosen.out / "model")
     data = card.data.to_dict()
     assert (data["license"], data["language"], data["base_model"]) == ("apache-2.0", ["en", "de"], ["me/encoder"])
     assert (data["library_name"], data["pipeline_tag"]) == ("bebert-infer", "text-classification")
@@ -68,11 +71,11 @@ def test_a_trained_model_says_what_it_is_made_of_and_what_was_measured(tmp_path)
     assert found["Accuracy"].metric_value == round(scores["accuracy"], 4)
     assert found["Matthews correlation"].metric_type == "matthews_correlation"
     assert (found["Accuracy"].dataset_type, found["Accuracy"].dataset_name) == ("me/reviews", "dev.tsv")
-    text = (options.out / "model" / "README.md").read_text("utf-8")
+    text = (chosen.out / "model" / "README.md").read_text("utf-8")
     lines = (task / "train.tsv").read_text().splitlines()[1:]
     assert not [line for line in lines if len(line) > 25 and line.partition("\t")[0] in text], "no text of the data"
     assert str(tmp_path) not in text
-    other = TrainOptions(**{**vars(options), "languages": (), "licence": "ask me"})
+    other = TrainOptions(**{**vars(chosen), "languages": (), "licence": "ask me"})
     train(other, Console(quiet=True))  # the card is free: the run is the same
 
 
