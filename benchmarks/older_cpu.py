@@ -16,8 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from record import RESULTS
+
 HIDDEN = "AVX-512, VNNI and AMX hidden"
-RECORDS = Path(__file__).parent / "results" / "bench.jsonl"
 ASK = "from numpy._core._multiarray_umath import __cpu_features__ as f; print(f['AVX2'], f['AVX512F'])"
 
 
@@ -38,7 +39,7 @@ def main(options: list[str]) -> None:
         run = json.loads(record.read_text("utf-8").splitlines()[-1])
     run["machine"]["cpu"] += f", {HIDDEN}"
     if keeps:
-        with RECORDS.open("a", encoding="utf-8") as file:
+        with (RESULTS / "bench.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(run, ensure_ascii=False) + "\n")
 
 

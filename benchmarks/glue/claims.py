@@ -125,6 +125,7 @@ def paper_claims(summary: Summary, published: Published) -> list[Claim]:
     pairs = [(CellGroup(one.encoder, one.base, "two-stage"), one) for one in plain]
     two_stage = [(taught, alone) for taught, alone in pairs if taught in summary.groups]
     rivals = [(one, other) for one in groups["bit"] for other in direction if one.encoder == other.encoder]
+    schemes = (("1-1-4", "binarybert", plain), ("BiBERT 1-1-1", "bibert", direction))
     ensembles, singles = (
         published["binarybert"]["ensemble"],
         (published["bit"]["single"], published["bibert"]["single"]),
@@ -146,7 +147,7 @@ def paper_claims(summary: Summary, published: Published) -> list[Claim]:
                 within(candidates, score, single),
                 _difference,
             )
-            for name, base, candidates in (("1-1-4", "binarybert", plain), ("BiBERT 1-1-1", "bibert", direction))
+            for name, base, candidates in schemes
         ),
         *(
             Claim(
@@ -156,7 +157,7 @@ def paper_claims(summary: Summary, published: Published) -> list[Claim]:
                 within(candidates, steady, shaky),
                 _percent,
             )
-            for name, base, candidates in (("1-1-4", "binarybert", plain), ("BiBERT 1-1-1", "bibert", direction))
+            for name, base, candidates in schemes
         ),
         Claim(
             "two-stage distillation against none: training time",

@@ -122,8 +122,7 @@ class SelfAttention(Branched):
         mask : float[B, 1, 1, T]   added to the scores: 0, or -10000 where the key is padding
         """
         site = f"l{layer}.attn"
-        once = self.config.shared_steps and trace is None
-        ready = self.branches("query")[0].quantized(hidden) if once else None
+        ready = self.quantized_once("query", hidden, trace)
         query, key, value = (self._heads(name, hidden, trace, site, ready) for name in ("query", "key", "value"))
         q = quantize(self.query_quantizer, query, trace, f"{site}.q")
         k = quantize(self.key_quantizer, key, trace, f"{site}.k")

@@ -178,16 +178,20 @@ class Branched(nn.Module):
                 other.register_parameter(key, getattr(first, key))
                 other.input_quantizer = first.input_quantizer
 
+    def quantized_once(self, name: str, x: Tensor, trace: Trace | None) -> Tensor | None:
+        """What all linears that share a step make of x; None if each has its own, or a trace wants all their codes."""
+        return self.branches(name)[0].quantized(x) if self.config.shared_steps and trace is None else None
+
     def linear(self, name: str, x: Tensor, trace: Trace | None, site: str, ready: Tensor | None = None) -> Tensor:
         """Sum of the branches; each quantizes the same float input, with a step of its own or with the shared one.
 
-        ready : the input as a linear with the same step has quantized it
+        ready : the input as `quantized_once` gave it for a linear with the same step
         """
+        if ready is None:
+            ready = self.quantized_once(name, x, trace)
         result: Tensor | None = None
         for branch, suffix in zip(self.branches(name), self.config.rules.suffixes, strict=True):
             value = branch.quantized(x, trace, site + suffix) if ready is None else ready
-            if self.config.shared_steps and trace is None:  # a trace has the codes of every linear
-                ready = value
             part = branch.product(value)
             result = part if result is None else result + part
         assert result is not None
