@@ -49,16 +49,12 @@ def open_parquet(path: Path, wanted: Sequence[str]) -> RowFile:
         names = [name for name in dict.fromkeys(wanted) if name in header]
         try:
             for batch in file.iter_batches(rows_a_batch, columns=names, use_threads=False):
-                columns = [_cells(batch.column(batch.schema.names.index(name))) for name in names]
+                columns = {name: cells_of(batch.column(batch.schema.names.index(name))) for name in names}
                 count = batch.num_rows
                 del batch
                 pa.default_memory_pool().release_unused()  # Arrow's allocator keeps tens of MB of freed pages otherwise
-                for index in range(count):
-                    number += 1
-                    cells = {name: column[index] for name, column in zip(names, columns, strict=True)}
-                    broken = [name for name, cell in cells.items() if cell is _BROKEN]
-                    fault = f'has a "{broken[0]}" that is not UTF-8; write it again as UTF-8' if broken else None
-                    yield Row(number, {} if fault else cells, fault)
+                yield from rows_of(columns, count, number)
+                number += count
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{path} is no readable Parquet file: {error}") from None
 
@@ -68,7 +64,16 @@ def open_parquet(path: Path, wanted: Sequence[str]) -> RowFile:
 _BROKEN = object()
 
 
-def _cells(array: Any) -> list[Any]:
+def rows_of(columns: dict[str, list[Any]], count: int, before: int = 0) -> Iterator[Row]:
+    """So many rows with these columns (`cells_of`), numbered behind those `before`."""
+    for index in range(count):
+        row = {name: column[index] for name, column in columns.items()}
+        broken = [name for name, cell in row.items() if cell is _BROKEN]
+        fault = f'has a "{broken[0]}" that is not UTF-8; write it again as UTF-8' if broken else None
+        yield Row(before + index + 1, {} if fault else row, fault)
+
+
+def cells_of(array: Any) -> list[Any]:
     """Values of an Arrow array; bytes of a string that are no UTF-8 spoil their own row only."""
     try:
         return array.to_pylist()

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from bebert_infer.bulk.columns import answer_types, arrow_schema, cells
 from bebert_infer.bulk.parquet import load_pyarrow
 from bebert_infer.errors import InputError
 
@@ -46,11 +47,9 @@ def table_maker(output: Path, labels: Sequence[str], problem: str) -> Make | Non
 
     problem : of the model, `problem_type` in its config
 
-    Columns: row, text, text_pair, label, score, labels (only of a model with several), probability_LABEL for each label
-    (not in regression), votes, members_run (only with early exit), windows, cut, error; empty where a row has none.
-    text_pair is left out if no row has one: an empty second text is refused when the output is the input of another
-    run. In CSV and TSV, labels and votes
-    are JSON.
+    Columns: row, text, text_pair, and those of `columns.answer_types`; empty where a row has none. text_pair is left
+    out if no row has one: an empty second text is refused when the output is the input of another run. In CSV and TSV,
+    labels and votes are JSON.
     """
     if output.suffix == ".jsonl":
         return None
@@ -62,8 +61,7 @@ def table_maker(output: Path, labels: Sequence[str], problem: str) -> Make | Non
 def _rows(part: Path, columns: Iterable[str]) -> Iterator[dict[str, Any]]:
     with part.open("rb") as stream:
         for line in stream:
-            record = json.loads(line)
-            record |= {f"probability_{name}": share for name, share in record.get("probabilities", {}).items()}
+            record = cells(json.loads(line))
             yield {name: record.get(name) for name in columns}
 
 
@@ -85,13 +83,6 @@ def _quoted(cell: str) -> str:
     return '"' + cell.replace('"', '""') + '"' if QUOTED.search(cell) else cell
 
 
-VOTES = {
-    "regression": "double list",
-    "single_label_classification": "string list",
-    "multi_label_classification": "string list list",
-}
-
-
 def _schema(part: Path, labels: Sequence[str], problem: str) -> dict[str, str]:
     """Columns and their Arrow types."""
     pairs = early = False
@@ -103,24 +94,13 @@ def _schema(part: Path, labels: Sequence[str], problem: str) -> dict[str, str]:
         "row": "int64",
         "text": "string",
         **({"text_pair": "string"} if pairs else {}),
-        "label": "string",
-        "score": "double",
-        **({"labels": "string list"} if problem == "multi_label_classification" else {}),
-        **({} if problem == "regression" else {f"probability_{name}": "double" for name in labels}),
-        "votes": VOTES[problem],
-        **({"members_run": "int64"} if early else {}),
-        "windows": "int64",
-        "cut": "int64",
-        "error": "string",
+        **answer_types(labels, problem, early),
     }
 
 
 def _parquet(part: Path, target: Path, labels: Sequence[str], problem: str) -> None:
     pa = load_pyarrow(target)
-    types = {"int64": pa.int64(), "string": pa.string(), "double": pa.float64()}
-    for _ in range(2):  # lists, and lists of lists
-        types |= {f"{name} list": pa.list_(kind) for name, kind in types.items()}
-    schema = pa.schema([(name, types[kind]) for name, kind in _schema(part, labels, problem).items()])
+    schema = arrow_schema(pa, _schema(part, labels, problem))
     rows = _rows(part, schema.names)
     with pa.parquet.ParquetWriter(target, schema) as writer:
         while some := list(islice(rows, ROWS_AT_ONCE)):
