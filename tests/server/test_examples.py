@@ -1,0 +1,93 @@
+"""The examples of docs/examples.md do what they say: each is cut out of the page and run as a reader would."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from serving import MODEL, ROOT, serving
+
+from bebert_infer import Ensemble
+
+TEXTS = ["a gripping, funny film", "dull", "naïve 电影 🎬"]
+PAGE = (ROOT / "docs" / "examples.md").read_text("utf-8")
+
+
+def example(name: str) -> str:
+    """The code block of the page whose first line is the name of its file."""
+    (code,) = re.findall(rf"```\w+\n((?:#|//) {re.escape(name)}\b.*?)```", PAGE, re.DOTALL)
+    return str(code)
+
+
+def expected() -> list[dict[str, object]]:
+    return list(Ensemble.from_pretrained(MODEL)(TEXTS))
+
+
+@pytest.fixture(scope="module")
+def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of the FastAPI example, run by uvicorn."""
+    pytest.importorskip("fastapi", reason="fastapi is not installed (extra dev)")
+    folder = tmp_path_factory.mktemp("application")
+    (folder / "app.py").write_text(example("app.py"), "utf-8")
+    (folder / "model").symlink_to(MODEL)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "kernels"), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(port), "--log-level", "warning"]
+    process = subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONPATH": paths})
+    try:
+        for _ in range(300):
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                assert process.poll() is None
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}/reviews"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def ask(url: str, body: object) -> object:
+    asked = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        return json.load(answer)
+
+
+def test_the_fastapi_example_answers_as_the_model_does(application: str) -> None:
+    assert ask(application, {"texts": TEXTS}) == expected()
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"), [({"texts": [""]}, "is empty"), ({"texts": []}, "at least 1 item"), ({}, "required")]
+)
+def test_the_fastapi_example_says_what_is_wrong(application: str, body: object, sentence: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as raised:
+        ask(application, body)
+    assert raised.value.code == 422 and sentence in raised.value.read().decode()
+
+
+def node(folder: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    if shutil.which("node") is None:
+        pytest.skip("there is no node on this machine")
+    (folder / name).write_text(example(name), "utf-8")
+    return subprocess.run(["node", name, *arguments], cwd=folder, capture_output=True, text=True, timeout=60)
+
+
+def test_the_javascript_example_prints_the_answers_of_a_server(tmp_path: Path) -> None:
+    with serving() as server:
+        done = node(tmp_path, "ask.mjs", server.url, *TEXTS)
+        failed = node(tmp_path, "ask.mjs", server.url, "good " * 600)
+    assert done.stdout.splitlines() == [f"{one['label']} {one['score']}" for one in expected()], done.stderr
+    assert failed.returncode == 1 and "422: " in failed.stderr and "tokens" in failed.stderr
