@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,15 @@ from bebert_infer.combine import combine
 from bebert_infer.early_exit import Decision, EarlyExit, ask_members, checked_early_exit
 from bebert_infer.errors import BebertWarning, InputError
 from bebert_infer.limits import InputLimits, checked_limits, is_whole
-from bebert_infer.model.batch import MAX_ROWS, Batch, ModelBounds, checked_inputs, padded_batch, ragged_batch
+from bebert_infer.model.batch import (
+    MAX_ROWS,
+    Batch,
+    ModelBounds,
+    checked_inputs,
+    listed_batch,
+    padded_batch,
+    ragged_batch,
+)
 from bebert_infer.model.engine import Engine, ReferenceEngine
 from bebert_infer.model.loading import build_members
 from bebert_infer.model.member import Member
@@ -24,11 +32,8 @@ from bebert_infer.model.quantizer import MinimumRule
 from bebert_infer.native.memory import Memory, memory_of
 from bebert_infer.prediction import Prediction, early_predictions, predictions
 from bebert_infer.text.tokenizer import EncodedBatch, Text, TextEncoder, as_texts, collate
-from bebert_infer.text.windows import EncodedText, LongTexts, Pool, Window, long_texts
+from bebert_infer.text.windows import EncodedText, LongTexts, Pool, long_texts
 from bebert_infer.threads import thread_budget
-
-# Sentences padded to one array at a time, so that one long text does not make thousands of short ones wide.
-MAX_PADDED = 1024
 
 
 class Ensemble:
@@ -274,11 +279,10 @@ class Ensemble:
         early_exit = self._checked_early_exit(early_exit)
         windows = [window for one in encoded for window in one.windows]
         self.input_limits.check_rows(len(windows))
+        padded = self.minimum == "batch"
+        batch = self._batch(*collate(windows).arrays) if padded else listed_batch(windows, self.limits)
         if early_exit is None:
-            size = len(windows) if self.minimum == "batch" else MAX_PADDED
-            logits = [self.member_logits(*batch.arrays) for batch in _collated(windows, size)]
-            return predictions(self.config, self.alphas, np.concatenate(logits, axis=1), encoded, pool)
-        batch = Batch.joined([self._batch(*part.arrays) for part in _collated(windows, MAX_PADDED)])
+            return predictions(self.config, self.alphas, self._logits(batch), encoded, pool)
         return self._answer_early(batch, early_exit, encoded, pool)
 
     def predict_ids(
@@ -330,7 +334,10 @@ class Ensemble:
         `noise` (`model/noise.py`) too, as long as an example keeps its number.
         Raises InputError.
         """
-        batch = self._batch(input_ids, attention_mask, token_type_ids)
+        return self._logits(self._batch(input_ids, attention_mask, token_type_ids), noise)
+
+    def _logits(self, batch: Batch, noise: Noise | None = None) -> NDArray[np.float32]:
+        """Logits float32[members, S, labels] of the sentences of a batch, a bounded number of rows at a time."""
         if noise is not None:
             noise = noise.numbered(batch.sentences)
         out = np.empty((len(self.alphas), batch.sentences, self.config.num_labels), np.float32)
@@ -380,12 +387,6 @@ class Ensemble:
         if tokens > self.input_limits.length(tokens):
             raise InputError(f"input_ids has {tokens} tokens a row; limits.tokens is {self.input_limits.tokens}")
         return padded_batch(*checked) if self.minimum == "batch" else ragged_batch(*checked)
-
-
-def _collated(windows: Sequence[Window], size: int) -> Iterator[EncodedBatch]:
-    """Padded batches of at most so many windows; one that is empty where there are none."""
-    for start in range(0, max(len(windows), 1), max(size, 1)):
-        yield collate(windows[start : start + size])
 
 
 def _load_again(folder: str, sha256: str, options: dict[str, Any]) -> Ensemble:

@@ -6,6 +6,7 @@ to compare with the published code and runs on the reference only.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 import numpy as np
 from msgspec import Struct
@@ -51,15 +52,6 @@ class Batch(Struct, frozen=True):
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         rows = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
         return Batch(self.ids[rows], self.positions[rows], self.types[rows], offsets)
-
-    @classmethod
-    def joined(cls, batches: "Sequence[Batch]") -> "Batch":
-        """The sentences of all of them, one behind the other; of batches without padding."""
-        ends = np.cumsum(np.concatenate([np.diff(one.offsets) for one in batches]))
-        ids, positions, types = (
-            np.concatenate([getattr(one, name) for one in batches]) for name in ("ids", "positions", "types")
-        )
-        return cls(ids, positions, types, np.concatenate([[0], ends]).astype(np.int64))
 
     def chunks(self, max_rows: int) -> Iterator[tuple[slice, "Batch"]]:
         """Yield (sentences, their batch) in order, at most `max_rows` rows each unless one sentence has more.
@@ -127,6 +119,23 @@ def ragged_batch(ids: NDArray[np.int64], mask: NDArray[np.bool_], types: NDArray
     lengths = mask.sum(axis=1)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return Batch(ids[mask], columns.astype(np.int64), types[mask], offsets)
+
+
+def listed_batch(rows: Sequence[tuple[list[int], list[int]]], limits: ModelBounds) -> Batch:
+    """The ragged batch of sentences given as lists of token ids and segment types, at least one token each.
+
+    Raises InputError for what this model has no row of a table for.
+    """
+    lengths = [len(ids) for ids, _ in rows]
+    both = np.array([[i for ids, _ in rows for i in ids], [t for _, types in rows for t in types]], np.int64)
+    for name, values, count in (("token id", both[0], limits.vocabulary), ("segment type", both[1], limits.types)):
+        if values.size and not (values.min() >= 0 and values.max() < count):
+            wrong = values[(values < 0) | (values >= count)][0]
+            raise InputError(f"a text has the {name} {wrong}; this model accepts 0 to {count - 1}")
+    if max(lengths, default=0) > limits.positions:
+        raise InputError(f"a text has {max(lengths)} tokens; this model has {limits.positions} positions: shorten it")
+    positions = np.concatenate([np.arange(length) for length in lengths]) if lengths else both[0]
+    return Batch(both[0], positions, both[1], np.array([0, *accumulate(lengths)], np.int64))
 
 
 def padded_batch(ids: NDArray[np.int64], mask: NDArray[np.bool_], types: NDArray[np.int64]) -> Batch:
