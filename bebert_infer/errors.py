@@ -61,6 +61,12 @@ class MissingExtraError(BebertError, ImportError):
     exit_code = 2
 
 
+def first_line(error: BaseException) -> str:
+    """The first line that says something of an error of somebody else's software, without its full stop."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{lines[0] if lines else type(error).__name__:.300}".rstrip(".")
+
+
 def safe(text: str) -> str:
     """Return a text that can be printed and stored: half characters (lone surrogates) are spelled out."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -28,7 +28,7 @@ from bebert_infer.artifact.folder import (
 )
 from bebert_infer.artifact.safe_file import read_bytes
 from bebert_infer.atomic_files import staging
-from bebert_infer.errors import BebertError, HubError, InputError, MissingModelError, ModelFormatError
+from bebert_infer.errors import BebertError, HubError, InputError, MissingModelError, ModelFormatError, first_line
 
 NAME = re.compile(r"(?P<name>(?!\.{1,2}/)[\w.-]+/(?!\.{1,2}(?:@|$))[\w.-]+)(?:@(?P<revision>.+))?", re.ASCII)
 LIBRARY = "bebert-infer"  # as the hub counts downloads
@@ -277,29 +277,23 @@ class _Repository:
                 f"it is private, {log_in}"
             )
         if isinstance(cause, errors.HFValidationError):
-            return InputError(f'"{self.name}" is no folder here and no name of a repository: {_first_line(cause)}')
+            return InputError(f'"{self.name}" is no folder here and no name of a repository: {first_line(cause)}')
         if isinstance(cause, ValueError) and status in (None, 400):  # such as a card that the hub does not take
             said = " ".join(line.strip() for line in str(cause).splitlines() if line.strip())
             return HubError(f"{title} {what}: {said:.500}; mend that, and try again")
         if status in (401, 403):
             return HubError(f"{title} {what}: the hub refused it ({status}); {log_in}")
         if status is not None:
-            return HubError(f"{title} {what}: the hub answered {status}, {_first_line(cause)}; try again later")
+            return HubError(f"{title} {what}: the hub answered {status}, {first_line(cause)}; try again later")
         if isinstance(error, errors.LocalEntryNotFoundError) or "httpx" in type(cause).__module__:
             return HubError(
-                f"{title} {what}: no answer ({type(cause).__name__}: {_first_line(cause)}); check the network and "
+                f"{title} {what}: no answer ({type(cause).__name__}: {first_line(cause)}); check the network and "
                 f'HF_ENDPOINT, or load it once where there is one into the cache "{self.cache}"'
             )
-        return HubError(f"{title} {what}: {type(cause).__name__}: {_first_line(cause)}; try again")
+        return HubError(f"{title} {what}: {type(cause).__name__}: {first_line(cause)}; try again")
 
 
 def _offline() -> bool:
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)
-
-
-def _first_line(error: BaseException) -> str:
-    """The first line of an error that says something, without its full stop."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{lines[0] if lines else type(error).__name__:.300}".rstrip(".")

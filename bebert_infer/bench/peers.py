@@ -11,7 +11,7 @@ from typing import Any
 
 from bebert_infer.bench.engines import Engine, EngineGroup, peer_facts
 from bebert_infer.bench.settings import Settings
-from bebert_infer.errors import BebertError, ParityError
+from bebert_infer.errors import BebertError, ParityError, first_line
 from bebert_infer.optional import load_export
 
 UNUSED = 30 * 86400  # seconds after which files of other geometries and versions are removed from the cache
@@ -69,8 +69,7 @@ def _files(peer: Any, workshop: Any) -> Path | str:
 
 def failure(error: Exception) -> str:
     """An error of somebody else's software in one line."""
-    lines = str(error).strip().splitlines() or [""]
-    return f"cannot run here: {type(error).__name__}: {lines[0]:.200}"
+    return f"cannot run here: {type(error).__name__}: {first_line(error)}"
 
 
 @contextmanager

@@ -267,9 +267,10 @@ def test_ratios_are_taken_against_the_fastest_of_a_kind():
     }
 
 
-def test_without_torch_it_measures_ours_and_names_what_is_missing():
+def test_without_torch_it_measures_ours_and_names_what_is_missing(tmp_path):
     code = "import sys; sys.modules['torch'] = None\n"
-    done = run("--size", "tiny", "--members", 1, "--tokens", 4, "--rounds", 1, "--quick", code=code)
+    options = ("--size", "tiny", "--members", 1, "--tokens", 4, "--rounds", 1, "--quick")
+    done = run(*options, code=code, BEBERT_CACHE_DIR=str(tmp_path))  # where no peer's file is left of a run with torch
     assert done.returncode == 0, done.stderr
     assert "bebert 1-1-4, 1 member" in done.stdout
     for peer in ("PyTorch fp32", "ONNX Runtime int8 dynamic", "OpenVINO int8 NNCF"):

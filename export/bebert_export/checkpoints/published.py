@@ -19,7 +19,7 @@ from torch import Tensor
 from bebert_export.checkpoints.untrusted_pickle import ProcessLimits, read_pickle
 from bebert_export.checkpoints.weights import refuse_adapter, say_wrapper, wrapper_of
 from bebert_export.student.bert import Student, StudentConfig, student_config
-from bebert_infer.errors import CheckpointError, MissingCheckpointError
+from bebert_infer.errors import CheckpointError, MissingCheckpointError, first_line
 
 MAX_CONFIG_BYTES = 2**20
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # if both are there, the one that is no pickle
@@ -176,8 +176,7 @@ def _read_state(file: Path, limits: ProcessLimits | None) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (SafetensorError, RuntimeError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"cannot be read as a state dict ({reason[:160]}); fetch it again") from None
+        raise CheckpointError(f"cannot be read as a state dict ({first_line(error)}); fetch it again") from None
 
 
 def _clean(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from bebert_export.checkpoints.untrusted_pickle import check_finite, without_pickles
 from bebert_export.quiet_transformers import quiet_transformers
-from bebert_infer.errors import BebertWarning, DataError
+from bebert_infer.errors import BebertWarning, DataError, first_line
 
 # Of DataParallel, of torch.compile, of a trainer's own module. No family in the Hugging Face layout that is read here
 # has a `model.` of its own before every name.
@@ -56,9 +56,8 @@ def load_weights(
     except DataError:
         raise
     except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0]
         raise DataError(
-            f"{folder} has no readable weights ({reason}); put those of {what} there, as model.safetensors"
+            f"{folder} has no readable weights ({first_line(error)}); put those of {what} there, as model.safetensors"
         ) from None
     model, report = loaded
     model.config.return_dict = True  # whatever the folder says: outputs are asked for by name

@@ -25,7 +25,7 @@ from bebert_export.checkpoints.weights import check_shapes
 from bebert_export.distributed import is_main, main_writes, processes
 from bebert_export.pipeline.tensorboard import Board
 from bebert_export.training.snapshots import Snapshots
-from bebert_infer.errors import DataError, InputError
+from bebert_infer.errors import DataError, InputError, first_line
 
 EARLIER = "start_from"  # copy of the student of another run that this one starts from (transfer.py)
 # What is there before anything is trained; it goes if the next call has other options.
@@ -142,9 +142,9 @@ class RunFolder:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
                 return tensors, json.loads(file.metadata()["facts"])
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-            reason = str(error).split("\n")[0]
             raise DataError(
-                f"{self._file(stage)} cannot be read ({reason}); delete it, and the same command makes that stage again"
+                f"{self._file(stage)} cannot be read ({first_line(error)}); delete it, and the same command makes "
+                "that stage again"
             ) from None
 
     def load_into(self, student: nn.Module, stage: str, tensors: dict[str, Tensor]) -> None:

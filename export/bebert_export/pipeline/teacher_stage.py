@@ -25,7 +25,7 @@ from bebert_export.distributed import is_main, main_writes
 from bebert_export.pipeline.data import TaskData
 from bebert_export.pipeline.run_folder import RunFolder
 from bebert_export.quiet_transformers import quiet_transformers
-from bebert_infer.errors import DataError
+from bebert_infer.errors import DataError, first_line
 
 BATCH = 64
 PART = 32  # batches between two writes of what is done
@@ -70,8 +70,7 @@ class Teacher:
             with quiet_transformers():
                 self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, TypeError) as error:
-            reason = str(error).strip().split("\n")[0]
-            raise DataError(f"{folder} has no tokenizer ({reason:.200}); put the teacher's own there") from None
+            raise DataError(f"{folder} has no tokenizer ({first_line(error)}); put the teacher's own there") from None
         self.tokens = min(self.tokenizer.model_max_length, MOST_TOKENS)
 
     @torch.no_grad()
