@@ -96,6 +96,12 @@ def test_the_page_has_every_engine_every_figure_and_all_pictures(folder):
         assert f"{digits(row.median_ms)} ({digits(row.p10_ms)}–{digits(row.p90_ms)})" in page.texts
     for row in run.throughput:
         assert any(text.startswith(f"{digits(row.sentences_per_s)} (") for text in page.texts)
+    assert {row.early_exit for row in run.texts} == {None, "exact"}
+    for row in run.texts:
+        assert row.engine + (", early exit exact" if row.early_exit else "") in page.texts
+        assert f"{digits(row.median_ms)} ({digits(row.p10_ms)}–{digits(row.p90_ms)})" in page.texts
+        assert row.members_run is None or f"{row.members_run:.2f}" in page.texts
+    assert "1.56×" in page.texts  # early exit of two members, 0.11 · 65.8 ms, against int8 in 0.2 · 56.4
     for row in run.time_by_operation:
         assert row.operation in page.texts and f"{row.ms:.3f} ({row.share:.1%})" in page.texts
     assert all(row.name in page.texts and f"{row.score:.2f}" in page.texts for row in ROWS)

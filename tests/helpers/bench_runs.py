@@ -102,6 +102,7 @@ def bench_run(
         "engines": [],
         "latency": [],
         "throughput": [],
+        "texts": [],
         "time_by_operation": [],
     }
     for number, group in enumerate(groups):
@@ -146,6 +147,11 @@ def _add(run: dict[str, Any], group: str, engine: tuple, scale: float, accuracy:
             times = {"median_ms": median, "p10_ms": 0.96 * median, "p90_ms": 1.06 * median, "calls": 9}
             rate = {"sentences_per_s": 1e3 * batch / median}
             run["throughput"].append(named | {"threads": threads, "tokens": 128, "batch": batch} | times | rate)
+        for early in (None, "exact") if accuracy and packed else [None] if accuracy else []:
+            median = scale * ms * (0.11 if early else 0.2)
+            ran = {"early_exit": early, "members_run": members * (0.6 if early else 1.0) if packed else None}
+            row = {"texts": 32, "mean_tokens": 27.6, "median_ms": median, "p10_ms": 0.97 * median}
+            run["texts"].append(named | {"threads": threads, "p90_ms": 1.1 * median, "calls": 3} | row | ran)
     if packed:
         whole = sum(OPERATIONS.values())
         for operation, part in OPERATIONS.items():

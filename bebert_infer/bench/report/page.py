@@ -60,6 +60,7 @@ def _body(run: RunRecord, pictures: list[Picture], notes: list[str]) -> str:
         ("Latency of one sentence", "latency", sections.latency),
         ("Times faster than full precision", "speedup", sections.speedup),
         ("Throughput of batches", "throughput", sections.throughput),
+        ("Real texts", "", sections.texts),
         ("Start-up and memory", "", sections.start),
         ("Size", "size", sections.size),
         ("Operations", "", sections.operations),

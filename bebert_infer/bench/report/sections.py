@@ -106,6 +106,38 @@ def _rate(row: Throughput) -> str:
     return f"{digits(row.sentences_per_s)} ({digits(slow)}–{digits(fast)})"
 
 
+def texts(run: RunRecord) -> Iterable[str]:
+    """Milliseconds of a real text, and how many members spoke."""
+    for group in run.groups:
+        for threads in run.threads():
+            rows = [row for row in run.texts if (row.group, row.threads) == (group.name, threads)]
+            if not rows:
+                continue
+            kinds = {engine.name: engine.kind for engine in run.engines_of(group)}
+            eight = [row.median_ms for row in rows if kinds.get(row.engine) == "int8"]
+            lines = [
+                (
+                    row.engine + ("" if row.early_exit is None else f", early exit {row.early_exit}"),
+                    f"{digits(row.median_ms)} ({digits(row.p10_ms)}–{digits(row.p90_ms)})",
+                    NONE if row.members_run is None else f"{row.members_run:.2f}",
+                    *([f"{min(eight) / row.median_ms:.2f}×"] if eight else []),
+                )
+                for row in rows
+            ]
+            headings = (
+                "engine",
+                "a text (p10–p90)",
+                "members run",
+                *(["times faster than the best int8"] if eight else []),
+            )
+            about = (
+                f"{rows[0].texts} texts of {rows[0].mean_tokens:.1f} tokens on average, one by one, without tokenizing"
+            )
+            yield table(f"{group.name}, {threads_in_words(threads)}: milliseconds, {about}", headings, lines)
+    if not run.texts:
+        yield paragraph("Not measured: no labelled file was given.")
+
+
 def start(run: RunRecord) -> Iterable[str]:
     """What installing an engine takes, seconds until it is ready and has answered once, and its memory."""
     floor = run.import_numpy_s
