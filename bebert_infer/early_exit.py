@@ -26,7 +26,8 @@ BOUNDED = ("probabilities", "vote")  # rules with a bound on what a member can c
 ROUNDING = 1e-9  # of the sum of |alpha|: sums of float64 are off by far less, so no rounding turns a settled label
 
 EarlyExit = str | float
-MemberLogits = Callable[[int, NDArray[np.int64]], NDArray[np.float32]]  # member, rows[R] -> float32[R, labels]
+# member, rows[R] rising, each once -> float32[R, labels]
+MemberLogits = Callable[[int, NDArray[np.int64]], NDArray[np.float32]]
 
 
 class Decision(NamedTuple):
@@ -100,7 +101,7 @@ def ask_members(
         logits[order[spoken - 1], rows] = ask(int(order[spoken - 1]), rows)
         asked[still] = spoken
         if spoken < len(order):
-            done = settled(decision, alphas, order[:spoken], logits[:, rows], sizes, pool, early_exit)
+            done = settled(decision, alphas, order, spoken, logits[:, rows], sizes, pool, early_exit)
             still = still[~done]
     return logits, asked
 
@@ -110,14 +111,15 @@ def heard_together(
 ) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.int64]]]:
     """Texts that as many members were asked for, bool[texts], and these members, in the order of the model."""
     order = speaking_order(alphas)
-    for count in np.unique(asked).tolist():
+    for count in sorted(set(asked.tolist())):
         yield asked == count, np.sort(order[:count])
 
 
 def settled(
     decision: Decision,
     alphas: NDArray[np.float64],
-    spoken: NDArray[np.int64],
+    order: NDArray[np.int64],
+    spoken: int,
     logits: NDArray[np.float32],
     windows: NDArray[np.int64],
     pool: Pool,
@@ -125,17 +127,18 @@ def settled(
 ) -> NDArray[np.bool_]:
     """Which texts need no further member: bool[texts].
 
-    spoken : members that have, of logits float32[members, all windows, labels]     windows : count of each text
+    order  : `speaking_order`, of which the first `spoken` members have logits in float32[members, all windows, labels]
+    windows : count of each text
     """
     rule, _, several = decision
-    heard = np.sort(spoken)
+    heard = np.sort(order[:spoken])
     scores = combine(rule, logits[heard], alphas[heard], multi_label=several)
     several_windows = len(scores) > len(windows)
     starts = np.cumsum(windows) - windows
     done = np.zeros(len(windows), bool)
     if rule in BOUNDED:
         weights = np.abs(alphas)
-        silent = np.delete(weights, heard).sum()
+        silent = weights[order[spoken:]].sum()
         rounding = ROUNDING * weights.sum()
         means = np.add.reduceat(scores, starts) / windows[:, None] if several_windows else scores
         # Shares of several windows follow the mean of their scores only where none is cut off at 0, as by

@@ -306,7 +306,8 @@ class Ensemble:
         """Answers to the texts whose windows are the sentences of a batch; without `encoded` each is a text."""
 
         def ask(member: int, sentences: NDArray[np.int64]) -> NDArray[np.float32]:
-            return self._member_logits(member, batch.taken(sentences))
+            part = batch if len(sentences) == batch.sentences else batch.taken(sentences)
+            return self._member_logits(member, part)
 
         counts = [1] * batch.sentences if encoded is None else [len(one.windows) for one in encoded]
         asked = ask_members(Decision.of(self.config), self.alphas, counts, pool, early_exit, ask)

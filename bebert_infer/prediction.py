@@ -97,6 +97,8 @@ def early_predictions(
     windows = [len(one.windows) for one in texts]
     answers: dict[int, Prediction] = {}
     for together, heard in heard_together(alphas, asked):
+        if together.all():  # one text, say
+            return predictions(config, alphas[heard], members[heard], texts, pool)
         chosen = np.flatnonzero(together).tolist()
         logits = members[heard][:, np.repeat(together, windows)]
         found = predictions(config, alphas[heard], logits, [texts[index] for index in chosen], pool)
