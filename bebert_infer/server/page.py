@@ -1,4 +1,4 @@
-"""The page to try the model, and its style and script: files of this package, which ask no other host for anything."""
+"""The page to try the model, and its style and scripts: files of this package, which ask no other host for anything."""
 
 from importlib.resources import files
 
@@ -14,6 +14,7 @@ POLICY = (
 FILES = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/answer.js": ("answer.js", "text/javascript; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
 }
 HEADERS = {

@@ -88,7 +88,7 @@ def test_a_token(tmp_path, way):
         for path in ("/info", "/metrics"):
             assert exchange(server.port, request(path, method="GET"))[0] == 401
             assert exchange(server.port, request(path, method="GET", **right))[0] == 200
-        for path in ("/", "/health", "/page.js", "/page.css", "/openapi.json"):
+        for path in ("/", "/health", "/page.js", "/answer.js", "/page.css", "/openapi.json"):
             assert exchange(server.port, request(path, method="GET"))[0] == 200
         hub = pytest.importorskip("huggingface_hub")
         client = hub.InferenceClient(base_url=server.url, token="s3cret-token")

@@ -10,6 +10,8 @@ for package in ("starlette", "uvicorn", "httptools", "uvloop", "prometheus_clien
 
 from serving import exchange, request, serving
 
+NAMES = ("/page.css", "/page.js", "/answer.js")
+
 
 class Elements(HTMLParser):
     """All elements with their attributes."""
@@ -27,7 +29,7 @@ class Elements(HTMLParser):
 @pytest.fixture(scope="module")
 def files():
     with serving() as server:
-        found = {path: exchange(server.port, request(path, method="GET")) for path in ("/", "/page.css", "/page.js")}
+        found = {path: exchange(server.port, request(path, method="GET")) for path in ("/", *NAMES)}
         head = exchange(server.port, request("/page.css", method="GET"))
         assert head[0] == 200
     return found
@@ -40,7 +42,8 @@ def test_the_browser_is_told_to_ask_nobody_else(files):
         assert policy["default-src"] == "'none'"
         assert {policy[name] for name in ("script-src", "style-src", "connect-src")} == {"'self'"}
         assert headers["x-content-type-options"] == "nosniff"
-    assert files["/page.js"][1]["content-type"].startswith("text/javascript")
+    for script in ("/page.js", "/answer.js"):  # a module of another type would not be run
+        assert files[script][1]["content-type"].startswith("text/javascript")
 
 
 def test_nothing_names_another_host_or_needs_what_the_policy_forbids(files):
@@ -61,7 +64,8 @@ def test_fields_have_labels_and_results_are_announced(files):
     assert fields == named == {"text", "pair", "token"}
     ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
     assert len(ids) == len(set(ids))
-    used = set(re.findall(r'find\("(\w+)"\)', files["/page.js"][2].decode()))
+    scripts = files["/page.js"][2].decode() + files["/answer.js"][2].decode()
+    used = set(re.findall(r'find\("(\w+)"\)', scripts))
     assert used <= set(ids), "the script finds what it asks for"
     by_id = {attributes["id"]: attributes for _, attributes in elements if "id" in attributes}
     assert by_id["result"]["aria-live"] == "polite" and by_id["error"]["role"] == "alert"
