@@ -6,7 +6,8 @@
 #   make test-arm64    set up an aarch64 Python (no root needed on Debian), run kernels and models on it
 # One compiles the kernels of a checkout again after a change: make library
 # One builds what others install, for every machine that there are kernels for: make wheels    three files in dist/
-# And one builds the pages: make docs    a site of docs/, README and the docstrings, in build/site
+# And one builds the pages: make docs    a site of docs/, README and the docstrings, in build/site; with npm, the demo, too
+# One tries the pages in a browser: make test-browser    needs npm and Chromium (apt install npm chromium)
 # And one measures: make bench-kernels [ONLY="xnor_gemm or NumKong"] [RECORD=1]
 # And one takes long: make soak   100,000 calls, printing the resident size: fails if it grows
 
@@ -18,8 +19,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 KERNELS := $(shell find kernels/bebert_kernels -name '*.py')
 LIBRARY := kernels/bebert_kernels/ahead/libraries/index.json
 TOOLS := $(VENV)/wheel-tools
+DEMO := build/demo/files.js
+DEMO_SOURCES := $(wildcard docs/demo/* docs/demo/.npmrc bebert_infer/demo_model/* export/bebert_export/packed_onnx/*.py) \
+	bebert_infer/server/page.css bebert_infer/server/answer.js
 
-.PHONY: demo test pytest library wheels test-long docs test-arm64 test-arm64-short lint types format fuzz bench-kernels soak clean
+.PHONY: demo test pytest library wheels test-long docs test-browser test-arm64 test-arm64-short lint types format fuzz bench-kernels soak clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/bebert demo
@@ -48,8 +52,19 @@ wheels: $(TOOLS)/.done
 	ls -l dist
 
 docs: $(VENV)/.everything
+	@if command -v npm > /dev/null; then $(MAKE) --no-print-directory $(DEMO); \
+	else echo "npm is not installed: the site gets the demo that was built before, or none (docs/demo.md)"; fi
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "open build/site/index.html"
+
+$(DEMO): $(DEMO_SOURCES) | $(VENV)/.everything $(LIBRARY)
+	$(BIN)/python docs/demo/build.py build/demo
+
+# Without Chromium the tests would skip, and so would have passed.
+test-browser: $(VENV)/.everything $(DEMO)
+	@command -v "$${BEBERT_CHROMIUM:-chromium}" > /dev/null || { echo "there is no chromium; install it, or name one in BEBERT_CHROMIUM"; exit 1; }
+	$(PIP) '$(shell grep "^playwright==" constraints.txt)'
+	DEMO_FOLDER=build/demo $(BIN)/python -m pytest tests/browser --numprocesses 2 --dist loadfile
 
 soak: $(VENV)/.everything
 	$(BIN)/python tests/helpers/soak.py
