@@ -54,7 +54,7 @@ def build(out: Path) -> None:
         export_packed(demo_path(), made / "model.onnx")
         _write(made / "about.json", _about(made / "model.onnx"))
         _write(made / "characters.json", characters(Tokenizer.from_file(str(made / "tokenizer.json"))))
-        _list_files(made)
+        list_files(made)
 
 
 def _vendor(npm: str, out: Path) -> None:
@@ -121,7 +121,7 @@ def characters(tokenizer: Tokenizer) -> dict[str, object]:
     return {"unknown": UNKNOWN, "ranges": ranges}
 
 
-def _list_files(folder: Path) -> None:
+def list_files(folder: Path) -> None:
     """Write files.js: bytes and hash of each file, and a version that is another one whenever a file is."""
     files = {}
     for path in sorted(folder.iterdir()):

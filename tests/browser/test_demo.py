@@ -1,5 +1,6 @@
 """The demo answers as the engine does, alone, without network once it was loaded, asking no other host for anything."""
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -7,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import WIDTHS, hosting, visiting
+from tokenizers import Tokenizer
 
 from bebert_infer import Ensemble
 from bebert_infer.errors import InputError
 from bebert_infer.measure.sample_models import demo_path
 
-SENTENCES = json.loads((Path(__file__).parents[1] / "data" / "demo_sentences.json").read_text("utf-8"))
+ROOT = Path(__file__).resolve().parents[2]
+SENTENCES = json.loads((ROOT / "tests" / "data" / "demo_sentences.json").read_text("utf-8"))
 # Bits are equal here; on another CPU tanh and exp of the engine may differ in the last ones (docs/numerics.md).
 ROUNDING = 2e-5
 ALL = """async (texts) => {
@@ -26,6 +29,16 @@ ALL = """async (texts) => {
   for (const [text, pair] of JSON.parse(texts)) answers.push(await ask({ text, pair }));
   engine.terminate();
   return answers;
+}"""
+
+# The page's own way from a text to ids, without the limit of tokens.
+ENCODER = """async (texts) => {
+  const { encoder } = await import("./tokens.js");
+  const { Tokenizer } = await import("./tokenizers.min.mjs");
+  const [json, characters] = await Promise.all(
+    ["tokenizer.json", "characters.json"].map(async (name) => (await fetch(name)).json()));
+  const encode = encoder(Tokenizer, json, characters, Infinity);
+  %s
 }"""
 
 
@@ -68,7 +81,7 @@ def answer(engine, sentence):
 
 
 def shown(text):
-    """As elements show a text: halves of characters are replaced before it comes here, too."""
+    """As elements show a text: white space is one space."""
     return " ".join(text.split())
 
 
@@ -155,18 +168,9 @@ def test_every_character_becomes_the_engines_tokens(engine, ready):
     mixed = random.choice(codes[codes < 0x3200], (5000, 8))
     texts = [*words, *("film" + "".join(map(chr, row)) for row in mixed)]
     texts = [text for text in texts if text.strip()]
-    found = ready.page.evaluate(
-        """async (texts) => {
-          const { encoder } = await import("./tokens.js");
-          const { Tokenizer } = await import("./tokenizers.min.mjs");
-          const [json, characters] = await Promise.all(
-            ["tokenizer.json", "characters.json"].map(async (name) => (await fetch(name)).json()));
-          const encode = encoder(Tokenizer, json, characters, Infinity);
-          return JSON.parse(texts).map((text) => encode(text, null).ids.join(" "));
-        }""",
-        json.dumps(texts),
-    )
-    tokenizer = engine_tokenizer(engine)
+    ask = """return JSON.parse(texts).map((text) => encode(text, null).ids.join(" "));"""
+    found = ready.page.evaluate(ENCODER % ask, json.dumps(texts))
+    tokenizer = Tokenizer.from_str(engine.tokenizer_json)
     wrong = [
         text
         for text, ids, row in zip(texts, found, tokenizer.encode_batch(texts), strict=True)
@@ -175,28 +179,15 @@ def test_every_character_becomes_the_engines_tokens(engine, ready):
     assert wrong == []
 
 
-def engine_tokenizer(engine):
-    from tokenizers import Tokenizer
-
-    return Tokenizer.from_str(engine.tokenizer_json)
-
-
 def test_blank_texts_are_those_of_the_engine(ready):
-    blank = ready.page.evaluate(
-        """async () => {
-          const { encoder } = await import("./tokens.js");
-          const { Tokenizer } = await import("./tokenizers.min.mjs");
-          const [json, characters] = await Promise.all(
-            ["tokenizer.json", "characters.json"].map(async (name) => (await fetch(name)).json()));
-          const encode = encoder(Tokenizer, json, characters, Infinity);
-          const refused = [];
-          for (let code = 0; code < 0x10000; code += 1) {
-            if (code >= 0xD800 && code < 0xE000) continue;
-            try { encode(String.fromCodePoint(code), null); } catch { refused.push(code); }
-          }
-          return refused;
-        }"""
-    )
+    ask = """
+      const refused = [];
+      for (let code = 0; code < 0x10000; code += 1) {
+        if (code >= 0xD800 && code < 0xE000) continue;
+        try { encode(String.fromCharCode(code), null); } catch { refused.push(code); }
+      }
+      return refused;"""
+    blank = ready.page.evaluate(ENCODER % ask)
     assert len(blank) > 20 and blank == [
         code for code in range(0x10000) if not 0xD800 <= code < 0xE000 and not chr(code).strip()
     ]
@@ -260,14 +251,11 @@ def test_a_new_version_comes_whole_when_no_page_of_the_old_one_is_open(chromium,
 
 def renew(folder):
     """List the files again, as the build does."""
-    import importlib.util
-
-    place = Path(__file__).resolve().parents[2] / "docs" / "demo" / "build.py"
-    spec = importlib.util.spec_from_file_location("demo_build", place)
+    spec = importlib.util.spec_from_file_location("demo_build", ROOT / "docs" / "demo" / "build.py")
     build = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(build)
     (folder / "files.js").unlink()
-    build._list_files(folder)
+    build.list_files(folder)
 
 
 def test_it_is_readable_at_every_width(ready):
