@@ -2,8 +2,6 @@
 
 import json
 import os
-import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -14,18 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from examples import example, node
 from serving import MODEL, ROOT, serving
 
 from bebert_infer import Ensemble
 
 TEXTS = ["a gripping, funny film", "dull", "naïve 电影 🎬"]
-PAGE = (ROOT / "docs" / "examples.md").read_text("utf-8")
-
-
-def example(name: str) -> str:
-    """The code block of the page whose first line is the name of its file."""
-    (code,) = re.findall(rf"```\w+\n((?:#|//) {re.escape(name)}\b.*?)```", PAGE, re.DOTALL)
-    return str(code)
 
 
 def expected() -> list[dict[str, object]]:
@@ -76,13 +68,6 @@ def test_the_fastapi_example_says_what_is_wrong(application: str, body: object, 
     with pytest.raises(urllib.error.HTTPError) as raised:
         ask(application, body)
     assert raised.value.code == 422 and sentence in raised.value.read().decode()
-
-
-def node(folder: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    if shutil.which("node") is None:
-        pytest.skip("there is no node on this machine")
-    (folder / name).write_text(example(name), "utf-8")
-    return subprocess.run(["node", name, *arguments], cwd=folder, capture_output=True, text=True, timeout=60)
 
 
 def test_the_javascript_example_prints_the_answers_of_a_server(tmp_path: Path) -> None:
