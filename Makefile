@@ -8,6 +8,7 @@
 # One builds what others install, for every machine that there are kernels for: make wheels    three files in dist/
 # And one builds the pages: make docs    a site of docs/, README and the docstrings, in build/site
 # And one measures: make bench-kernels [ONLY="xnor_gemm or NumKong"] [RECORD=1]
+# One starts real clusters of this machine's processes: make test-clusters
 # And one takes long: make soak   100,000 calls, printing the resident size: fails if it grows
 
 PYTHON ?= python3
@@ -19,7 +20,7 @@ KERNELS := $(shell find kernels/bebert_kernels -name '*.py')
 LIBRARY := kernels/bebert_kernels/ahead/libraries/index.json
 TOOLS := $(VENV)/wheel-tools
 
-.PHONY: demo test pytest library wheels test-long docs test-arm64 test-arm64-short lint types format fuzz bench-kernels soak clean
+.PHONY: demo test pytest library wheels test-long test-clusters docs test-arm64 test-arm64-short lint types format fuzz bench-kernels soak clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/bebert demo
@@ -32,6 +33,10 @@ pytest: $(VENV)/.everything $(LIBRARY)
 
 test-long: $(VENV)/.everything $(LIBRARY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m long
+
+# Engines that run on many machines are extras; without them these tests are skipped.
+test-clusters: $(VENV)/.clusters $(LIBRARY)
+	$(BIN)/python -m pytest tests/clusters
 
 library: $(LIBRARY)
 
@@ -99,6 +104,10 @@ $(TOOLS)/.done: $(BIN)/python pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		auditwheel build llvmlite numba numpy setuptools ziglang
+	touch $@
+
+$(VENV)/.clusters: $(VENV)/.everything
+	$(PIP) --editable '.[ray]'
 	touch $@
 
 $(VENV)/.everything: $(BIN)/python pyproject.toml setup.py constraints.txt
