@@ -7,7 +7,8 @@ DATA are files of texts, such as GLUE's dev files; their rows are repeated to si
     plain      one `bebert predict` on each of as many files as workers, at the same time, one thread each
     ray        `bebert predict --engine ray` on the folder of these files, with as many workers
     one        the same with one worker
-    stages     reading, tokenizing, the model and writing, on one core, in one process, of the first rows
+    stages     reading, tokenizing, the model and writing, in CPU time of one core, of the first rows
+    lengths    rows a second of CPU time by tokens, of the model and of one member of BERT-base size
     memory     private memory of a plain process, of a worker, and of Ray's actor without our model, at their largest
 
 Start-up counts in no rate: time begins with the first answered batch or chunk, whose rows do not count. Answers of both
@@ -24,6 +25,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,6 +36,7 @@ from bebert_infer.bulk.classify import answer_rows
 from bebert_infer.bulk.columns import cells
 from bebert_infer.bulk.readers import open_rows
 from bebert_infer.bulk.record import BulkOptions
+from bebert_infer.measure.sample_models import random_model
 from bebert_infer.ray.files import classify_files, open_input
 
 SKIP = BulkOptions(on_error="skip", early_exit=None)
@@ -64,6 +67,7 @@ def main() -> None:
         }
         numbers["mean_characters"] = round(sum(map(len, texts)) / len(texts), 1)
         numbers["stages_us_a_row"] = stages(options.model, place / "in", place)
+        numbers["rows_a_second_of_cpu"] = by_length(options.model)
         numbers["plain"] = plain(options.model, place / "in", place / "plain", options.workers)
         for name, workers in (("ray", options.workers), ("one", 1)):
             numbers[name] = on_ray(options.model, place / "in", place / name, workers, options.part_rows)
@@ -220,19 +224,19 @@ class Timed:
 
     def encode_text(self, *words: Any) -> Any:
         """Tokenizer."""
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             return self.model.encode_text(*words)
         finally:
-            self.tokenizing += time.perf_counter() - start
+            self.tokenizing += time.process_time() - start
 
     def predict_encoded(self, *words: Any) -> Any:
         """Members and vote."""
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             return self.model.predict_encoded(*words)
         finally:
-            self.computing += time.perf_counter() - start
+            self.computing += time.process_time() - start
 
 
 def stages(model: Path, source: Path, place: Path, rows: int = 8192) -> dict[str, float]:
@@ -241,19 +245,38 @@ def stages(model: Path, source: Path, place: Path, rows: int = 8192) -> dict[str
     some = pq.read_table(file).slice(0, rows)
     pq.write_table(some, place / "some.parquet")
     timed = Timed(Ensemble.from_pretrained(model, threads=1))
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in open_rows(place / "some.parquet", SKIP.texts).rows:
         pass
-    reading = time.perf_counter() - start
-    start = time.perf_counter()
+    reading = time.process_time() - start
+    start = time.process_time()
     records = [one for part in answer_rows(timed, open_rows(place / "some.parquet", SKIP.texts), SKIP) for one in part]
-    whole = time.perf_counter() - start
-    start = time.perf_counter()
+    whole = time.process_time() - start
+    start = time.process_time()
     pq.write_table(pa.Table.from_pylist([cells(one) for one in records]), place / "answers.parquet")
-    writing = time.perf_counter() - start
+    writing = time.process_time() - start
     seconds = {"reading": reading, "tokenizing": timed.tokenizing, "model": timed.computing, "writing": writing}
     seconds["between"] = whole - reading - timed.tokenizing - timed.computing
     return {name: round(1e6 * value / some.num_rows, 1) for name, value in seconds.items()}
+
+
+def by_length(model: Path, sentences: int = 32) -> dict[str, dict[int, float]]:
+    """Rows a second of CPU time, on one core, of token ids: the model, and BERT-base size, 1-1-1."""
+    contestants = {
+        model.name: Ensemble.from_pretrained(model, threads=1),
+        "BERT-base 1-1-1": Ensemble(random_model("base", "1-1-1", 1), threads=1),
+    }
+    rates: dict[str, dict[int, float]] = {}
+    for name, one in contestants.items():
+        rates[name] = {}
+        for tokens in (length for length in (16, 32, 64, 128) if length <= one.limits.positions):
+            ids = np.random.default_rng(0).integers(1000, 2000, (sentences, tokens))
+            one.logits(ids)
+            begin = time.process_time()
+            for _ in range(5):
+                one.logits(ids)
+            rates[name][tokens] = round(5 * sentences / (time.process_time() - begin), 1)
+    return rates
 
 
 if __name__ == "__main__":

@@ -69,13 +69,14 @@ def settings() -> Iterator[None]:
         "enable_progress_bars": False,
         "print_on_execution_start": False,
         "raise_original_map_exception": True,
+        "max_consecutive_actor_init_deaths": 3,  # ours tell of errors later, so whoever dies at its start was killed
     }
-    before = {name: getattr(context, name) for name in ours}
+    before = {name: getattr(context, name) for name in ours if hasattr(context, name)}
     logger = logging.getLogger("ray.data")
     level = logger.level
     try:
-        for name, value in ours.items():
-            setattr(context, name, value)
+        for name in before:
+            setattr(context, name, ours[name])
         logger.setLevel(logging.CRITICAL)
         yield
     finally:

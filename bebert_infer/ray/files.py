@@ -29,6 +29,8 @@ from bebert_infer.ray.connection import cluster, failures_told, settings
 from bebert_infer.ray.storage import Output, Source, sources
 from bebert_infer.ray.worker import Shipped, Worker, ship
 
+WORKERS_A_READER = 8  # it could feed hundreds, but far away files are slow to begin
+MOST_BLOCKS = 10_000  # of names of files
 PART_ROWS, PART_CHARACTERS = 4096, 2**23  # of a chunk, which becomes a part of the output: it ends at either
 
 
@@ -234,12 +236,12 @@ def _run(
         for number in table.column("number").to_pylist():
             yield from input.chunks(number)
 
-    chunks = ray.data.from_items(numbers, override_num_blocks=len(numbers)).map_batches(
+    chunks = ray.data.from_items(numbers, override_num_blocks=min(len(numbers), MOST_BLOCKS)).map_batches(
         read,
         batch_format="pyarrow",
         batch_size=1,
         num_cpus=0,
-        compute=ray.data.TaskPoolStrategy(size=size),
+        compute=ray.data.TaskPoolStrategy(size=min(size, max(2, size // WORKERS_A_READER))),
     )
     answered = chunks.map_batches(
         ChunkWorker,
