@@ -1,6 +1,7 @@
 """A real Ray cluster on this machine for the tests of one file, and the process numbers of its workers."""
 
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 import psutil
 
 CPUS = 3  # two workers, and one for the tasks that read
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # else Ray writes one into the home folder
 
 
 @contextmanager
@@ -18,7 +21,6 @@ def cluster(cpus: int = CPUS) -> Iterator[None]:
     """Connected to a cluster of its own, without dashboard or reports to anyone; stopped and removed afterwards."""
     import ray
 
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     with short_folder() as folder:
         try:
             ray.init(
