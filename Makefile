@@ -29,10 +29,10 @@ test: lint
 	$(MAKE) --no-print-directory --jobs 2 types pytest # side by side: mypy keeps one core busy, and not to the end
 
 pytest: $(VENV)/.everything $(LIBRARY)
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --ignore tests/clusters
 
 test-long: $(VENV)/.everything $(LIBRARY)
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m long
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --ignore tests/clusters -m long
 
 # Engines that run on many machines are extras; without them these tests are skipped.
 test-clusters: $(VENV)/.clusters $(LIBRARY)
