@@ -9,6 +9,7 @@
 # And one builds the pages: make docs    a site of docs/, README and the docstrings, in build/site; with npm, the demo, too
 # One tries the pages in a browser: make test-browser    needs npm and Chromium (apt install npm chromium)
 # And one measures: make bench-kernels [ONLY="xnor_gemm or NumKong"] [RECORD=1]
+# One starts real clusters of this machine's processes: make test-clusters
 # And one takes long: make soak   100,000 calls, printing the resident size: fails if it grows
 
 PYTHON ?= python3
@@ -23,7 +24,8 @@ DEMO := build/demo/files.js
 DEMO_SOURCES := $(wildcard docs/demo/* docs/demo/.npmrc bebert_infer/demo_model/* export/bebert_export/packed_onnx/*.py) \
 	bebert_infer/server/page.css bebert_infer/server/answer.js
 
-.PHONY: demo test pytest library wheels test-long docs test-browser test-arm64 test-arm64-short lint types format fuzz bench-kernels soak clean
+.PHONY: demo test pytest library wheels test-long test-clusters docs test-browser test-arm64 test-arm64-short lint types format \
+	fuzz bench-kernels soak clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/bebert demo
@@ -32,10 +34,14 @@ test: lint
 	$(MAKE) --no-print-directory --jobs 2 types pytest # side by side: mypy keeps one core busy, and not to the end
 
 pytest: $(VENV)/.everything $(LIBRARY)
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --ignore tests/clusters
 
 test-long: $(VENV)/.everything $(LIBRARY)
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m long
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --ignore tests/clusters -m long
+
+# Engines that run on many machines are extras; without them these tests are skipped.
+test-clusters: $(VENV)/.clusters $(LIBRARY)
+	$(BIN)/python -m pytest tests/clusters
 
 library: $(LIBRARY)
 
@@ -114,6 +120,10 @@ $(TOOLS)/.done: $(BIN)/python pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		auditwheel build llvmlite numba numpy setuptools ziglang
+	touch $@
+
+$(VENV)/.clusters: $(VENV)/.everything
+	$(PIP) --editable '.[ray]'
 	touch $@
 
 $(VENV)/.everything: $(BIN)/python pyproject.toml setup.py constraints.txt

@@ -17,9 +17,10 @@ PACKAGES = {
     "infer": ROOT / "bebert_infer",
     "export": ROOT / "export" / "bebert_export",
 }
-HEAVY = {"torch", "transformers", "sklearn", "scipy", "matplotlib", "huggingface_hub", "accelerate", "datasets"}
+HEAVY = {"torch", "transformers", "sklearn", "scipy", "matplotlib", "huggingface_hub", "accelerate", "datasets", "ray"}
 MAY_NOT_IMPORT = {"kernels": HEAVY | {"tokenizers", "safetensors", "rich", "click", "msgspec"}, "infer": HEAVY}
 MAY_IMPORT = {"infer.hub": {"huggingface_hub"}, "infer.sklearn": {"sklearn"}}
+MAY_IMPORT |= {f"infer.ray.{file}": {"ray"} for file in ("capacity", "connection", "files", "worker")}
 COMPILERS = {"numba", "llvmlite"}
 
 # Room -> rooms that it may use. A room is a folder with files, or a file that lies beside the folders; "kernels",
@@ -80,7 +81,9 @@ ROOMS = {
     "infer.bench.report": "infer.bench infer.optional infer.atomic_files infer.errors",
     "infer.server": "infer infer.bulk infer.measure infer.ensemble infer.early_exit infer.prediction infer.text "
     "infer.limits infer.artifact infer.errors",
-    "infer.cli": "infer infer.server infer.hub infer.early_exit infer.bench.report infer.bench infer.measure "
+    "infer.ray": "infer infer.bulk infer.ensemble infer.early_exit infer.text infer.limits infer.artifact "
+    "infer.optional infer.threads infer.errors",
+    "infer.cli": "infer infer.ray infer.server infer.hub infer.early_exit infer.bench.report infer.bench infer.measure "
     "infer.bulk infer.ensemble infer.model infer.text infer.limits infer.artifact infer.atomic_files infer.optional "
     "infer.console infer.threads infer.errors",
     "infer.__main__": "infer.cli",

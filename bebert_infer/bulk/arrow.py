@@ -59,6 +59,13 @@ def answer_schema(schema: Any, labels: Sequence[str], problem: str, options: Bul
         # A column of nothing but nulls has a type of its own.
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind in (pa.string_view(), pa.null())):
             raise InputError(f'the column "{name}" holds {kind}; texts are strings: cast it, or name another column')
+    return with_answers(schema, labels, problem, options)
+
+
+def with_answers(schema: Any, labels: Sequence[str], problem: str, options: BulkOptions) -> Any:
+    """`answer_schema` without a look at the columns of texts, whose rows are then judged one by one."""
+    import pyarrow as pa
+
     answers = arrow_schema(pa, answer_types(labels, problem, options.early_exit is not None))
     if taken := [name for name in answers.names if name in schema.names]:
         raise InputError(

@@ -8,6 +8,7 @@ import hashlib
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,7 +26,7 @@ from bebert_infer.text.windows import EncodedText, LongTexts, Pool
 
 # Rows answered together, or fewer once they have this many characters: what is in memory at a time.
 BATCH_ROWS, BATCH_CHARACTERS = 64, 2**20
-HEAD_BYTES = 2**20
+HEAD_BYTES, HEAD_ROWS = 2**20, 10_000
 
 
 class Model(Protocol):
@@ -90,47 +91,112 @@ def classify_file(
     return counts
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A row that was read: its texts, or why it has none.
+
+    index : from 1, over the rows of its file that count;  name : of its texts, in errors
+    texts : "text" and, of a pair, "text_pair"
+    """
+
+    index: int
+    texts: dict[str, str]
+    name: str = ""
+    error: str | None = None
+
+
 def answer_rows(model: Model, file: RowFile, options: BulkOptions, done: int = 0) -> Iterator[list[dict[str, Any]]]:
     """Yield the records of all rows behind the first `done`, in order, a batch at a time.
 
     Nothing that was read waits for a slow pipe, or is lost where the file ends in an error. Raises RowError, DataError.
     """
+    yield from answer_asked(model, asked_rows(file, options, done), options, file.ready)
+
+
+def asked_rows(file: RowFile, options: BulkOptions, done: int = 0, names: "Names | None" = None) -> Iterator[Asked]:
+    """Yield what the rows behind the first `done` ask, in order; no model is needed for that.
+
+    names : columns of texts of the files before, which must be those of this file too; None: it chooses its own
+
+    Raises RowError at a row without a text if `on_error` is "stop"; DataError, also for a file that ends in one.
+    """
     check_columns(file, options)
-    names = _columns(file.header or (), options)
-    batch: list[tuple[dict[str, Any], EncodedText | None]] = []
-    characters = index = 0
-    for index, row in enumerate(_rows_and_end(file), 1):
-        if isinstance(row, DataError):
-            if batch:
-                yield _answered(model, batch, options)
-            raise row
+    own = _columns(file.header or (), options)
+    if names is not None and file.header is not None and own != names:
+        raise InputError(
+            f"{file.path} has its text in {_named(own)}, the files before in {_named(names)}; name the columns with "
+            "--text-column and --pair-column"
+        )
+    names, index = own if names is None else names, 0
+    for index, row in enumerate(file.rows, 1):
         if names[0] is None:  # without a header, the first row with a text decides
             names = _columns(row.cells, options)
         if index <= done:
             continue
         try:
-            record, encoded = _encoded(model, file, row, options, names)
+            texts, name = _texts(file, row, options, names)
         except InputError as error:
-            if options.on_error == "stop":
-                if batch:
-                    yield _answered(model, batch, options)
-                raise RowError(f"{error}; mend row {index}, or pass --on-error skip to go on without it") from None
-            record, encoded = {"error": safe(str(error))}, None  # it names the file, by any bytes
-        batch.append(({"row": index} | record, encoded))
-        characters += sum(len(value) for value in record.values())
-        if len(batch) == BATCH_ROWS or characters >= BATCH_CHARACTERS or not file.ready():
-            yield _answered(model, batch, options)
-            batch, characters = [], 0
-    if batch:
-        yield _answered(model, batch, options)
+            yield _refused(index, error, options)
+            continue
+        yield Asked(index, texts, name)
     if index < done:
         raise DataError(f"{file.path} has {index} rows, but {done} answers are there already; pass --restart")
 
 
-def _rows_and_end(file: RowFile) -> Iterator[Row | DataError]:
-    """The rows, and behind them the error in which the file ends, if it does."""
+def answer_asked(
+    model: Model, rows: Iterable[Asked], options: BulkOptions, ready: Callable[[], bool] = lambda: True
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield the records of these rows, in order, a batch at a time.
+
+    ready : whether the next row can be had without waiting
+
+    Raises RowError at a row that cannot be classified if `on_error` is "stop"; and what `rows` raises, behind the
+    answers to the rows before.
+    """
+    batch: list[tuple[dict[str, Any], EncodedText | None]] = []
+    characters = 0
+    for row in _and_end(_encoded(model, rows, options)):
+        if isinstance(row, DataError):
+            if batch:
+                yield _answered(model, batch, options)
+            raise row
+        batch.append(row)
+        characters += sum(len(value) for value in row[0].values() if isinstance(value, str))
+        if len(batch) == BATCH_ROWS or characters >= BATCH_CHARACTERS or not ready():
+            yield _answered(model, batch, options)
+            batch, characters = [], 0
+    if batch:
+        yield _answered(model, batch, options)
+
+
+def _encoded(
+    model: Model, rows: Iterable[Asked], options: BulkOptions
+) -> Iterator[tuple[dict[str, Any], EncodedText | None]]:
+    """The beginning of a record of each row, and its token ids; None where it has an error."""
+    for row in rows:
+        encoded = None
+        if row.error is None:
+            pair = "text_pair" in row.texts
+            text = (row.texts["text"], row.texts["text_pair"]) if pair else row.texts["text"]
+            try:
+                encoded = model.encode_text(text, options.long, row.name)
+            except InputError as error:
+                row = _refused(row.index, error, options)
+        record = row.texts if row.error is None else {"error": row.error}
+        yield {"row": row.index} | record, encoded
+
+
+def _refused(index: int, error: InputError, options: BulkOptions) -> Asked:
+    """A row that cannot be classified. Raises RowError if that is where to stop."""
+    if options.on_error == "stop":
+        raise RowError(f"{error}; mend row {index}, or pass --on-error skip to go on without it") from None
+    return Asked(index, {}, error=safe(str(error)))  # it names the file, by any bytes
+
+
+def _and_end(rows: Iterator[Any]) -> Iterator[Any]:
+    """The rows, and behind them the DataError in which they end, if they do."""
     try:
-        yield from file.rows
+        yield from rows
     except DataError as error:
         yield error
 
@@ -176,20 +242,22 @@ def _columns(keys: Iterable[str], options: BulkOptions) -> Names:
     return text, pair
 
 
+def _named(names: Names) -> str:
+    return " and ".join(f'"{name}"' for name in names if name)
+
+
 def _check_same(names: Names, row: Row, file: RowFile, options: BulkOptions) -> None:
     """Raise InputError if a row of a file without header has its texts elsewhere than the rows before."""
     found = _columns(row.cells, options)
     if found[0] is not None and found != names:
-        first, here = (" and ".join(f'"{name}"' for name in pair if name) for pair in (names, found))
         raise InputError(
-            f"{file.place(row.number)} has its text in {here}, the rows before in {first}; use the same names in all "
-            "rows, or name them with --text-column and --pair-column"
+            f"{file.place(row.number)} has its text in {_named(found)}, the rows before in {_named(names)}; use the "
+            "same names in all rows, or name them with --text-column and --pair-column"
         )
 
 
-def _encoded(
-    model: Model, file: RowFile, row: Row, options: BulkOptions, names: Names
-) -> tuple[dict[str, Any], EncodedText]:
+def _texts(file: RowFile, row: Row, options: BulkOptions, names: Names) -> tuple[dict[str, str], str]:
+    """The texts of a row, and what errors call them."""
     place = file.place(row.number)
     if row.fault is not None:
         raise InputError(f"{place} {row.fault}")
@@ -211,10 +279,17 @@ def _encoded(
         if not isinstance(value, str):
             raise InputError(f'the "{name}" in {place} is {safe(reprlib.repr(value))}; texts are strings')
         texts[key] = value
-    pair = "text_pair" in texts
-    text = (texts["text"], texts["text_pair"]) if pair else texts["text"]
-    what = f'the "{names[0]}"' + (f' with "{names[1]}"' if pair else "")
-    return texts, model.encode_text(text, options.long, f"{what} in {place}")
+    what = f'the "{names[0]}"' + (f' with "{names[1]}"' if "text_pair" in texts else "")
+    return texts, f"{what} in {place}"
+
+
+def text_columns(file: RowFile, options: BulkOptions) -> Names:
+    """The columns of texts; without a header, those of the first row with a text. Raises InputError."""
+    check_columns(file, options)
+    if file.header is not None:
+        return _columns(file.header, options)
+    found = (_columns(row.cells, options) for row in islice(file.rows, HEAD_ROWS))
+    return next((names for names in found if names[0] is not None), (None, None))
 
 
 def _shown(names: list[str]) -> str:

@@ -23,15 +23,15 @@ def load_pyarrow(path: Path) -> Any:
     return pyarrow
 
 
-def open_parquet(path: Path, wanted: Sequence[str]) -> RowFile:
-    """Open a Parquet file for the columns `wanted`.
+def open_parquet(path: Path, wanted: Sequence[str], opened: Any = None) -> RowFile:
+    """Open a Parquet file for the columns `wanted`; opened : its bytes, where `path` is only a name.
 
     Raises DataError: missing, damaged, or a column twice; MissingExtraError without pyarrow.
     """
     pa = load_pyarrow(path)
     try:
         # Pages are read through a small buffer: without it, a whole column of a row group would be loaded.
-        file = pa.parquet.ParquetFile(path, buffer_size=2**16, pre_buffer=False)
+        file = pa.parquet.ParquetFile(path if opened is None else opened, buffer_size=2**16, pre_buffer=False)
         header = file.schema_arrow.names
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{path} is no readable Parquet file: {error}") from None

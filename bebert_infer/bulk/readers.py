@@ -33,6 +33,7 @@ def open_rows(
     plain: bool = False,
     max_bytes: int = MAX_ROW_BYTES,
     kind: str | None = None,
+    opened: Any = None,
 ) -> RowFile:
     """Open a file by its ending, or as the `kind` tsv, csv, jsonl, json or txt, for the columns `wanted`.
 
@@ -41,18 +42,20 @@ def open_rows(
     string a line, JSON one array of them. With `plain`, .txt has one text a line. All are UTF-8 and may be packed
     (.gz). Lines end in LF, CR LF, CR CR LF or CR (`lines.py`). Blank lines do not count, but inside TSV. Raises
     DataError for a file that is missing, of another kind, or damaged in its header.
+
+    opened : binary stream of its bytes, for files that lie elsewhere; `path` is then its name
     """
     ending = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     if kind is None and path.suffix == ".parquet":
-        return open_parquet(path, wanted)
+        return open_parquet(path, wanted, opened)
     if kind is None and ending not in TABLES and not (plain and ending == ".txt"):
         also = ", and .txt with one text a line" if plain else ""
         raise DataError(
             f'"{path}" ends in "{ending + path.suffix if path.suffix == ".gz" else ending}"; {ACCEPTED}{also}'
         )
     try:
-        raw = path.open("rb")
-        size = path.stat().st_size
+        raw = path.open("rb") if opened is None else opened
+        size = path.stat().st_size if opened is None else None
     except OSError as error:
         raise DataError(f'cannot read "{path}": {error.strerror}; pass a file, {ACCEPTED}') from None
     stream: Any = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw

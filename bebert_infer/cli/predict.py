@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # what reads files, prints tables or computes is imported whe
     from bebert_infer.bulk.record import BulkOptions
     from bebert_infer.ensemble import Ensemble
 
-FILES, LONG = "Files", "Long texts and limits"
+FILES, LONG, CLUSTER = "Files", "Long texts and limits", "On a cluster"
 
 
 @command(cls=TextCommand)
@@ -24,13 +24,11 @@ FILES, LONG = "Files", "Long texts and limits"
 @option("--pair", help="Second text of a pair, for one text.")
 @option(
     "--input",
-    type=path,
     group=FILES,
     help="File of texts: .jsonl, .csv, .tsv, .txt (also .gz) or .parquet; - reads JSON or plain lines from a pipe.",
 )
 @option(
     "--output",
-    type=path,
     group=FILES,
     help="Where to write answers, in the same order: .jsonl, .csv, .tsv or .parquet. Until all are there they are in "
     "OUTPUT.part, and the same command goes on from there.",
@@ -50,11 +48,11 @@ FILES, LONG = "Files", "Long texts and limits"
 @option(
     "--on-error",
     type=click.Choice(("stop", "skip")),
-    default="stop",
     group=FILES,
-    help='At a row that cannot be classified: stop, or skip it: {"row": …, "error": …} in its place.',
+    help='At a row that cannot be classified: stop, or skip it: {"row": …, "error": …} in its place. '
+    "Default: stop, with --engine skip.",
 )
-@option("--restart", is_flag=True, group=FILES, help="Drop OUTPUT.part.")
+@option("--restart", is_flag=True, group=FILES, help="Drop OUTPUT.part, or what an unfinished run left in OUTPUT.")
 @option(
     "--long",
     type=click.Choice(("error", "truncate", "windows")),
@@ -90,6 +88,17 @@ FILES, LONG = "Files", "Long texts and limits"
     help="Ask no further member once the label is settled: exact changes no label, a number like 0.9 also stops at "
     "this probability.",
 )
+@option(
+    "--engine",
+    type=click.Choice(("ray",)),
+    group=CLUSTER,
+    help="Run on a Ray cluster: --input is a file, a folder or a URI, --output a new folder of Parquet files.",
+)
+@option("--address", group=CLUSTER, help="Of the cluster. Default: RAY_ADDRESS, else one that is started here.")
+@option("--workers", type=click.IntRange(min=1), group=CLUSTER, help="Default: as many as the cluster has CPUs for.")
+@option(
+    "--part-rows", type=click.IntRange(min=1), group=CLUSTER, help="Most rows of a file of the output. Default: 4096."
+)
 @threads
 @option("--json", "as_json", is_flag=True, help="Print JSON for machines; of --input, one object a line.")
 @click.pass_context
@@ -98,12 +107,12 @@ def predict(
     model: str,
     texts: tuple[str, ...],
     pair: str | None,
-    input: Path | None,
-    output: Path | None,
+    input: str | None,
+    output: str | None,
     text_column: str | None,
     pair_column: str | None,
     input_format: str | None,
-    on_error: Literal["stop", "skip"],
+    on_error: Literal["stop", "skip"] | None,
     restart: bool,
     long: str | None,
     truncate: bool,
@@ -112,6 +121,10 @@ def predict(
     max_characters: int,
     max_tokens: int | None,
     early_exit: str | None,
+    engine: str | None,
+    address: str | None,
+    workers: int | None,
+    part_rows: int | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -121,6 +134,7 @@ def predict(
     bebert predict model/ "a gripping, funny film"
     bebert predict model/ --input reviews.csv --output answers.jsonl --on-error skip
     cat lines.txt | bebert predict model/ --input - --json
+    bebert predict model/ --input s3://bucket/reviews/ --output s3://bucket/answers/ --engine ray
     """
     from bebert_infer.bulk.record import BulkOptions
     from bebert_infer.early_exit import checked_early_exit, parse_early_exit
@@ -128,24 +142,37 @@ def predict(
     from bebert_infer.limits import InputLimits
     from bebert_infer.text.windows import long_texts
 
-    _check_use(context, texts, pair, input, output)
+    source, target = (None if place is None else path(place) for place in (input, output))
+    if engine is None:
+        refuse_unused(context, "a run without --engine", ("address", "workers", "part_rows"))
+        _check_use(context, texts, pair, source, target)
     if long != "windows":
         refuse_unused(context, "a run without --long windows", ("pool",))
     rule = long_texts(truncate, long, overlap, pool)
+    on_error = on_error or ("stop" if engine is None else "skip")
     options = BulkOptions(text_column, pair_column, rule, on_error, parse_early_exit(early_exit))
     limits = InputLimits(characters=max_characters, tokens=max_tokens)
-    alone = input is None and output is None  # texts in, answers out: no file
+    if engine is not None:
+        from bebert_infer.cli.predict_ray import predict_on_ray
+
+        refuse_unused(context, "--engine", ("texts", "pair", "as_json"))
+        if input is None or output is None:
+            raise InputError("--engine reads --input and writes --output; pass both")
+        cluster: dict[str, Any] = {"address": address, "workers": workers, "threads": 1 if threads is None else threads}
+        predict_on_ray(model, input, output, options, limits, input_format, part_rows, restart, cluster)
+        return
+    alone = source is None and target is None  # texts in, answers out: no file
     if not alone:
         from bebert_infer.cli.predict_files import open_input, print_answers, write_answers
-    file = None if alone else open_input(input, texts, pair, options, max_characters, input_format)
+    file = None if alone else open_input(source, texts, pair, options, max_characters, input_format)
     try:
         ensemble = Ensemble.from_pretrained(model, threads=threads, limits=limits)
         ensemble.check_texts(options.long)
         checked_early_exit(options.early_exit, ensemble.config)
         if file is None:
             _print_texts(ensemble, [text if pair is None else (text, pair) for text in texts], options, as_json)
-        elif output is not None:
-            write_answers(ensemble, file, input, output, options, restart)
+        elif target is not None:
+            write_answers(ensemble, file, source, target, options, restart)
         else:
             print_answers(ensemble, file, options, as_json)
     finally:

@@ -62,7 +62,7 @@ def print_answers(ensemble: "Ensemble", file: RowFile, options: BulkOptions, as_
     from bebert_infer.cli.predict_view import answer_table
 
     counts = Counts()
-    with _counted(counts):
+    with counted(counts):
         for batch in answer_rows(ensemble, file, options):
             if as_json:
                 for record in batch:
@@ -87,9 +87,9 @@ def write_answers(
     make = table_maker(output, ensemble.config.labels, ensemble.config.problem_type)
     part = ResumeFile(output, facts, restart)
     if part.rows:
-        _say(stderr_console(), f"going on after {part.rows:,} answers in {part.path}")
+        say(stderr_console(), f"going on after {part.rows:,} answers in {part.path}")
     counts = Counts()
-    with _counted(counts):
+    with counted(counts):
         try:
             with Progress(file, stderr_console()) as report:
                 classify_file(ensemble, file, part, options, make, report, counts)
@@ -99,11 +99,11 @@ def write_answers(
         more = [f"{counts.earlier:,} of an earlier run"] if counts.earlier else []
         more += [f"{counts.bad:,} rows with errors"] if counts.bad else []
         more += [f"{counts.cut:,} texts cut at their end"] if counts.cut else []
-        _say(stdout_console(), f"{counts.rows:,} predictions in {output}" + (f" ({', '.join(more)})" if more else ""))
+        say(stdout_console(), f"{counts.rows:,} predictions in {output}" + (f" ({', '.join(more)})" if more else ""))
 
 
 @contextmanager
-def _counted(counts: Counts) -> Iterator[None]:
+def counted(counts: Counts) -> Iterator[None]:
     """Let the last line say the counts, however the block ends: behind an error they are its note (main.py)."""
     try:
         yield
@@ -115,16 +115,17 @@ def _counted(counts: Counts) -> Iterator[None]:
         error.add_note(str(counts))
         raise
     except BaseException:
-        _say(stderr_console(), str(counts))
+        say(stderr_console(), str(counts))
         raise
-    _say(stderr_console(), str(counts))
+    say(stderr_console(), str(counts))
 
 
 def _leave(part: ResumeFile) -> None:
     if part.leave():
         kept = f"{part.rows:,} answers are kept in {part.path}"
-        _say(stderr_console(), f"{kept}; the same input and options go on from there")
+        say(stderr_console(), f"{kept}; the same input and options go on from there")
 
 
-def _say(console: "Console", text: str) -> None:
+def say(console: "Console", text: str) -> None:
+    """Print a line, however long."""
     console.print(plain(text), soft_wrap=True, highlight=False)

@@ -127,6 +127,7 @@ def test_options_stand_under_their_headings():
             "--max-characters",
             "--max-tokens",
         ],
+        "On a cluster": ["--engine", "--address", "--workers", "--part-rows"],
     }
     assert sections(bebert("train", "--help").stdout)["Options"][:3] == ["--init", "--out", "--recipe"]  # must be given
     assert sections(bebert("--help").stdout)["Commands"] == list(COMMANDS)
@@ -136,7 +137,8 @@ def test_help_shows_defaults_accepted_values_and_environment_variables():
     text = " ".join(bebert("predict", "--help").stdout.split())
     for part in (
         "--on-error [stop|skip]",
-        "[default: stop]",
+        "Default: stop, with --engine skip.",
+        "[default: mean]",
         "[tsv|csv|jsonl|json|txt]",
         "[default: 1000000; x>=1]",
         "MODEL Folder of a packed model, or its name on the hub: owner/name or owner/name@revision. [required]",
