@@ -2,6 +2,7 @@
 #   make demo    install the runtime and classify real sentences with the model that comes along
 #   make test    install what training and tests need too, check style and types, run all tests
 # Long forms of tests (every instruction set, more examples) are run by: make test-long
+# Ray and Spark are tested on clusters that it starts here by: make test-clusters
 # One more checks what a Raspberry Pi computes, on an emulated one:
 #   make test-arm64    set up an aarch64 Python (no root needed on Debian), run kernels and models on it
 # One compiles the kernels of a checkout again after a change: make library
@@ -18,8 +19,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 KERNELS := $(shell find kernels/bebert_kernels -name '*.py')
 LIBRARY := kernels/bebert_kernels/ahead/libraries/index.json
 TOOLS := $(VENV)/wheel-tools
+CLUSTERS := $(VENV)/clusters
 
-.PHONY: demo test pytest library wheels test-long docs test-arm64 test-arm64-short lint types format fuzz bench-kernels soak clean
+.PHONY: demo test pytest library wheels test-long test-clusters docs test-arm64 test-arm64-short lint types format fuzz bench-kernels soak clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/bebert demo
@@ -32,6 +34,10 @@ pytest: $(VENV)/.everything $(LIBRARY)
 
 test-long: $(VENV)/.everything $(LIBRARY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m long
+
+# On real clusters of this machine, with packages of a gigabyte that nothing else needs; Spark wants Java besides.
+test-clusters: $(CLUSTERS)/.done
+	$(CLUSTERS)/bin/python -m pytest tests/clusters
 
 library: $(LIBRARY)
 
@@ -99,6 +105,12 @@ $(TOOLS)/.done: $(BIN)/python pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		auditwheel build llvmlite numba numpy setuptools ziglang
+	touch $@
+
+$(CLUSTERS)/.done: $(BIN)/python pyproject.toml setup.py constraints.txt $(KERNELS)
+	$(PYTHON) -m venv $(CLUSTERS)
+	$(CLUSTERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[ray,spark]' hypothesis pytest pytest-benchmark
 	touch $@
 
 $(VENV)/.everything: $(BIN)/python pyproject.toml setup.py constraints.txt
