@@ -2,6 +2,7 @@
 #   make demo    install the runtime and classify real sentences with the model that comes along
 #   make test    install what training and tests need too, check style and types, run all tests
 # Long forms of tests (every instruction set, more examples) are run by: make test-long
+# Ray and Spark are tested on clusters that it starts here by: make test-clusters
 # One more checks what a Raspberry Pi computes, on an emulated one:
 #   make test-arm64    set up an aarch64 Python (no root needed on Debian), run kernels and models on it
 # One compiles the kernels of a checkout again after a change: make library
@@ -9,7 +10,6 @@
 # And one builds the pages: make docs    a site of docs/, README and the docstrings, in build/site; with npm, the demo, too
 # One tries the pages in a browser: make test-browser    needs npm and Chromium (apt install npm chromium)
 # And one measures: make bench-kernels [ONLY="xnor_gemm or NumKong"] [RECORD=1]
-# One starts real clusters of this machine's processes: make test-clusters
 # And one takes long: make soak   100,000 calls, printing the resident size: fails if it grows
 
 PYTHON ?= python3
@@ -39,7 +39,7 @@ pytest: $(VENV)/.everything $(LIBRARY)
 test-long: $(VENV)/.everything $(LIBRARY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --ignore tests/clusters -m long
 
-# Engines that run on many machines are extras; without them these tests are skipped.
+# On real clusters of this machine, with packages of a gigabyte that nothing else needs; without Java Spark's are skipped.
 test-clusters: $(VENV)/.clusters $(LIBRARY)
 	$(BIN)/python -m pytest tests/clusters
 
@@ -123,7 +123,7 @@ $(TOOLS)/.done: $(BIN)/python pyproject.toml setup.py constraints.txt
 	touch $@
 
 $(VENV)/.clusters: $(VENV)/.everything
-	$(PIP) --editable '.[ray]'
+	$(PIP) --editable '.[ray,spark]'
 	touch $@
 
 $(VENV)/.everything: $(BIN)/python pyproject.toml setup.py constraints.txt

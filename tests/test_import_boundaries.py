@@ -17,10 +17,12 @@ PACKAGES = {
     "infer": ROOT / "bebert_infer",
     "export": ROOT / "export" / "bebert_export",
 }
-HEAVY = {"torch", "transformers", "sklearn", "scipy", "matplotlib", "huggingface_hub", "accelerate", "datasets", "ray"}
+HEAVY = {"torch", "transformers", "sklearn", "scipy", "matplotlib", "huggingface_hub", "accelerate", "datasets"}
+HEAVY |= {"ray", "pyspark"}
 MAY_NOT_IMPORT = {"kernels": HEAVY | {"tokenizers", "safetensors", "rich", "click", "msgspec"}, "infer": HEAVY}
 MAY_IMPORT = {"infer.hub": {"huggingface_hub"}, "infer.sklearn": {"sklearn"}}
 MAY_IMPORT |= {f"infer.ray.{file}": {"ray"} for file in ("capacity", "connection", "files", "worker")}
+MAY_IMPORT |= {f"infer.spark.{file}": {"pyspark"} for file in ("frame", "send", "worker")}
 COMPILERS = {"numba", "llvmlite"}
 
 # Room -> rooms that it may use. A room is a folder with files, or a file that lies beside the folders; "kernels",
@@ -69,6 +71,7 @@ ROOMS = {
     "infer.native": f"infer.model infer.artifact infer.threads infer.errors kernels.tuning kernels.program {PRODUCTS} "
     "kernels.attention kernels.rows kernels.abi kernels.machine_code kernels.checks kernels.reference kernels.packing",
     "infer.sklearn": "infer.ensemble infer.optional infer.errors",
+    "infer.spark": "infer infer.ensemble infer.bulk infer.early_exit infer.text infer.optional infer.errors",
     "infer.backend": "infer.native infer.model infer.errors",
     "infer.hub": "infer.artifact infer.atomic_files infer.errors",
     "infer.ensemble": "infer.hub infer.backend infer.native infer.prediction infer.early_exit infer.model infer.text "
