@@ -1,6 +1,6 @@
 """Rows through Ray beside as many plain processes: answers, throughput, memory, and where the time goes.
 
-python benchmarks/clusters.py DATA [DATA …] --rows 200000 --workers 2
+python benchmarks/ray_scale.py DATA [DATA …] --rows 200000 --workers 2
 
 DATA are files of texts, such as GLUE's dev files; their rows are repeated to size. In this order:
 
