@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bebert_infer.bulk.classify import Model, answer_rows
+from bebert_infer.bulk.classify import Model, answer_rows, columns_of_texts, shown_columns
 from bebert_infer.bulk.columns import answer_types, arrow_schema, cells
 from bebert_infer.bulk.parquet import cells_of, rows_of
 from bebert_infer.bulk.record import BulkOptions
 from bebert_infer.bulk.row import RowFile
-from bebert_infer.errors import InputError, safe
+from bebert_infer.errors import InputError
 
 
 class _Batch(RowFile):
@@ -29,15 +29,13 @@ def wanted_columns(names: Sequence[str], options: BulkOptions) -> list[str]:
     Raises InputError if one that was named is missing or twice there, or none has a usual name.
     """
     missing = [name for name in (options.text_column, options.pair_column) if name is not None and name not in names]
-    text = next((name for name in options.texts if name in names), None)
+    text, pair = columns_of_texts(names, options)
     if missing or text is None:
-        shown = safe(", ".join(name[:40] for name in names[:20]) + (", …" if len(names) > 20 else "")) or "none"
         asked = " and ".join(f'"{name}"' for name in missing) or f"a column of texts ({', '.join(options.texts)})"
         raise InputError(
-            f"the rows have the columns {shown}; {asked} is missing: name the columns of texts (text_column, "
-            "pair_column)"
+            f"the rows have the columns {shown_columns(names) or 'none'}; {asked} is missing: name the columns of texts "
+            "(text_column, pair_column)"
         )
-    pair = next((name for name in options.pairs if name in names), None)
     wanted = [text] if pair is None else [text, pair]
     if twice := [name for name in wanted if names.count(name) > 1]:
         raise InputError(f'the rows have {names.count(twice[0])} columns "{twice[0]}"; give each a name of its own')

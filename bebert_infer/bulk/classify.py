@@ -121,7 +121,7 @@ def asked_rows(file: RowFile, options: BulkOptions, done: int = 0, names: "Names
     Raises RowError at a row without a text if `on_error` is "stop"; DataError, also for a file that ends in one.
     """
     check_columns(file, options)
-    own = _columns(file.header or (), options)
+    own = columns_of_texts(file.header or (), options)
     if names is not None and file.header is not None and own != names:
         raise InputError(
             f"{file.path} has its text in {_named(own)}, the files before in {_named(names)}; name the columns with "
@@ -130,7 +130,7 @@ def asked_rows(file: RowFile, options: BulkOptions, done: int = 0, names: "Names
     names, index = own if names is None else names, 0
     for index, row in enumerate(file.rows, 1):
         if names[0] is None:  # without a header, the first row with a text decides
-            names = _columns(row.cells, options)
+            names = columns_of_texts(row.cells, options)
         if index <= done:
             continue
         try:
@@ -226,7 +226,7 @@ def check_columns(file: RowFile, options: BulkOptions) -> None:
     named = [name for name in (options.text_column, options.pair_column) if name is not None]
     missing = [name for name in named if name not in file.header]
     if missing or not set(options.texts) & set(file.header):
-        columns = _shown(file.header) or "no columns"
+        columns = shown_columns(file.header) or "no columns"
         raise InputError(
             f"{file.path} has the columns {columns}; {' or '.join(missing or options.texts)} is missing: name the "
             "columns with --text-column and --pair-column"
@@ -236,7 +236,7 @@ def check_columns(file: RowFile, options: BulkOptions) -> None:
 Names = tuple[str | None, str | None]  # of the columns of texts and of second texts
 
 
-def _columns(keys: Iterable[str], options: BulkOptions) -> Names:
+def columns_of_texts(keys: Iterable[str], options: BulkOptions) -> Names:
     """The first of the accepted names that a file has; chosen once for all of its rows."""
     text, pair = (next((name for name in names if name in keys), None) for names in (options.texts, options.pairs))
     return text, pair
@@ -248,7 +248,7 @@ def _named(names: Names) -> str:
 
 def _check_same(names: Names, row: Row, file: RowFile, options: BulkOptions) -> None:
     """Raise InputError if a row of a file without header has its texts elsewhere than the rows before."""
-    found = _columns(row.cells, options)
+    found = columns_of_texts(row.cells, options)
     if found[0] is not None and found != names:
         raise InputError(
             f"{file.place(row.number)} has its text in {_named(found)}, the rows before in {_named(names)}; use the "
@@ -267,7 +267,7 @@ def _texts(file: RowFile, row: Row, options: BulkOptions, names: Names) -> tuple
             names = (None, None)
     if names[0] is None or (names[1] is None and options.pair_column is not None):
         wanted = options.texts if names[0] is None else options.pairs
-        keys = _shown(list(row.cells) if file.header is None else file.header)
+        keys = shown_columns(list(row.cells) if file.header is None else file.header)
         raise InputError(f"{place} has no text in {keys or 'it'}; expected in {' or '.join(wanted)}")
     texts = {}
     for key, name in zip(("text", "text_pair"), names, strict=True):
@@ -287,12 +287,12 @@ def text_columns(file: RowFile, options: BulkOptions) -> Names:
     """The columns of texts; without a header, those of the first row with a text. Raises InputError."""
     check_columns(file, options)
     if file.header is not None:
-        return _columns(file.header, options)
-    found = (_columns(row.cells, options) for row in islice(file.rows, HEAD_ROWS))
+        return columns_of_texts(file.header, options)
+    found = (columns_of_texts(row.cells, options) for row in islice(file.rows, HEAD_ROWS))
     return next((names for names in found if names[0] is not None), (None, None))
 
 
-def _shown(names: list[str]) -> str:
+def shown_columns(names: Sequence[str]) -> str:
     """Names of columns, some of a long list; a hostile file may have millions, or half characters in them."""
     return safe(", ".join(name[:40] for name in names[:20]) + (", …" if len(names) > 20 else ""))
 

@@ -26,6 +26,14 @@ OTHER_COLUMNS = {"label", "labels", "id", "idx", "index"}
 TABLES = (".tsv", ".csv", ".jsonl", ".json")
 
 
+def row_bytes(max_characters: int) -> int:
+    """Most bytes of a row whose texts have so many characters: twelve of JSON a character, and two texts.
+
+    Not more than the C long of Python's CSV reader holds.
+    """
+    return min(max(MAX_ROW_BYTES, 16 * max_characters), 2**31 - 1)
+
+
 def open_rows(
     path: Path,
     wanted: Sequence[str],

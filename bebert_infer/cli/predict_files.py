@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bebert_infer.bulk.classify import Counts, answer_rows, check_columns, classify_file, input_facts, model_digest
-from bebert_infer.bulk.readers import MAX_ROW_BYTES, open_rows, open_stream
+from bebert_infer.bulk.readers import open_rows, open_stream, row_bytes
 from bebert_infer.bulk.record import BulkOptions
 from bebert_infer.bulk.resume_file import ResumeFile
 from bebert_infer.bulk.row import Row, RowFile
@@ -38,8 +38,7 @@ def open_input(
         cells = [{"text": text} | ({} if pair is None else {"text_pair": pair}) for text in texts]
         rows = (Row(number, row) for number, row in enumerate(cells, 1))
         return RowFile(Path("the command line"), None, rows, "text", lambda: None, len(texts))
-    # Twelve bytes of JSON a character, and two texts; not more than the C long of Python's CSV reader holds.
-    max_bytes = min(max(MAX_ROW_BYTES, 16 * max_characters), 2**31 - 1)
+    max_bytes = row_bytes(max_characters)
     if str(input) == "-":
         if sys.stdin is None:
             raise InputError("--input is - but standard input is closed; open it, or pass a file")

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bebert_infer.errors import BebertError, InputError
+from bebert_infer.errors import BebertError, InputError, first_line
 from bebert_infer.threads import granted_cores
 
 LOCAL_STORE_BYTES = 2**29  # of a cluster that is started here: chunks of rows on their way
@@ -37,9 +37,8 @@ def cluster(address: str | None) -> Iterator[None]:
             _knock(address)
             ray.init(address, **quiet)
         except (OSError, ValueError, RuntimeError) as error:
-            told = str(error).strip().splitlines() or [type(error).__name__]
             raise InputError(
-                f'no Ray cluster answers at "{address}": {told[0]:.300}; pass the address '
+                f'no Ray cluster answers at "{address}": {first_line(error)}; pass the address '
                 "that `ray start --head` shows, or none to start one here"
             ) from None
     try:

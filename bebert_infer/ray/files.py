@@ -18,7 +18,7 @@ from typing import Any
 
 from bebert_infer.bulk.classify import Asked, Counts, Names, answer_asked, asked_rows, text_columns
 from bebert_infer.bulk.columns import answer_types, arrow_schema, cells
-from bebert_infer.bulk.readers import MAX_ROW_BYTES, open_rows
+from bebert_infer.bulk.readers import open_rows, row_bytes
 from bebert_infer.bulk.record import BulkOptions
 from bebert_infer.bulk.row import RowFile
 from bebert_infer.errors import BebertError, DataError
@@ -101,8 +101,7 @@ def open_input(
     Raises InputError if there are none, DataError for a file that cannot be read.
     """
     system, files = sources(uri, kind)
-    max_bytes = min(max(MAX_ROW_BYTES, 16 * max_characters), 2**31 - 1)
-    found = Input(system, tuple(files), options, kind, max_bytes, part_rows)
+    found = Input(system, tuple(files), options, kind, row_bytes(max_characters), part_rows)
     for source in files:
         with closing(found.open(source)) as file:
             names = text_columns(file, options)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from bebert_infer.errors import DataError, InputError
+from bebert_infer.errors import DataError, InputError, first_line
 
 TEMPORARY, SUCCESS, JOB = "_temporary", "_SUCCESS", "job"
 KINDS = (".csv", ".tsv", ".jsonl", ".json", ".txt")
@@ -46,8 +46,7 @@ def file_system(uri: str) -> tuple[Any, str]:
         system, path = fsspec.core.url_to_fs(uri)
         return fs.PyFileSystem(fs.FSSpecHandler(system)), path
     except (ImportError, ValueError, OSError) as error:
-        first = str(reason).splitlines()[0]
-        raise InputError(f'"{uri}" is on no file system that Ray reads: {first}; {error}') from None
+        raise InputError(f'"{uri}" is on no file system that Ray reads: {first_line(reason)}; {error}') from None
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from browser import CHROMIUM, OPTIONS
+from serving import checkout
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,8 +51,7 @@ def site(demo_folder, tmp_path_factory):
 
 def run(*command: object, **environment: str) -> None:
     """Run a command in the root of the repository; it must succeed."""
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "kernels"), str(ROOT / "export"), os.environ.get("PYTHONPATH", "")])
-    variables = os.environ | {"PYTHONPATH": paths} | environment
+    variables = checkout("export") | environment
     done = subprocess.run(
         [str(part) for part in command], cwd=ROOT, env=variables, capture_output=True, text=True, timeout=300
     )

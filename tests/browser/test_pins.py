@@ -1,13 +1,13 @@
 """The demo's packages are pinned, with hashes, and no file names a host to fetch them from but npm's own registry."""
 
 import json
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from serving import checkout
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "docs" / "demo"
@@ -35,9 +35,8 @@ def test_no_file_names_a_strange_host():
 
 def test_without_npm_the_build_is_one_sentence(tmp_path):
     pytest.importorskip("onnx", reason="onnx is not installed (extra onnx)")
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "kernels"), str(ROOT / "export"), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, str(DEMO / "build.py"), str(tmp_path / "demo")]
-    variables = os.environ | {"PATH": str(tmp_path), "PYTHONPATH": paths}
+    variables = checkout("export") | {"PATH": str(tmp_path)}
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and "npm is not installed" in done.stderr

@@ -14,15 +14,18 @@ ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "bebert_infer" / "demo_model"
 
 
+def checkout(*rooms: str) -> dict[str, str]:
+    """The environment, in which Python finds this checkout's packages: those of infer and kernels, and of `rooms`."""
+    paths = [str(ROOT), str(ROOT / "kernels"), *(str(ROOT / room) for room in rooms), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
 class Server:
     """`bebert serve` on a free port."""
 
     def __init__(self, *options: str, model: Path = MODEL, **environment: str):
         command = [sys.executable, "-m", "bebert_infer", "serve", str(model), "--port", "0", *options]
-        paths = os.pathsep.join([str(ROOT), str(ROOT / "kernels"), os.environ.get("PYTHONPATH", "")])
-        self.process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": paths} | environment
-        )
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=checkout() | environment)
         self.said: list[str] = []
         assert self.process.stderr is not None
         for line in self.process.stderr:

@@ -1,7 +1,6 @@
 """The examples of docs/examples.md do what they say: each is cut out of the page and run as a reader would."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from examples import example, node
-from serving import MODEL, ROOT, serving
+from serving import MODEL, checkout, serving
 
 from bebert_infer import Ensemble
 
@@ -34,9 +33,8 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "kernels"), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(port), "--log-level", "warning"]
-    process = subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONPATH": paths})
+    process = subprocess.Popen(command, cwd=folder, env=checkout())
     try:
         for _ in range(300):
             try:
