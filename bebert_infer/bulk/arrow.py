@@ -33,8 +33,8 @@ def wanted_columns(names: Sequence[str], options: BulkOptions) -> list[str]:
     if missing or text is None:
         asked = " and ".join(f'"{name}"' for name in missing) or f"a column of texts ({', '.join(options.texts)})"
         raise InputError(
-            f"the rows have the columns {shown_columns(names) or 'none'}; {asked} is missing: name the columns of texts "
-            "(text_column, pair_column)"
+            f"the rows have the columns {shown_columns(names) or 'none'}; {asked} is missing: name the columns of "
+            "texts (text_column, pair_column)"
         )
     wanted = [text] if pair is None else [text, pair]
     if twice := [name for name in wanted if names.count(name) > 1]:

@@ -69,9 +69,15 @@ def classify(
     answers = answer_fields(ensemble, options, fold)
     options = _named(dataframe.schema, options, fold)
     _check_free(dataframe.schema, answers, fold)
-    sent = send_model(spark, name, ensemble, send, check)
 
     names, fields = dataframe.columns, [*dataframe.schema.fields, *answers]
+    # Between Spark and its workers columns have numbers for names. Its mapInArrow does not take a name with a dot, and
+    # where a worker hands back two columns of one name, the process of Java dies.
+    numbers = [f"column{number}" for number in range(len(fields))]
+    schema = StructType([StructField(name, field.dataType) for name, field in zip(numbers, fields, strict=True)])
+    numbered = dataframe.toDF(*numbers[: len(names)])
+    _check_travels(numbered, dataframe.schema)
+    sent = send_model(spark, name, ensemble, send, check)  # which runs a job: everything else is checked by now
 
     def answered(batches: Any) -> Any:
         from bebert_infer.spark.worker import answer_batches
@@ -79,12 +85,6 @@ def classify(
         named = (batch.rename_columns(names) for batch in batches)
         return (batch.rename_columns(numbers) for batch in answer_batches(named, sent, options))
 
-    # Between Spark and its workers columns have numbers for names. Its mapInArrow does not take a name with a dot, and
-    # where a worker hands back two columns of one name, the process of Java dies.
-    numbers = [f"column{number}" for number in range(len(fields))]
-    schema = StructType([StructField(name, field.dataType) for name, field in zip(numbers, fields, strict=True)])
-    numbered = dataframe.toDF(*numbers[: len(names)])
-    _check_travels(numbered, dataframe.schema)
     return numbered.mapInArrow(answered, schema).toDF(*(field.name for field in fields))
 
 
