@@ -37,13 +37,11 @@ def code_bits(quantizer: Quantizer) -> int:
 
 def add_linear(program: Program, layer: BinaryLinear, source: int | None, sinks: list[Sink], name: str) -> None:
     """Encode the floats of `source` (None: codes are there), then multiply. Equal inputs are encoded once."""
-    quantizers: list[Quantizer] = []
-    branches = []
-    for index, branch in enumerate(layer.branches):
-        same = [i for i, other in enumerate(quantizers) if source is not None and _equal(other, branch.quantizer)]
-        branches.append(_weights(branch, layer, index, same[0] if same else len(quantizers)))
-        if not same:
-            quantizers.append(branch.quantizer)
+    quantizers, places = different_inputs(layer)
+    branches = [
+        _weights(branch, layer, index, place)
+        for index, (branch, place) in enumerate(zip(layer.branches, places, strict=True))
+    ]
     depth = branches[0].depth
     if source is None:
         inputs = [Input(rule.ALREADY_CODED) for _ in quantizers]
@@ -51,6 +49,18 @@ def add_linear(program: Program, layer: BinaryLinear, source: int | None, sinks:
         inputs = [Input(code_rule(one), numbers(one), shift(one, depth)) for one in quantizers]
     add_product(program, Layer(slot.FLOATS if source is None else source, inputs, branches, sinks), name)
     release_signs(program, layer.branches)
+
+
+def different_inputs(layer: BinaryLinear) -> tuple[list[Quantizer], list[int]]:
+    """The quantizers of a layer's branches, equal ones once, and for each branch which of these is its own."""
+    quantizers: list[Quantizer] = []
+    places = []
+    for branch in layer.branches:
+        same = [place for place, other in enumerate(quantizers) if _equal(other, branch.quantizer)]
+        places.append(same[0] if same else len(quantizers))
+        if not same:
+            quantizers.append(branch.quantizer)
+    return quantizers, places
 
 
 def add_product(program: Program, made: Layer, name: str) -> None:

@@ -9,7 +9,7 @@ from bebert_infer.model.attention import BooleanAttention, SoftmaxAttention
 from bebert_infer.model.block import Block, Norm
 from bebert_infer.model.linear import BinaryLinear
 from bebert_infer.model.member import Member
-from bebert_infer.native.lower_linear import add_linear, code_rule, joined, same_codes
+from bebert_infer.native.lower_linear import add_linear, code_rule, different_inputs, joined, same_codes
 from bebert_infer.native.program_builder import Program, numbers, shift
 from bebert_infer.native.release import release_signs
 from bebert_infer.native.workspace import Sizes
@@ -131,8 +131,7 @@ class MemberProgram(Program):
         self._normalize(block.attention_norm, hidden)
         sinks = []
         width = len(block.intermediate.bias)
-        for index, branch in enumerate(block.output.branches):
-            quantizer = branch.quantizer
+        for index, quantizer in enumerate(different_inputs(block.output)[0]):
             coded = rule.GELU_SIGN if block.gelu else code_rule(quantizer, relu=True)
             to, flags = (place + slot.INPUT * index for place in (slot.BYTES, slot.BYTES_NO_ZEROS))
             sinks.append(Sink(TO_BYTES, 0, width, to, flags, coded, numbers(quantizer), shift(quantizer, width)))

@@ -1,5 +1,6 @@
 """Members of every kind that the format allows, drawn by hypothesis, and a model of random tensors around one."""
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -59,7 +60,10 @@ def members(draw):
 
 
 def model_of(member: MemberConfig, seed: int) -> Artifact:
-    """Random tensors; steps may be negative, minima are not zero."""
+    """Random tensors; steps may be negative, minima are not zero.
+
+    seed : an odd one gives equal quantizers to linears that read the same values, as `--shared-steps` does
+    """
     base = random_model("tiny", "1-1-4", 1, vocab_size=30)
     config: Config = msgspec.structs.replace(base.config, members=[member], max_position_embeddings=130)
     assert not config.faults()
@@ -77,6 +81,12 @@ def model_of(member: MemberConfig, seed: int) -> Artifact:
         else:
             tensors[name] = rng.normal(0, 0.5, shape).astype(np.float64 if kind == "F64" else np.float32)
     tensors["alphas"][:] = 1
+    if seed % 2:
+        for name in tensors:
+            if name.endswith((".step", ".clip", ".minimum", ".shift")):
+                first = re.sub(r"\.1\.(\w+)$", r".0.\1", name)
+                first = re.sub(r"(layers\.\d+)\.(key|value)\.0\.", r"\1.query.0.", first)
+                tensors[name] = tensors.get(first, tensors[name]).copy()
     for name, depth in bit_depths(config).items():
         tensors[name][:, -1] &= np.uint64(2**64 - 1 >> -depth % 64)
     config, _ = finish_config(config, tensors)

@@ -63,3 +63,23 @@ def test_a_member_of_stored_numbers_gives_the_same_bits_unfused(monkeypatch):
             patched.setattr("bebert_infer.native.lower_unfused.can_fuse", lambda member: False)
             patched.setattr("bebert_infer.native.engine.can_fuse", lambda member: False)
             check(artifact, [1, 65, 9], 2, 3)
+
+
+def test_branches_that_share_a_step_share_the_codes_behind_relu_too(monkeypatch):
+    """`--shared-steps`: what both branches of the second feed-forward layer read is encoded once, not twice."""
+    artifact = random_model("tiny", "1-1-4", 1, vocab_size=30)
+    made: list[int] = []
+    monkeypatch.setattr(
+        "bebert_infer.native.lower_linear.add_product",
+        lambda program, layer, name: made.append(len(layer.inputs)) if name == "output" else None,
+    )
+    for shared, inputs in ((False, 2), (True, 1)):
+        made.clear()
+        if shared:
+            for index in range(2):
+                steps = [f"members.0.layers.{index}.output.{branch}.step" for branch in range(2)]
+                artifact.tensors[steps[1]] = artifact.tensors[steps[0]]
+        Ensemble(artifact)
+        assert made == [inputs] * 2
+    monkeypatch.undo()
+    check(artifact, [1, 65, 9], 2, 3)

@@ -43,7 +43,7 @@ def sites(layer: int, group: tuple[str, ...], suffixes: tuple[str, ...]) -> list
     return [f"bert.encoder.layer.{layer}.{name}{suffix}.input_clip_val" for name in group for suffix in suffixes]
 
 
-@pytest.mark.parametrize("family", ["ternary", "binarybert"])
+@pytest.mark.parametrize("family", ["ternary", "binarybert", "bwn"])
 def test_shared_steps_compute_what_equal_steps_do_and_learn_from_all_their_uses(family):
     shared, own = student(family, True), student(family, False)
     ids = torch.arange(30).reshape(3, 10) % 50
@@ -53,7 +53,7 @@ def test_shared_steps_compute_what_equal_steps_do_and_learn_from_all_their_uses(
         model.train()(ids).logits.square().sum().backward()
     np.testing.assert_array_equal(shared(ids).logits.detach(), own(ids).logits.detach())
     ours, theirs = dict(shared.named_parameters()), dict(own.named_parameters())
-    assert len(theirs) - len(ours) == {"ternary": 2 * 2, "binarybert": 2 * 8 + 1}[family]
+    assert len(theirs) - len(ours) == {"ternary": 2 * 2, "bwn": 2 * 2, "binarybert": 2 * 8 + 1}[family]
     suffixes = shared.config.rules.suffixes
     for layer in range(2):
         for group in GROUPS:
@@ -95,7 +95,7 @@ def test_a_trained_and_packed_model_has_one_step_for_each_group_of_linears(tmp_p
 def test_only_learned_steps_can_be_shared(tmp_path):
     folder = write_task(tmp_path, 20, 20)
     chosen = options(folder, tmp_path / "run", scheme="1-1-1", base="bit", members=1)
-    with pytest.raises(InputError, match="shared_steps is for base binarybert, base is bit"):
+    with pytest.raises(InputError, match="shared_steps is for base binarybert or bwn, base is bit"):
         check(replace(chosen, shared_steps=True))
     with pytest.raises(ValueError, match="accepted is False"):
         StudentConfig("bit", 4, shared_steps=True)

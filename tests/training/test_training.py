@@ -52,6 +52,7 @@ def toy(tmp_path_factory):
         ("1-1-4", None, {}),
         ("1-1-4", "binarybert", {"width": 0.5, "distill": "prediction", "combine": "vote"}),
         ("1-1-4", "bit", {}),
+        ("1-1-4", "bwn", {"steps": (4,), "start_distill": "hidden", "distill": "prediction", "shared_steps": True}),
         ("1-1-1", None, {"vocabulary_size": None}),
         ("1-1-1", "bit", {}),
     ],

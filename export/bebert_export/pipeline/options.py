@@ -33,7 +33,7 @@ class TrainOptions:
     ] = None
     scheme: Annotated[str, "Bits of weights-embeddings-activations: 1-1-4 or 1-1-1."] = "1-1-4"
     members: Annotated[int, "Boosting rounds; a finished run called with more adds them. 0: full precision only."] = 2
-    base: Annotated[str | None, "binarybert (1-1-4), bibert (1-1-1) or bit (both)."] = None
+    base: Annotated[str | None, "binarybert or bwn (1-1-4), bibert (1-1-1) or bit (both)."] = None
     labels: Annotated[tuple[str, ...] | None, "Names for the label values, in sorted order."] = None
     regression: Annotated[bool, "Labels are scores."] = False
     multi_label: Annotated[
@@ -74,7 +74,7 @@ class TrainOptions:
     shared_steps: Annotated[
         bool,
         "Linears that read the same values quantize them alike, hence once: students train and run faster. For "
-        "binarybert.",
+        "binarybert and bwn.",
     ] = False
     teacher: Annotated[
         Path | None,

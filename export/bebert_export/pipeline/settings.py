@@ -154,7 +154,7 @@ def _check_students(options: TrainOptions) -> None:
         raise InputError("teacher is given, but no student learns from one; pass distill or start_distill")
     known = FAMILIES[scheme.family].bits
     if options.shared_steps and FAMILIES[scheme.family].inputs != "lsq":
-        raise InputError(f"shared_steps is for base binarybert, base is {scheme.family}; leave shared_steps out")
+        raise InputError(f"shared_steps is for base binarybert or bwn, base is {scheme.family}; leave shared_steps out")
     for name, given in (
         ("start_distill", options.start_distill is not None),
         ("warm_start", options.warm_start == "own"),

@@ -63,9 +63,9 @@ _BINARYBERT = Family(
     bits=range(2, 9),
 )
 _TERNARY = replace(_BINARYBERT, suffixes=("",), weights=lambda rows, clip: TernaryWeight(rows))
+_BWN = replace(_BINARYBERT, suffixes=("",))
 _BIT = replace(
-    _BINARYBERT,
-    suffixes=("",),
+    _BWN,
     weights=lambda rows, clip: TensorCentredBinaryWeight(rows),
     inputs="elastic",
     move=True,
@@ -93,11 +93,13 @@ _BIBERT = replace(
 )
 _FLOAT = replace(_TERNARYBERT, weights=None, inputs="none", bits=range(32, 33))
 
-# binarybert: also BEBERT members; ternary: the stage before ternary weight splitting;
+# binarybert: also BEBERT members; ternary: the stage before ternary weight splitting; bwn: BinaryBERT without that, one
+# binary weight in place of two, as in the baseline of Bai et al. (2021) that is named after binary weight networks;
 # float: full precision under the same names, a teacher that yields scores, Q, K and V.
 FAMILIES: dict[str, Family] = {
     "binarybert": _BINARYBERT,
     "ternary": _TERNARY,
+    "bwn": _BWN,
     "bibert": _BIBERT,
     "bit": _BIT,
     "ternarybert": _TERNARYBERT,

@@ -1,7 +1,7 @@
 """From full-precision weights to students: the stages of each scheme, and the weights that each starts from.
 
     1-1-4 binarybert   full precision -> ternary student -> ternary weight splitting -> two-branch members
-    1-1-4 bit          full precision -> binary members with 4-bit activations
+    1-1-4 bwn, bit     full precision -> binary members with 4-bit activations
     1-1-1 bibert, bit  full precision -> binary members
     in steps           full precision -> binary students with fewer and fewer activation bits -> members (BiT: 1-1-2)
 
@@ -34,6 +34,7 @@ class Scheme:
 
 SCHEMES = {
     ("1-1-4", "binarybert"): Scheme("ternary", 4, splits=True),
+    ("1-1-4", "bwn"): Scheme("bwn", 4, splits=False),
     ("1-1-4", "bit"): Scheme("bit", 4, splits=False),
     ("1-1-1", "bibert"): Scheme("bibert", 1, splits=False),
     ("1-1-1", "bit"): Scheme("bit", 1, splits=False),
