@@ -58,6 +58,7 @@ SCHEMES = [
     ("binarybert", 4),
     ("binarybert", 8),
     ("ternary", 4),
+    ("bwn", 4),
     ("bibert", 1),
     ("bit", 1),
     ("bit", 2),

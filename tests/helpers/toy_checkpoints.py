@@ -29,6 +29,7 @@ FAMILIES = {
     "binarybert 1-1-8": replace(ODD, activation_bits=8),
     "full width": replace(ODD, attention_size=70, num_heads=14),
     "ternary": replace(ODD, family="ternary"),
+    "bwn": replace(ODD, family="bwn"),
     "bibert": replace(ODD, family="bibert", activation_bits=1, attention_size=130, num_heads=2),
     "bit 1-1-1": replace(ODD, family="bit", activation_bits=1),
     "bit 1-1-2": replace(ODD, family="bit", activation_bits=2),

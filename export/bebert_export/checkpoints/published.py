@@ -105,6 +105,8 @@ def read_checkpoint(weights: Path, folder: Path, limits: ProcessLimits | None = 
         if wrapped:
             say_wrapper(str(weights), wrapped)
         family = recognise(state)
+        if family == "ternary" and raw.get("weight_bits") == 1:
+            family = "bwn"  # the same keys
         config = _student_config(family, state, raw)
         _check_dump(state)
         with torch.device("meta"):  # shapes only: a small file may describe a model that fills the memory
