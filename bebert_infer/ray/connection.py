@@ -10,6 +10,7 @@ from bebert_infer.errors import BebertError, InputError, first_line
 from bebert_infer.threads import granted_cores
 
 LOCAL_STORE_BYTES = 2**29  # of a cluster that is started here: chunks of rows on their way
+TRIED = "\nFailed to "  # begins what Ray puts behind the text of an error: how often it tried, and what to set
 
 
 @contextmanager
@@ -94,6 +95,7 @@ def failures_told() -> Iterator[None]:
     except RayError as error:
         cause = getattr(error, "cause", None)
         if isinstance(cause, BebertError):
+            cause.args = (str(cause).partition(TRIED)[0],)
             raise cause from None
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise BebertError(

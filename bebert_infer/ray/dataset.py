@@ -38,7 +38,7 @@ def classify(
     text_column, pair_column : names; default the usual ones (`bulk/row.py`), pairs if there are
     early_exit, truncate, long, overlap, pool : as in `Ensemble.predict`;  limits : as in `Ensemble.from_pretrained`
     on_error    : "skip" puts the reason of a row that cannot be classified into its column "error", "stop" fails the
-                  job with it (Ray raises its RayTaskError, whose text ends in ours)
+                  job with it (Ray raises its RayTaskError, whose text has ours)
     concurrency : workers, or the fewest and the most of them; default as many as the cluster has room for
     num_cpus    : CPUs of a worker, and its threads: never more
     batch_size  : rows that a worker gets at a time
