@@ -104,9 +104,7 @@ def read_checkpoint(weights: Path, folder: Path, limits: ProcessLimits | None = 
         state = _clean({key.removeprefix(wrapped): value for key, value in state.items()})
         if wrapped:
             say_wrapper(str(weights), wrapped)
-        family = recognise(state)
-        if family == "ternary" and raw.get("weight_bits") == 1:
-            family = "bwn"  # the same keys
+        family = recognise(state, raw)
         config = _student_config(family, state, raw)
         _check_dump(state)
         with torch.device("meta"):  # shapes only: a small file may describe a model that fills the memory
@@ -128,8 +126,8 @@ def other_field(raw: Mapping[str, Any], accepted: Mapping[str, tuple[Any, ...]])
     return None
 
 
-def recognise(state: Mapping[str, Tensor]) -> str:
-    """Return the family that the keys tell of (numerics §8.3). Raises CheckpointError if they tell none."""
+def recognise(state: Mapping[str, Tensor], raw: Mapping[str, Any]) -> str:
+    """Return the family that keys and config tell of (numerics §8.3). Raises CheckpointError if they tell none."""
 
     def any_key(ending: str) -> bool:
         return any(key.endswith(ending) for key in state)
@@ -140,7 +138,7 @@ def recognise(state: Mapping[str, Tensor]) -> str:
     if any_key(".dense.move.bias") and f"{first}.input_clip_val" in state:
         return "bit"
     if f"{first}.input_clip_val" in state:
-        return "ternary"
+        return "bwn" if raw.get("weight_bits") == 1 else "ternary"  # the same keys
     if any_key(".output.gate") and f"{first}.scale" in state:
         return "bibert"
     if f"{first}.act_clip_val" in state:
