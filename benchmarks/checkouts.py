@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,24 +66,33 @@ CASES = [
 ]
 
 
-def start(checkout: Path, kernels: str) -> subprocess.Popen[str]:
-    """A process that answers for one checkout; kernels : BEBERT_KERNELS, if it is not empty."""
+def start(checkout: Path, child: str, options: Sequence[str] = (), **environment: str) -> subprocess.Popen[str]:
+    """A process that runs the code `child` on one checkout and answers line by line."""
     paths = [checkout, checkout / "kernels", checkout / "export"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
-    environment |= {"BEBERT_KERNELS": kernels} if kernels else {}
+    everything = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))} | environment
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, "-c", CHILD], text=True, cwd=checkout, env=environment, **pipes)
+    return subprocess.Popen([sys.executable, "-c", child, *options], text=True, cwd=checkout, env=everything, **pipes)
+
+
+def answer(process: subprocess.Popen[str], question: str) -> str:
+    """The line that a process answers to a line. Raises RuntimeError if it has ended."""
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(question + "\n")
+    process.stdin.flush()
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError("a process has ended before it answered; its error stands above")
+    return line
+
+
+def head(checkout: Path) -> str:
+    """Commit of a checkout."""
+    return subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=checkout, text=True).strip()
 
 
 def ask(process: subprocess.Popen[str], path: Path, case: Case) -> tuple[float, str]:
-    """Median milliseconds of a case, and the bits of its logits. Raises RuntimeError if the process has ended."""
-    assert process.stdin is not None and process.stdout is not None
-    process.stdin.write(json.dumps([str(path), case.tokens, case.threads, case.calls]) + "\n")
-    process.stdin.flush()
-    answer = process.stdout.readline()
-    if not answer:
-        raise RuntimeError(f"a process has ended before it answered for {path.name}; its error stands above")
-    times, bits = json.loads(answer)
+    """Median milliseconds of a case, and the bits of its logits."""
+    times, bits = json.loads(answer(process, json.dumps([str(path), case.tokens, case.threads, case.calls])))
     return statistics.median(times), bits
 
 
@@ -116,7 +126,10 @@ def main() -> None:
     load, found = OtherLoad(), []
     folders = arguments.old.resolve(), arguments.new.resolve()
     kernels = arguments.kernels.split(",")
-    processes = [start(checkout, name) for checkout, name in zip(folders, kernels, strict=True)]
+    processes = [
+        start(checkout, CHILD, **({"BEBERT_KERNELS": name} if name else {}))
+        for checkout, name in zip(folders, kernels, strict=True)
+    ]
     with tempfile.TemporaryDirectory() as temporary:
         for case in (case for case in CASES if arguments.only in case.model):
             path = ROOT / "bebert_infer" / "demo_model"
@@ -135,9 +148,7 @@ def main() -> None:
     for process in processes:
         process.kill()
     if not arguments.no_record:
-        command = ["git", "rev-parse", "HEAD"]
-        old, new = (subprocess.check_output(command, cwd=folder, text=True).strip() for folder in folders)
-        numbers = {"old": old, "new": new, "rounds": arguments.rounds}
+        numbers = {"old": head(folders[0]), "new": head(folders[1]), "rounds": arguments.rounds}
         numbers |= {"kernels": kernels} if any(kernels) else {}
         write_record("checkouts", numbers | {"cores_of_others": load.cores(), "cases": found}, RESULTS)
 

@@ -42,6 +42,7 @@ from bebert_export.pipeline.speed_probe import epochs_in_budget
 from bebert_export.pipeline.student_stage import StartingStudent, train_starting_student
 from bebert_export.pipeline.teacher_stage import teacher_logits
 from bebert_export.pipeline.transfer import StudentForm, earlier_student
+from bebert_export.training.allocator import keep_freed_memory
 from bebert_infer.artifact.folder import check_place
 from bebert_infer.errors import InputError
 from bebert_infer.threads import thread_budget
@@ -172,6 +173,7 @@ def _begun(options: TrainOptions, console: Console) -> Iterator[tuple[TaskData, 
             run.save(EARLIER, *earlier)
         if not (options.out / "results.json").is_file():
             write_readme(options.out, command_line(options), None)
+        keep_freed_memory()
         torch.set_num_threads(max(1, thread_budget(options.threads)[0] // processes_here()))
         yield data, run
 

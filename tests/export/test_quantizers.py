@@ -21,6 +21,7 @@ from bebert_export.quantizers import (  # noqa: E402
     TensorCentredBinaryWeight,
     TernaryWeight,
 )
+from bebert_export.quantizers.learned_step import _LearnedStep  # noqa: E402
 from bebert_export.student.bert import StudentConfig  # noqa: E402
 from bebert_export.student.layers import QuantLinear, gelu  # noqa: E402
 
@@ -85,6 +86,25 @@ def test_learned_step_gradients_by_hand():
     assert value == [-4, -4, 0, 2, 2]
     assert dx == [0, 1, 1, 1, 0]
     assert dstep == pytest.approx((-2 - 0.3 + 1) / 5**0.5, rel=1e-6)  # float32
+
+
+@pytest.mark.parametrize(("low", "high", "minimum"), [(-8, 7, None), (0, 15, None), (0, 255, -0.17), (-128, 127, None)])
+@pytest.mark.parametrize("step", [0.02, 0.3])
+def test_a_step_gradient_is_that_of_lsq_within_rounding(low, high, minimum, step):
+    torch.manual_seed(0)
+    x, gradient = torch.randn(32, 20, 64, requires_grad=True), torch.randn(32, 20, 64)
+    learned = torch.tensor(step, requires_grad=True)
+    least = None if minimum is None else torch.tensor(minimum)
+    _LearnedStep.apply(x, learned, least, low, high, None).backward(gradient)
+    ratio = (x.detach() if least is None else x.detach() - least) / learned.detach()
+    slope = torch.where(ratio < low, low, torch.where(ratio > high, high, ratio.round() - ratio.double()))
+    expected = float((gradient.double() * slope).sum()) / (ratio.numel() * high) ** 0.5
+    # Two float32 sums are subtracted. Added one by one, n products make partial sums of typical * sqrt(k / n), each
+    # rounded by up to 2**-24 of itself: by chance together typical * sqrt(n / 2) * 2**-24. Lanes only make it less.
+    typical = float((gradient.double().square() * ratio.clamp(low, high).square()).sum().sqrt())
+    rounding = typical * (ratio.numel() / 2) ** 0.5 * 2**-24
+    assert float(learned.grad) == pytest.approx(expected, abs=rounding / (ratio.numel() * high) ** 0.5)
+    assert torch.equal(x.grad, torch.where((ratio >= low) & (ratio <= high), gradient, 0))
 
 
 def test_a_negative_step_mirrors_the_codes_and_keeps_the_value():

@@ -42,10 +42,9 @@ class _LearnedStep(torch.autograd.Function):
         grad_x = within(grads[0], ratio, ctx.low, ctx.high)
         grad_step = None
         if ctx.needs_input_grad[1]:
-            # With c = clamp(r), rne(c) - c is the slope inside the range and 0 outside, where it should be c
-            # itself: there, and only there, g - grad_x is not 0.
-            clamped = ratio.clamp(ctx.low, ctx.high)
-            total = _dot(grads[0], clamped.round().sub_(clamped)) + _dot(grads[0] - grad_x, clamped)
+            # g * codes - grad_x * r: the slope rne(r) - r inside the range, the bound outside, where grad_x is 0
+            codes = ratio.round().clamp_(ctx.low, ctx.high)
+            total = _dot(grads[0], codes) - _dot(grad_x, ratio)
             grad_step = (total / math.sqrt(ratio.numel() * ctx.high)).reshape(ctx.step_shape)
         return grad_x, grad_step, None, None, None, None
 

@@ -12,8 +12,8 @@ TensorCentredBinaryWeight   w - tensor mean          mean |w| of the tensor   Bi
 ==========================  =======================  =======================  =============================
 
 The scale is always taken from the un-centred weights. A word embedding has one scale per row (``rows=True``).
-Scales are accumulated in float64: a float32 sum over 2.4 million weights is off by up to 4e-4 and depends on
-the number of threads.
+Scales are accumulated in float64, those of a whole tensor from float32 sums of its rows: a float32 sum over 2.4
+million weights is off by up to 4e-4 and depends on the number of threads.
 """
 
 from abc import ABC, abstractmethod
@@ -61,20 +61,30 @@ class WeightQuantizer(ABC):
         return self(rows)
 
 
+def _exact_mean_magnitude(weight: Tensor, rows: bool) -> Tensor:
+    """Mean of the magnitudes, summed in float64: float64[..., 1] per row, or float64[1] over the whole tensor."""
+    if rows:
+        return torch.linalg.vector_norm(weight, 1, dim=-1, keepdim=True, dtype=torch.float64) / weight.shape[-1]
+    return torch.linalg.vector_norm(weight, 1, dtype=torch.float64).reshape(1) / weight.numel()
+
+
 def mean_magnitude(weight: Tensor, rows: bool) -> Tensor:
-    """Mean of the magnitudes: float64[..., 1] per row, or float64[1] over the whole tensor."""
+    """Scale of a weight, its mean magnitude: float64[..., 1] per row, or float64[1] over the whole tensor.
+
+    Rows of a whole tensor are summed in its dtype and the row sums in float64: 0.1 ms for 1536 x 384, where a float64
+    norm takes 0.4, and within 1e-7 of it.
+    """
     weight = weight.detach()
     if rows:
-        total = torch.linalg.vector_norm(weight, 1, dim=-1, keepdim=True, dtype=torch.float64)
-        return total / weight.shape[-1]
-    return torch.linalg.vector_norm(weight, 1, dtype=torch.float64).reshape(1) / weight.numel()
+        return _exact_mean_magnitude(weight, rows)
+    return weight.abs().sum(-1).sum(dtype=torch.float64).reshape(1) / weight.numel()
 
 
 def tensor_mean(weight: Tensor) -> Tensor:
     """Mean of the whole tensor in the weight's dtype, a scalar tensor.
 
-    Rows are summed in the weight's dtype and the row sums in float64: as fast as ``mean()`` on a full word
-    embedding (6 ms where a float64 sum takes 90 ms) and, unlike it, the same for any number of threads.
+    Summed as in ``mean_magnitude``: as fast as ``mean()`` on a full word embedding (6 ms where a float64 sum takes
+    90 ms) and, unlike it, the same for any number of threads.
     """
     total = weight.detach().sum(-1).sum(dtype=torch.float64)
     return (total / weight.numel()).to(weight.dtype)
@@ -89,7 +99,7 @@ def ternary_statistics(weight: Tensor, rows: bool) -> tuple[Tensor, Tensor, Tens
     A tensor or row of zeros keeps nothing and has alpha 0 (the published code divides 0 by 0).
     """
     weight = weight.detach()
-    threshold = 0.7 * mean_magnitude(weight, rows)
+    threshold = 0.7 * _exact_mean_magnitude(weight, rows)  # a wrong last digit drops weights at the threshold
     # |w| > threshold in float64 equals |w| > (largest number of w's dtype <= threshold): no float64 copy of w
     limit = threshold.to(weight.dtype)
     above = limit.to(torch.float64) > threshold
