@@ -74,8 +74,10 @@ ROOMS = {
     "infer.spark": "infer infer.ensemble infer.bulk infer.early_exit infer.text infer.optional infer.errors",
     "infer.backend": "infer.native infer.model infer.errors",
     "infer.hub": "infer.artifact infer.atomic_files infer.errors",
-    "infer.ensemble": "infer.hub infer.backend infer.native infer.prediction infer.early_exit infer.model infer.text "
+    "infer.token_model": "infer.backend infer.native infer.prediction infer.early_exit infer.model infer.text "
     "infer.combine infer.limits infer.artifact infer.threads infer.errors",
+    "infer.ensemble": "infer.token_model infer.hub infer.prediction infer.early_exit infer.model infer.text "
+    "infer.limits infer.artifact infer.errors",
     "infer": "infer.ensemble infer.limits infer.errors",
     "infer.measure": "infer.ensemble infer.native infer.model infer.artifact infer.threads infer.errors kernels.tuning "
     "kernels.machine_code kernels.ahead kernels.jit kernels.cpu kernels.reference kernels.packing",
@@ -116,8 +118,8 @@ ROOMS = {
     "infer.artifact infer.errors",
     "export.peers": "export.packed_onnx export.training export.checkpoints export.data export.atomic_writes "
     "export.quiet_transformers infer.bench infer.artifact infer.atomic_files infer.errors",
-    "export.train": "export.pipeline export.evaluation export.checkpoints export.pack export.student export.data "
-    "export.distributed export.atomic_writes infer.artifact infer.threads infer.errors",
+    "export.train": "export.training export.pipeline export.evaluation export.checkpoints export.pack export.student "
+    "export.data export.distributed export.atomic_writes infer.artifact infer.threads infer.errors",
     "export.augment": "export.augmentation export.data export.atomic_writes infer.threads infer.errors",
 }
 

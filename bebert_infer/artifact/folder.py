@@ -7,7 +7,7 @@ reproducible byte for byte.
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,7 @@ from numpy.typing import NDArray
 from bebert_infer.artifact.config import (
     FORMAT,
     FORMAT_VERSION,
-    LINEARS,
     Config,
-    alpha_faults,
     expected_tensors,
     tensor_totals,
 )
@@ -30,6 +28,7 @@ from bebert_infer.artifact.strict_json import read_json
 from bebert_infer.artifact.tensors import kind_and_shape, read_whole, split_tensors
 from bebert_infer.artifact.tokenizer_check import MAX_BYTES as MAX_TOKENIZER_BYTES
 from bebert_infer.artifact.tokenizer_check import check_tokenizer
+from bebert_infer.artifact.values import value_faults
 from bebert_infer.errors import MissingModelError, ModelFormatError
 
 CONFIG, TENSORS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenizer.json", "README.md"
@@ -39,10 +38,6 @@ MAX_CONFIG_BYTES = 4 * 2**20
 MAX_CONFIG_VALUES = 2**18
 MAX_TENSORS = 2**16
 READS = 20
-# Trained values lie far inside. With these limits and the widths of config.py no product, sum, variance or quotient of
-# a forward pass leaves float32, so that a model that loads never answers NaN: the largest is the variance of
-# scale · step · dot = 1e4 · 1e4 · 255 · 65,536.
-MAX_VALUE, MIN_STEP = 1e4, 1e-18
 Tensors = dict[str, NDArray]
 
 
@@ -159,7 +154,7 @@ def _read(folder: Path) -> Artifact:
     tensors, faults = split_tensors(raw, file, expected_tensors(config))
     # Where the two files disagree, either may be the damaged one: the message names both.
     _refuse(file, faults, beside=f" beside its {CONFIG}")
-    _refuse(file, _value_faults(tensors, config), beside=f" beside its {CONFIG}")
+    _refuse(file, value_faults(tensors, config), beside=f" beside its {CONFIG}")
     return Artifact(folder, config, tensors, None if config.tokenizer is None else _read_tokenizer(folder, config))
 
 
@@ -186,46 +181,6 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def bit_depths(config: Config) -> dict[str, int]:
-    """Name of every tensor of sign words -> values of a row before padding."""
-    depths = {}
-    for index, member in enumerate(config.members):
-        for branch in range(member.branches):
-            depths[f"members.{index}.embeddings.word.{branch}.signs"] = member.hidden_size
-            for kind in LINEARS:
-                layers = [""] if kind == "pooler" else [f"layers.{n}." for n in range(member.num_hidden_layers)]
-                for layer in layers:
-                    depths[f"members.{index}.{layer}{kind}.{branch}.signs"] = member.linears()[kind][1]
-    return depths
-
-
-def _value_faults(tensors: Mapping[str, NDArray], config: Config) -> list[str]:
-    """Values that would crash a kernel or poison an answer: NaN, absurd sizes, steps of 0, padding bits set."""
-    faults: list[str] = []
-    depths = bit_depths(config)
-    floats = [array.ravel() for name, array in tensors.items() if name not in depths and name != "alphas"]
-    together = np.concatenate(floats)
-    sound = max(together.max(), -together.min()) <= MAX_VALUE  # not so for NaN; one by one is ten times slower
-    for name, array in tensors.items():
-        if name in depths:
-            spare = -depths[name] % 64
-            if spare and np.any(array[:, -1] >> np.uint64(64 - spare)):
-                faults.append(f"{name} has bits set beyond depth {depths[name]}; padding bits are 0")
-        elif name == "alphas":
-            faults += alpha_faults(config.combination, array)
-        elif not sound and not np.all(np.isfinite(array)):
-            faults.append(f"{name} holds NaN or infinity")
-        elif not sound and max(array.max(), -array.min()) > MAX_VALUE:
-            faults.append(f"{name} reaches {max(array.max(), -array.min()):g}; accepted is ±{MAX_VALUE:g}")
-        elif name.endswith(".step") and abs(array[0]) < MIN_STEP:
-            faults.append(
-                f"{name} is {array[0]:g}; a step may be negative, but not 0 or closer to it than {MIN_STEP:g}"
-            )
-        elif name.endswith(".clip") and not array[0] < array[1]:
-            faults.append(f"{name} is {array.tolist()}; the first must be below the second")
-    return faults
-
-
 def _refuse(file: Path, faults: list[str], beside: str = "") -> None:
     if faults:
         shown = faults[:20] + ([f"… and {len(faults) - 20} more"] if len(faults) > 20 else [])
@@ -248,7 +203,7 @@ def finish_config(config: Config, tensors: Tensors) -> tuple[Config, bytes]:
     expected = expected_tensors(config)
     names = sorted(set(found) | set(expected))
     faults = [f"{n} is {found.get(n)}, expected {expected.get(n)}" for n in names if found.get(n) != expected.get(n)]
-    _refuse(Path(TENSORS), config.faults() + faults or _value_faults(tensors, config))
+    _refuse(Path(TENSORS), config.faults() + faults or value_faults(tensors, config))
     # safetensors sorts by dtype, then name, whatever the order given: the bytes depend on the content only.
     data = save({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}, metadata={"format": FORMAT})
     digest = hashlib.sha256(data).hexdigest()

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bebert_infer.bulk.classify import Model, answer_rows, columns_of_texts, shown_columns
+from bebert_infer.bulk.classify import Model, answer_rows
 from bebert_infer.bulk.columns import answer_types, arrow_schema, cells
 from bebert_infer.bulk.parquet import cells_of, rows_of
 from bebert_infer.bulk.record import BulkOptions
 from bebert_infer.bulk.row import RowFile
+from bebert_infer.bulk.text_columns import columns_of_texts, shown_columns
 from bebert_infer.errors import InputError
 
 

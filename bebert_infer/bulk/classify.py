@@ -5,10 +5,8 @@ and an answer does not depend on its batch.
 """
 
 import hashlib
-import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +15,8 @@ import msgspec
 import bebert_infer
 from bebert_infer.bulk.record import BulkOptions, answer_values
 from bebert_infer.bulk.resume_file import ResumeFile
-from bebert_infer.bulk.row import Row, RowFile
+from bebert_infer.bulk.row import RowFile
+from bebert_infer.bulk.text_columns import Names, check_columns, columns_of_texts, named, texts_of
 from bebert_infer.early_exit import EarlyExit
 from bebert_infer.errors import DataError, InputError, RowError, safe
 from bebert_infer.prediction import Prediction
@@ -26,7 +25,7 @@ from bebert_infer.text.windows import EncodedText, LongTexts, Pool
 
 # Rows answered together, or fewer once they have this many characters: what is in memory at a time.
 BATCH_ROWS, BATCH_CHARACTERS = 64, 2**20
-HEAD_BYTES, HEAD_ROWS = 2**20, 10_000
+HEAD_BYTES = 2**20
 
 
 class Model(Protocol):
@@ -113,7 +112,7 @@ def answer_rows(model: Model, file: RowFile, options: BulkOptions, done: int = 0
     yield from answer_asked(model, asked_rows(file, options, done), options, file.ready)
 
 
-def asked_rows(file: RowFile, options: BulkOptions, done: int = 0, names: "Names | None" = None) -> Iterator[Asked]:
+def asked_rows(file: RowFile, options: BulkOptions, done: int = 0, names: Names | None = None) -> Iterator[Asked]:
     """Yield what the rows behind the first `done` ask, in order; no model is needed for that.
 
     names : columns of texts of the files before, which must be those of this file too; None: it chooses its own
@@ -124,7 +123,7 @@ def asked_rows(file: RowFile, options: BulkOptions, done: int = 0, names: "Names
     own = columns_of_texts(file.header or (), options)
     if names is not None and file.header is not None and own != names:
         raise InputError(
-            f"{file.path} has its text in {_named(own)}, the files before in {_named(names)}; name the columns with "
+            f"{file.path} has its text in {named(own)}, the files before in {named(names)}; name the columns with "
             "--text-column and --pair-column"
         )
     names, index = own if names is None else names, 0
@@ -134,7 +133,7 @@ def asked_rows(file: RowFile, options: BulkOptions, done: int = 0, names: "Names
         if index <= done:
             continue
         try:
-            texts, name = _texts(file, row, options, names)
+            texts, name = texts_of(file, row, options, names)
         except InputError as error:
             yield _refused(index, error, options)
             continue
@@ -217,84 +216,6 @@ def input_facts(path: Path, model_facts: str, options: BulkOptions) -> dict[str,
 def model_digest(config: msgspec.Struct, tokenizer_json: str | None) -> str:
     """sha256 of everything in a model folder that decides its answers (the config has that of the tensors)."""
     return hashlib.sha256(msgspec.json.encode(config) + (tokenizer_json or "").encode()).hexdigest()
-
-
-def check_columns(file: RowFile, options: BulkOptions) -> None:
-    """Raise InputError if the header of a file has no column of texts, or not those that were named."""
-    if file.header is None:
-        return
-    named = [name for name in (options.text_column, options.pair_column) if name is not None]
-    missing = [name for name in named if name not in file.header]
-    if missing or not set(options.texts) & set(file.header):
-        columns = shown_columns(file.header) or "no columns"
-        raise InputError(
-            f"{file.path} has the columns {columns}; {' or '.join(missing or options.texts)} is missing: name the "
-            "columns with --text-column and --pair-column"
-        )
-
-
-Names = tuple[str | None, str | None]  # of the columns of texts and of second texts
-
-
-def columns_of_texts(keys: Iterable[str], options: BulkOptions) -> Names:
-    """The first of the accepted names that a file has; chosen once for all of its rows."""
-    text, pair = (next((name for name in names if name in keys), None) for names in (options.texts, options.pairs))
-    return text, pair
-
-
-def _named(names: Names) -> str:
-    return " and ".join(f'"{name}"' for name in names if name)
-
-
-def _check_same(names: Names, row: Row, file: RowFile, options: BulkOptions) -> None:
-    """Raise InputError if a row of a file without header has its texts elsewhere than the rows before."""
-    found = columns_of_texts(row.cells, options)
-    if found[0] is not None and found != names:
-        raise InputError(
-            f"{file.place(row.number)} has its text in {_named(found)}, the rows before in {_named(names)}; use the "
-            "same names in all rows, or name them with --text-column and --pair-column"
-        )
-
-
-def _texts(file: RowFile, row: Row, options: BulkOptions, names: Names) -> tuple[dict[str, str], str]:
-    """The texts of a row, and what errors call them."""
-    place = file.place(row.number)
-    if row.fault is not None:
-        raise InputError(f"{place} {row.fault}")
-    if file.header is None:
-        _check_same(names, row, file, options)
-        if names[0] not in row.cells:
-            names = (None, None)
-    if names[0] is None or (names[1] is None and options.pair_column is not None):
-        wanted = options.texts if names[0] is None else options.pairs
-        keys = shown_columns(list(row.cells) if file.header is None else file.header)
-        raise InputError(f"{place} has no text in {keys or 'it'}; expected in {' or '.join(wanted)}")
-    texts = {}
-    for key, name in zip(("text", "text_pair"), names, strict=True):
-        if name is None:
-            continue
-        value = row.cells.get(name)
-        if value is None or value != value or value == "":
-            raise InputError(f'the "{name}" in {place} is missing; write a text, or leave the row out')
-        if not isinstance(value, str):
-            raise InputError(f'the "{name}" in {place} is {safe(reprlib.repr(value))}; texts are strings')
-        texts[key] = value
-    what = f'the "{names[0]}"' + (f' with "{names[1]}"' if "text_pair" in texts else "")
-    return texts, f"{what} in {place}"
-
-
-def text_columns(file: RowFile, options: BulkOptions) -> Names:
-    """The columns of texts; without a header, those of the first row with a text. Raises InputError."""
-    check_columns(file, options)
-    if file.header is not None:
-        return columns_of_texts(file.header, options)
-    found = (columns_of_texts(row.cells, options) for row in islice(file.rows, HEAD_ROWS))
-    return next((names for names in found if names[0] is not None), (None, None))
-
-
-def shown_columns(names: Sequence[str]) -> str:
-    """Names of columns, some of a long list; a hostile file may have millions, or half characters in them."""
-    return safe(", ".join(name[:40] for name in names[:20]) + (", …" if len(names) > 20 else ""))
 
 
 def _answered(

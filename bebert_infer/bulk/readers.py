@@ -1,19 +1,17 @@
 """Rows of a TSV, CSV, JSONL, Parquet or plain text file, one after the other, in memory that does not grow with it.
 
 A row that cannot be read is a `Row` with a fault, and reading goes on behind it; only a file that cannot be read any
-further (half a .gz file, a damaged Parquet page) raises. CSV is read by Python's own reader, not by pyarrow's, which
-counts rows instead of lines and mends broken quotes.
+further (half a .gz file, a damaged Parquet page) raises.
 """
 
-import csv
 import gzip
 import json
 import re
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from bebert_infer.bulk.csv_records import Record, csv_records
 from bebert_infer.bulk.lines import Line, Lines
 from bebert_infer.bulk.parquet import open_parquet
 from bebert_infer.bulk.row import ACCEPTED, Row, RowFile, check_header
@@ -145,7 +143,7 @@ def _reader(
         return None, _array(lines, wanted, path)
     if kind == ".txt":
         return ["text"], _plain(lines, max_bytes)
-    records = _csv(lines, max_bytes) if kind == ".csv" else _tsv(lines, max_bytes)
+    records = csv_records(lines, max_bytes) if kind == ".csv" else _tsv(lines, max_bytes)
     number, header, fault = next(records, (1, [], None))
     if fault is not None:
         raise DataError(f"line {number} of {path} {fault}")
@@ -232,9 +230,6 @@ def _array(lines: Lines, wanted: Sequence[str], path: Path) -> Iterator[Row]:
         yield Row(number, {} if fault else cells, fault)
 
 
-Record = tuple[int, list[str], str | None]  # first line, fields, fault
-
-
 def _table(records: Iterator[Record], header: list[str], wanted: Sequence[str], advice: str) -> Iterator[Row]:
     places = {name: header.index(name) for name in wanted if name in header}
     for number, fields, fault in records:
@@ -253,61 +248,3 @@ def _tsv(lines: Iterable[Line], max_bytes: int) -> Iterator[Record]:
         yield from blank
         blank.clear()
         yield number, text.split("\t"), fault
-
-
-class _CsvLines:
-    """Feeds csv.reader, and keeps the lines of the record that it is reading, to go back behind a broken one."""
-
-    def __init__(self, lines: Iterator[Line], max_bytes: int):
-        self.record: list[Line] = []
-        self._lines = lines
-        self._again: deque[Line] = deque()
-        self._bytes = 0
-        self._max_bytes = max_bytes
-
-    def __iter__(self) -> "_CsvLines":
-        return self
-
-    def __next__(self) -> str:
-        number, line = self._again.popleft() if self._again else next(self._lines)
-        self.record.append((number, line))
-        self._bytes += len(line or b"")
-        if line is None or self._bytes > self._max_bytes:
-            raise csv.Error(f"more than {self._max_bytes:,} bytes")
-        return line.decode("utf-8", "replace")  # `fault` says it afterwards
-
-    def begin(self) -> None:
-        """The next line begins a record."""
-        self.record, self._bytes = [], 0
-
-    def go_back(self) -> None:
-        """Read all lines of this record again, except the first."""
-        self._again.extendleft(reversed(self.record[1:]))
-
-    def fault(self) -> str | None:
-        """The first line of this record that is not UTF-8."""
-        for number, line in self.record:
-            try:
-                (line or b"").decode()
-            except UnicodeDecodeError:
-                where = "" if number == self.record[0][0] else f"has a line {number} that "
-                return f"{where}is not UTF-8; convert the file to UTF-8"
-        return None
-
-
-def _csv(lines: Iterator[Line], max_bytes: int) -> Iterator[Record]:
-    csv.field_size_limit(max(csv.field_size_limit(), max_bytes))  # of the whole process, so never lowered
-    source = _CsvLines(lines, max_bytes)
-    reader = csv.reader(source, strict=True)
-    while True:
-        source.begin()
-        try:
-            fields = next(reader, None)
-        except csv.Error as error:
-            source.go_back()
-            yield source.record[0][0], [], source.fault() or f"is not CSV: {error}; double a quote inside quotes"
-            continue
-        if fields is None:
-            return
-        if fields:
-            yield source.record[0][0], fields, source.fault()

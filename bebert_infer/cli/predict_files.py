@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bebert_infer.bulk.classify import Counts, answer_rows, check_columns, classify_file, input_facts, model_digest
+from bebert_infer.bulk.classify import Counts, answer_rows, classify_file, input_facts, model_digest
 from bebert_infer.bulk.readers import open_rows, open_stream, row_bytes
 from bebert_infer.bulk.record import BulkOptions
 from bebert_infer.bulk.resume_file import ResumeFile
 from bebert_infer.bulk.row import Row, RowFile
+from bebert_infer.bulk.text_columns import check_columns
 from bebert_infer.bulk.writers import table_maker
 from bebert_infer.console import plain, stderr_console, stdout_console
 from bebert_infer.errors import BebertError, InputError, RowError, safe

@@ -16,7 +16,8 @@ from bebert_infer.artifact.config import (
     Site,
     expected_tensors,
 )
-from bebert_infer.artifact.folder import Artifact, bit_depths, finish_config
+from bebert_infer.artifact.folder import Artifact, finish_config
+from bebert_infer.artifact.values import bit_depths
 from bebert_infer.errors import ModelFormatError
 
 Scheme = Literal["1-1-1", "1-1-4", "1-1-8", "2-2-8"]

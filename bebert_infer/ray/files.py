@@ -16,11 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bebert_infer.bulk.classify import Asked, Counts, Names, answer_asked, asked_rows, text_columns
+from bebert_infer.bulk.classify import Asked, Counts, answer_asked, asked_rows
 from bebert_infer.bulk.columns import answer_types, arrow_schema, cells
 from bebert_infer.bulk.readers import open_rows, row_bytes
 from bebert_infer.bulk.record import BulkOptions
 from bebert_infer.bulk.row import RowFile
+from bebert_infer.bulk.text_columns import Names, text_columns
 from bebert_infer.errors import BebertError, DataError
 from bebert_infer.limits import InputLimits
 from bebert_infer.optional import load_package

@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from bebert_infer.artifact.config import CODES, LINEARS, Config, MemberConfig, Site, expected_tensors
-from bebert_infer.artifact.folder import Artifact, bit_depths, finish_config
+from bebert_infer.artifact.folder import Artifact, finish_config
+from bebert_infer.artifact.values import bit_depths
 from bebert_infer.measure.sample_models import random_model
 
 BITS = [1, 2, 3, 4, 5, 7, 8]

@@ -18,7 +18,8 @@ from bebert_infer.artifact.config import (
     TokenizerConfig,
     expected_tensors,
 )
-from bebert_infer.artifact.folder import bit_depths, write_artifact
+from bebert_infer.artifact.folder import write_artifact
+from bebert_infer.artifact.values import bit_depths
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "##ly", "the"]
 CONFIG, TENSORS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"

@@ -55,7 +55,7 @@ def test_answers_do_not_depend_on_how_a_batch_is_cut(artifact, sentences, monkey
     model = Ensemble(artifact, threads=2)
     expected = model.member_logits(*_pad(sentences))
     for limit in (1, 64, 65, 100, 306, 307):
-        monkeypatch.setattr("bebert_infer.ensemble.MAX_ROWS", limit)
+        monkeypatch.setattr("bebert_infer.token_model.MAX_ROWS", limit)
         np.testing.assert_array_equal(model.member_logits(*_pad(sentences)), expected)
 
 

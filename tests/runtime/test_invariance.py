@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from invariance import LONGEST, NAMES, load, write_requests
 
-from bebert_infer import ensemble as ensemble_module
+from bebert_infer import token_model
 from bebert_infer.native.team import ThreadTeam
 from bebert_kernels.cpu import isa
 
@@ -70,13 +70,13 @@ def test_logits_are_the_same_bits_however_they_are_asked_for(data):
     width = data.draw(st.integers(max(lengths), longest), label="width")
     cut = data.draw(st.sampled_from([1, 7, 64, 129, 4096]), label="rows at a time")
     asked = padded(*([parts[index] for index in order] for parts in (rows, masks, types)), width)
-    before = engine.members, ensemble_module.MAX_ROWS
+    before = engine.members, token_model.MAX_ROWS
     try:
-        engine.threads, engine.team, ensemble_module.MAX_ROWS = threads, team_of(threads), cut
+        engine.threads, engine.team, token_model.MAX_ROWS = threads, team_of(threads), cut
         engine.members = [engine.members[index] for index in members]
         found = model.member_logits(*asked)
     finally:
-        engine.members, ensemble_module.MAX_ROWS = before
+        engine.members, token_model.MAX_ROWS = before
     assert np.array_equal(found.view(np.uint32), expected[members][:, order].view(np.uint32))
 
 
