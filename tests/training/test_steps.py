@@ -120,6 +120,26 @@ def test_the_ternary_student_may_be_distilled_although_members_are_not(folder, t
     assert results["options"]["distill"] == "none"
 
 
+@pytest.mark.parametrize(("steps", "knows_more"), [((1,), "full_precision"), ((2, 1), "student_2bit")])
+def test_members_learn_from_the_last_model_with_more_bits_than_theirs(folder, tmp_path, monkeypatch, steps, knows_more):
+    """A student of their own form knows less than its teacher: it is where they start, no more."""
+    taught = []
+
+    def noted(pupil, *arguments, distillation, **named):
+        taught.append(distillation)
+        return train_student(pupil, *arguments, distillation=distillation, **named)
+
+    monkeypatch.setattr(member_stage, "train_student", noted)
+    short = {"teacher_epochs": 2, "start_epochs": 1, "epochs": 1, "steps": steps}
+    for kind in ("prediction", "hidden"):
+        chosen = chain(folder, tmp_path / kind, distill=kind, start_distill="prediction", **short)
+        train(chosen, QUIET)
+        stored, _ = RunFolder(chosen.out).load(knows_more)
+        assert np.array_equal(taught[-1].logits, stored["train_logits"].numpy())
+    bits = {"full_precision": 32, "student_2bit": 2}[knows_more]
+    assert taught[-1].teacher.config.activation_bits == bits and taught[0].teacher is None
+
+
 @pytest.mark.parametrize(("base", "kind"), [("bit", "hidden"), ("bibert", "direction")])
 def test_members_may_start_from_a_distilled_student_of_their_own_bits(folder, tmp_path, monkeypatch, base, kind):
     """Nothing changes between the two, so the member keeps the learned quantizer steps as well."""

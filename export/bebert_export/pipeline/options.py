@@ -56,7 +56,7 @@ class TrainOptions:
         "--init is its full_precision/.",
     ] = None
     compat: Annotated[str | None, "published: alphas and hard vote of BEBERT's own code."] = None
-    # Down to the members' own bits: 2,1 gives them a distilled 1-1-1 student to start from.
+    # Down to the members' own bits: 2,1 gives them a distilled 1-1-1 student to start from, and the 2-bit one teaches.
     steps: Annotated[
         tuple[int, ...],
         "Activation bits of students to train in between, widest first, as in 2 (BiT) or 4,2,1; each starts and learns "
@@ -64,8 +64,8 @@ class TrainOptions:
     ] = ()
     distill: Annotated[
         str,
-        "How members learn: none (labels only: BEBERT), or from full precision (with --steps from the last of those) "
-        "by prediction, hidden (BiT), two-stage (BinaryBERT) or direction (BiBERT).",
+        "How members learn: none (labels only: BEBERT), or from full precision (with --steps from the last with more "
+        "bits than theirs) by prediction, hidden (BiT), two-stage (BinaryBERT) or direction (BiBERT).",
     ] = "none"
     start_distill: Annotated[
         str | None,

@@ -6,8 +6,8 @@
 
 Each student starts from the weights of the one before, the first one, if so asked, from those of another run
 (transfer.py). In steps it also learns from the one before (multi-step distillation: Liu et al., "BiT", 2022), and so
-do the members, if they are distilled at all; the ternary student and the members split from it learn from the
-full-precision model. Sample weights are for members: here all examples count as 1.
+do the members, if they are distilled at all, from the last one with more bits than theirs; the ternary student and the
+members split from it learn from the full-precision model. Sample weights are for members: here all examples count as 1.
 
 All members start from the same student, or each from one of its own (`warm_start` "own": stages "ternary",
 "ternary_of_member_1", ...), trained from other seeds. Members that share it err alike (docs/log.md).
@@ -97,6 +97,8 @@ def train_starting_student(
     logits, facts = full.train_logits, {}
     for index, (stage, activation_bits) in enumerate(bits.items()):
         student = with_bits(student, activation_bits)
+        # One with the members' own bits is only where they start: they learn from its teacher, who knows more.
+        teaches = bool(steps) and activation_bits != scheme.activation_bits
         if not run.has(stage):
             seed = settings.seed + STUDENT_SEED + index + OWN_SEED * member
             rest: dict[str, Any] = {"seed": seed, "held": full.held, "snapshots": run.snapshots(stage)}
@@ -106,7 +108,7 @@ def train_starting_student(
             tensors: dict[str, Tensor] = {f"model.{name}": tensor for name, tensor in student.state_dict().items()}
             tensors["dev_logits"] = torch.from_numpy(predict(student, full.dev.encoded, full.train.classes))
             learner = settings.learns if index + 1 < len(steps) else settings.members_learn
-            if steps and learner != "none":  # whom this student teaches
+            if teaches and learner != "none":
                 tensors["train_logits"] = torch.from_numpy(predict(student, full.train.encoded, full.train.classes))
             new = {**asdict(fitted), "distill": settings.learns, "seed": seed}
             run.save(stage, tensors, new)
@@ -114,7 +116,7 @@ def train_starting_student(
         tensors, stored = run.load(stage)
         run.load_into(student, stage, stored_state(tensors))
         facts[stage] = stored | {"dev": evaluate(full.dev.targets, tensors["dev_logits"].numpy())}
-        if not scheme.splits:
+        if teaches:
             teacher = student.eval()
             logits = tensors["train_logits"].numpy() if "train_logits" in tensors else None
     return StartingStudent(student, _distillation(settings.members_learn, logits, teacher), facts)
