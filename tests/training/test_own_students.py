@@ -16,10 +16,14 @@ from toy_runs import QUIET, options
 from bebert_export.data.batches import encode, load_tokenizer
 from bebert_export.data.examples import read_examples
 from bebert_export.pipeline import member_stage, student_stage
+from bebert_export.pipeline.run_folder import RunFolder
+from bebert_export.student.schemes import stored_state
 from bebert_export.student.weight_splitting import split_student
 from bebert_export.train import train
 from bebert_export.training.distillation import train_student
 from bebert_export.training.loop import predict
+from bebert_infer import Ensemble
+from bebert_infer.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("quick_backend")
 
@@ -126,3 +130,37 @@ def test_a_budget_of_time_counts_the_students_of_all_members(folder, tmp_path):
     train(chosen, QUIET)
     stages = json.loads((chosen.out / "results.json").read_text())["calibration"]["stages"]
     assert [(row["stage"], row["times"]) for row in stages][1:] == [("before members", 2), ("members", 2)]
+
+
+def test_with_no_epochs_members_are_their_own_students_weighed_by_their_errors(folder, tmp_path, monkeypatch):
+    def trained(*arguments, **named):
+        raise AssertionError("a member was trained")
+
+    monkeypatch.setattr(member_stage, "train_student", trained)
+    changes = {"scheme": "1-1-4", "base": "bwn", "steps": (4,), "start_distill": "prediction", "epochs": 0}
+    chosen = own(folder, tmp_path / "run", members=2, hold_out=0.2, **changes)
+    results = train(chosen, QUIET)
+    run = RunFolder(chosen.out)
+    for index, stage in enumerate(("student_4bit", "student_4bit_of_member_1")):
+        student, member = stored_state(run.load(stage)[0]), stored_state(run.load(f"member_{index}")[0])
+        assert student.keys() == member.keys()
+        assert all(torch.equal(x, member[name]) for name, x in student.items())
+    assert [facts["steps"] for facts in results["members"]] == [0, 0]
+    assert all(facts["alpha"] > 0 and facts["loss"] is None for facts in results["members"])
+    answers = Ensemble.from_pretrained(chosen.out / "model").predict(["good", "bad"])
+    assert len(answers) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"warm_start": "first"}, "epochs is 0, .*accepted is that with warm_start own and steps that end in 4"),
+        ({"steps": (8,)}, "steps that end in 4, the members' own bits"),
+        ({"steps": ()}, "steps"),
+        ({"budget_minutes": 1.0}, "leave budget_minutes out"),
+    ],
+)
+def test_no_epochs_need_students_that_can_be_members(folder, tmp_path, changes, message):
+    given = {"scheme": "1-1-4", "base": "bwn", "steps": (4,), "epochs": 0} | changes
+    with pytest.raises(InputError, match=message):
+        train(own(folder, tmp_path / "run", **given), QUIET)

@@ -45,8 +45,8 @@ from bebert_export.pipeline.run_folder import RunFolder
 from bebert_export.pipeline.student_stage import StartingStudent
 from bebert_export.student.bert import Student
 from bebert_export.student.schemes import Scheme, new_member, settle_zero_weights, stored_state
-from bebert_export.training.distillation import train_student
-from bebert_export.training.loop import predict
+from bebert_export.training.distillation import Distillation, train_student
+from bebert_export.training.loop import Fit, predict
 from bebert_export.training.loss import Weighting
 from bebert_export.training.schedule import Schedule
 from bebert_infer.errors import BebertError
@@ -107,6 +107,7 @@ class MemberSettings:
                     its student, or each from a student of its own ("own")
     rule          : how errors become alphas and weights, see `boosting.boost`; regression has AdaBoost.R2 only
     shrinkage     : factor of every alpha, see `boosting`
+    schedule      : of each member; None: members are the students that they start from, and are only weighed
     """
 
     scheme: Scheme
@@ -115,7 +116,7 @@ class MemberSettings:
     warm_start: str
     rule: Rule
     shrinkage: float
-    schedule: Schedule
+    schedule: Schedule | None
     seed: int
 
 
@@ -153,18 +154,7 @@ class MemberStage:
             student = new_member(start.student, self.settings.scheme)
             if self.settings.warm_start == "previous" and previous is not None:
                 student.load_state_dict(previous.state_dict())
-            with stage_bar(f"member {index}", self.console, self.run) as bar:
-                fitted = train_student(
-                    student,
-                    self.full.train,
-                    self.settings.schedule,
-                    distillation=start.distillation,
-                    weighting=self._weighting(weights.train, seed),
-                    held=self.full.held,
-                    seed=seed,
-                    watcher=bar,
-                    snapshots=self.run.snapshots(stage),
-                )
+            fitted = self._trained(student, index, start.distillation, weights, seed)
             settled = settle_zero_weights(student)
             verdict, train_error, new_weights = self._judge(student, weights)
             if verdict.status != "weak":
@@ -199,6 +189,23 @@ class MemberStage:
         self.run.save(stage, tensors, facts)
         self.run.log(stage=stage, **facts)
         return self._stored(stage, start)
+
+    def _trained(self, student: Student, index: int, distillation: Distillation, weights: Weights, seed: int) -> Fit:
+        """Train member `index` in place, if members are trained."""
+        if self.settings.schedule is None:
+            return Fit(steps=0, seconds=0.0, loss=None)
+        with stage_bar(f"member {index}", self.console, self.run) as bar:
+            return train_student(
+                student,
+                self.full.train,
+                self.settings.schedule,
+                distillation=distillation,
+                weighting=self._weighting(weights.train, seed),
+                held=self.full.held,
+                seed=seed,
+                watcher=bar,
+                snapshots=self.run.snapshots(f"member_{index}"),
+            )
 
     def _judge(self, student: Student, weights: Weights) -> tuple[Round, float, Weights]:
         """What a member is worth, its weighted error on the training examples, and the weights of the next round."""

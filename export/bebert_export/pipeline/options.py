@@ -84,7 +84,9 @@ class TrainOptions:
     width: Annotated[float, "Share of heads and neurons to keep; BinaryBERT: 0.5."] = 1.0
     vocabulary_size: Annotated[int | None, "Keep only so many word pieces, and --max-length positions."] = None
     max_length: Annotated[int, "Tokens a text may have."] = 128
-    epochs: Annotated[float, "Epochs of each member."] = 3.0
+    epochs: Annotated[
+        float, "Epochs of each member; 0: members are the students that they start from (--warm-start own, --steps)."
+    ] = 3.0
     start_epochs: Annotated[float, "Epochs of each student before the members: ternary, or of --steps."] = 3.0
     teacher_epochs: Annotated[float, "Of the full-precision model; 0: --init is fine-tuned already."] = 3.0
     batch_size: Annotated[int, "Examples a step."] = 32

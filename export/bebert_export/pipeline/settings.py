@@ -75,7 +75,7 @@ def stage_settings(options: TrainOptions) -> StageSettings:
         warm_start=options.warm_start,
         rule="code" if options.compat else "samme",
         shrinkage=options.shrinkage,
-        schedule=schedule(options.epochs, options.learning_rate),
+        schedule=schedule(options.epochs, options.learning_rate) if options.epochs else None,
         seed=options.seed + MEMBER_SEED,
     )
     return StageSettings(full_precision, students, members)
@@ -90,7 +90,7 @@ def check(options: TrainOptions) -> None:
         raise InputError(f"seed is {options.seed}; accepted are whole numbers up to {MOST_SEED}")
     for name in ("epochs", "start_epochs", "teacher_epochs", "learning_rate", "teacher_learning_rate"):
         value = getattr(options, name)
-        if not 0 < value < float("inf") and (name, value) != ("teacher_epochs", 0):
+        if not 0 < value < float("inf") and (name, value) not in (("teacher_epochs", 0), ("epochs", 0)):
             raise InputError(f"{name} is {value}; accepted are numbers above 0")
     rules = VALUE_RULES if options.regression else CLASS_RULES
     if options.rule not in rules:
@@ -164,6 +164,13 @@ def _check_students(options: TrainOptions) -> None:
                 f"{name} is {getattr(options, name)}; base {scheme.family} has students before the members only with "
                 "steps: add those, or leave it out"
             )
+    if options.epochs == 0 and (options.warm_start != "own" or options.steps[-1:] != (scheme.activation_bits,)):
+        raise InputError(
+            "epochs is 0, so that members are the students that they start from; accepted is that with warm_start own "
+            f"and steps that end in {scheme.activation_bits}, the members' own bits"
+        )
+    if options.epochs == 0 and options.budget_minutes is not None:
+        raise InputError("epochs is 0 and budget_minutes scales epochs; leave budget_minutes out")
     order = (known[-1] + 1, *options.steps)
     if any(before <= after for before, after in pairwise(order)) or order[-1] < scheme.activation_bits:
         raise InputError(

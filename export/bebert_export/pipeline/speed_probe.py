@@ -114,6 +114,7 @@ def measure(settings: StageSettings, data: TaskData, console: Console) -> list[S
         how = taught(students.learns)
         costs.append(cost("before members", "start_epochs", before, start, predicted, how, students.schedule))
     member = new_member(start, members.scheme)
+    assert members.schedule is not None  # epochs 0 takes no budget
     found = cost("members", "epochs", members.count, member, dev, taught(students.members_learn), members.schedule)
     outputs_of(member, sample.encoded, train.classes)  # a new machine compiles kernels here, once
     boosting = (len(data.trained) + len(data.held)) * _seconds(outputs_of, member, sample)

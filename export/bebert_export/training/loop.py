@@ -33,14 +33,14 @@ RANK_SEED = 1_000_003  # times the number of a process, added to its seed: dropo
 
 @dataclass(frozen=True)
 class Fit:
-    """What a training run was: optimizer steps, seconds, mean loss over its last tenth.
+    """What a training run was: optimizer steps, seconds, mean loss over its last tenth (None without steps).
 
     best_step : step whose weights were kept, with early stopping; else None, and the last weights were kept
     """
 
     steps: int
     seconds: float
-    loss: float
+    loss: float | None
     best_step: int | None = None
 
 
