@@ -42,6 +42,7 @@ from bebert_export.pipeline.speed_probe import epochs_in_budget
 from bebert_export.pipeline.student_stage import StartingStudent, train_starting_student
 from bebert_export.pipeline.teacher_stage import teacher_logits
 from bebert_export.pipeline.transfer import StudentForm, earlier_student
+from bebert_export.student.schemes import with_positions
 from bebert_export.training.allocator import keep_freed_memory
 from bebert_infer.artifact.folder import check_place
 from bebert_infer.errors import InputError
@@ -114,7 +115,7 @@ def _finish(
     results = run_results(options, data, full, students_before, members, threads)
     results["calibration"] = calibration
     written = write_ensemble(
-        [member.student for member in members],
+        [with_positions(member.student, options.max_length) for member in members],  # the others were never trained
         options.out / "model",
         alphas=[member.alpha for member in members],
         combination=options.rule,

@@ -239,7 +239,7 @@ def test_the_shipped_model_stays_packed_and_answers_without_us(tmp_path):
     about = {field.key: field.value for field in model.metadata_props}
     assert json.loads(about["labels"]) == ensemble.config.labels
     assert about["tensors_sha256"] == ensemble.config.tensors_sha256
-    assert about["combination"] == "probabilities" and json.loads(about["families"]) == ["binarybert"] * 2
+    assert about["combination"] == "probabilities" and json.loads(about["families"]) == ["bwn"] * 2
     # The program of the page, in a process that cannot see us, on more texts.
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "onnx.md").read_text("utf-8"), re.DOTALL)
     texts = [sentence for sentence, _ in SENTENCES]

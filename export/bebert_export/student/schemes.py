@@ -116,6 +116,14 @@ def with_bits(student: Student, bits: int) -> Student:
     return copy
 
 
+def with_positions(student: Student, count: int) -> Student:
+    """A copy without the rows of the position table beyond `count`, of which no longer text has need."""
+    copy = Student(replace(student.config, max_positions=min(count, student.config.max_positions)))
+    table = "bert.embeddings.position_embeddings.weight"
+    copy.load_state_dict({n: x[:count] if n == table else x for n, x in student.state_dict().items()})
+    return copy
+
+
 @torch.no_grad()
 def settle_zero_weights(student: Student) -> int:
     """Move weights that lie exactly on the threshold of their sign a little above it; returns how many.
