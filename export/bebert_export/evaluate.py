@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_export.data.examples import Examples, named_class_ids, read_examples, scores
+from bebert_export.data.examples import Examples, named_class_ids, numbers_of, read_examples, scores
 from bebert_export.data.metrics import CLASS_RULES, VALUE_RULES, evaluate, main_first, main_metric
 from bebert_export.data.tasks import TASKS, Task, find_task
 from bebert_export.evaluation.early_exits import early_exit_curve
@@ -52,14 +52,18 @@ def targets_of(examples: Examples, config: Config) -> Targets:
     """Class ids int64[M], for regression values float32[M], for labels that do not exclude each other float32[M, K].
 
     A file names its classes as the model does, or as its training file did, if its record says how that was, else by
-    their numbers 0 to K - 1. Raises DataError for other labels.
+    their numbers 0 to K - 1; files of a task have either its names or numbers. Raises DataError for other labels.
     """
     if config.problem_type == "regression":
         return scores(examples)
     names = list(config.labels)
     values = [_recorded(config.evidence, "labels", name) for name in names]
     known = not examples.marked and all(isinstance(value, str) for value in values) and len(set(values)) == len(names)
-    return named_class_ids(examples, names, values if known else None)
+    task = TASKS.get(str(_recorded(config.evidence, "options", "task")))
+    others = [values] if known else []
+    if task is not None and values == list(task.labels):
+        others.append(numbers_of(names))
+    return named_class_ids(examples, names, others)
 
 
 def task_of(name: str | None, config: Config) -> Task | None:

@@ -21,7 +21,7 @@ from bebert_export.data import metrics
 from bebert_export.data.examples import read_examples
 from bebert_export.data.glue import data_file, task_file
 from bebert_export.data.tasks import TASKS, find_task
-from bebert_export.evaluate import task_of
+from bebert_export.evaluate import examples_of, targets_of, task_of
 from bebert_export.pipeline.data import read_data
 from bebert_export.pipeline.options import TrainOptions
 from bebert_export.pipeline.settings import check, data_settings
@@ -231,3 +231,14 @@ def test_a_run_of_a_task_names_its_classes_and_its_main_metric(hub, tmp_path):
     assert {next(iter(row)) for row in (scores["full_precision"], *scores["members"])} == {"matthews"}
     config = Ensemble.from_pretrained(tmp_path / "run" / "model").config
     assert list(config.labels) == ["unacceptable", "acceptable"] and task_of(None, config) is TASKS["cola"]
+    # The file that it was trained with says 0 and 1, as the files of all tasks do: refused by eval until 2026-11-29.
+    text = files["dev"].read_text()
+    named = "\n".join(
+        row.removesuffix(end) + end.replace("0", config.labels[0]).replace("1", config.labels[1])
+        for row, end in ((row, row[row.rindex("\t") :]) for row in text.splitlines()[1:])
+    )
+    (tmp_path / "named.tsv").write_text(text.splitlines()[0] + "\n" + named + "\n")
+    numbers, names = (
+        targets_of(examples_of(file, config, None), config) for file in (files["dev"], tmp_path / "named.tsv")
+    )
+    assert numbers.tolist() == names.tolist() and set(numbers.tolist()) == {0, 1}

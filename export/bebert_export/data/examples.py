@@ -192,27 +192,32 @@ def class_ids(examples: Examples, names: list[str]) -> NDArray[np.int64] | NDArr
 
 
 def named_class_ids(
-    examples: Examples, names: list[str], values: list[str] | None = None
+    examples: Examples, names: list[str], others: Sequence[list[str]] = ()
 ) -> NDArray[np.int64] | NDArray[np.float32]:
-    """Targets as `class_ids` gives them, where the file says K known names, or in their place numbers.
+    """Targets as `class_ids` gives them, where the file says K known names, or other labels in their place.
 
-    values : what the training file had in place of the names; None for the numbers 0 to K - 1
+    others : ways to say it in place of the names, K labels each; default the numbers 0 to K - 1
 
-    Raises DataError for other labels, and for a file that has some of both.
+    Raises DataError for other labels, and for a file that has some of several ways.
     """
-    numbers = values or [str(number) for number in range(len(names))]
+    ways = [names, *(others or [numbers_of(names)])]
     rows = _said(examples)
     found = {label for said in rows for label in said}
-    for known in (names, numbers):
+    for known in ways:
         if found <= set(known):
             return _targets(examples, known)
-    used = names if found & set(names) else numbers
+    used = next((way for way in ways if found & set(way)), names)
     row, label = next((i, label) for i, said in enumerate(rows) for label in said if label not in used)
-    instead = "" if numbers == names else f", or in their place {', '.join(numbers)}"
+    instead = "".join(f", or in their place {', '.join(way)}" for way in ways if way != names)
     raise DataError(
         f'{examples.place(row)} has the label "{label}"; accepted are, in the whole file, the names '
         f"{', '.join(names)}{instead}"
     )
+
+
+def numbers_of(names: list[str]) -> list[str]:
+    """The numbers that may stand in the place of names."""
+    return [str(number) for number in range(len(names))]
 
 
 def scores(examples: Examples) -> NDArray[np.float32]:
