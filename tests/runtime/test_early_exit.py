@@ -23,6 +23,7 @@ TEXTS = [
     "fine.",
     "a giggle a minute .",
     "old-form moviemaking at its best .",
+    "the film is odd but simple",
 ]
 
 
