@@ -14,9 +14,8 @@ _KEEP = {
 def keep_freed_memory() -> bool:
     """Have the C library keep freed memory for the whole process; returns whether it takes such wishes.
 
-    A training step frees and allocates the same hundreds of tensors. By default glibc maps each large one anew, and
-    Linux fills its pages with zeros at first touch: 0.89 of the time of a step without (MiniLM-L6, two cores).
-    Other C libraries (macOS, musl) are left as they are.
+    A training step frees and allocates the same hundreds of tensors. By default glibc gives the pages of many back, and
+    Linux fills new ones with zeros at first touch. Other C libraries (macOS, musl) are left as they are.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
