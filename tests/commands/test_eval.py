@@ -157,7 +157,7 @@ def test_noise_does_not_depend_on_batch_padding_order_or_threads(sentences, thre
     np.testing.assert_array_equal(model.member_logits(*_pad(sentences), noise=Noise(0.1, 3)), expected)
     backwards = model.member_logits(*_pad(sentences[::-1]), noise=Noise(0.1, 3, np.arange(5)[::-1]))
     np.testing.assert_array_equal(backwards[:, ::-1], expected)
-    monkeypatch.setattr("bebert_infer.ensemble.MAX_ROWS", 20)
+    monkeypatch.setattr("bebert_infer.token_model.MAX_ROWS", 20)
     np.testing.assert_array_equal(model.member_logits(*_pad(sentences), noise=Noise(0.1, 3)), expected)
 
 
