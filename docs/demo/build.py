@@ -33,7 +33,7 @@ VENDORED = {
     "onnxruntime-web": ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm"),
     "@huggingface/tokenizers": ("dist/tokenizers.min.mjs",),
 }
-UNKNOWN = "д"  # a letter that lower case and decomposition leave alone, and that no word of the model may have
+UNKNOWN = "ᚠ"  # a rune: lower case and decomposition leave it alone, and no word of the model may have it
 
 
 def build(out: Path) -> None:
