@@ -147,6 +147,7 @@ def main() -> None:
             )
     for process in processes:
         process.kill()
+        process.wait()  # so that its time does not count as that of others
     if not arguments.no_record:
         numbers = {"old": head(folders[0]), "new": head(folders[1]), "rounds": arguments.rounds}
         numbers |= {"kernels": kernels} if any(kernels) else {}

@@ -59,11 +59,16 @@ def targets_of(examples: Examples, config: Config) -> Targets:
     names = list(config.labels)
     values = [_recorded(config.evidence, "labels", name) for name in names]
     known = not examples.marked and all(isinstance(value, str) for value in values) and len(set(values)) == len(names)
-    task = TASKS.get(str(_recorded(config.evidence, "options", "task")))
+    task = _recorded_task(config)
     others = [values] if known else []
     if task is not None and values == list(task.labels):
         others.append(numbers_of(names))
     return named_class_ids(examples, names, others)
+
+
+def _recorded_task(config: Config) -> Task | None:
+    """The task that a model was trained for, if its record says so."""
+    return TASKS.get(str(_recorded(config.evidence, "options", "task")))
 
 
 def task_of(name: str | None, config: Config) -> Task | None:
@@ -71,8 +76,7 @@ def task_of(name: str | None, config: Config) -> Task | None:
 
     Raises InputError for an unknown name, and for a task whose classes are not the model's.
     """
-    recorded = TASKS.get(str(_recorded(config.evidence, "options", "task")))
-    task = recorded if name is None else find_task(name)
+    task = _recorded_task(config) if name is None else find_task(name)
     fits = task is None or max(1, len(task.labels)) == len(config.labels)
     if not fits and name is not None:
         raise InputError(f'task is "{name}"; the model has other classes: {", ".join(config.labels)}')
